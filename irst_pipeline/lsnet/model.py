@@ -1,0 +1,171 @@
+"""LSNet: an infrared frame unfolded into a low-rank background, a sparse target and noise.
+
+After Li, Wang and Chen, "From Optimization to Network: A Low-Rank and Sparse-Aware Deep Unfolding Framework for
+Infrared Small Target Detection". One implementation; `lsnet-nano` and `lsnet-base` are two configurations of it.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from irst_pipeline.lsnet.modules import (
+    BackgroundStep,
+    MultiplierStep,
+    NoiseStep,
+    TargetStep,
+    convolution,
+)
+
+MIN_SIZE = 16  # px, the smallest height and width a frame may have
+
+
+@dataclass(frozen=True)
+class LSNetConfig:
+    """Shape of one member of the family."""
+
+    stages: int
+    """Unfolded iterations, each with weights of its own."""
+    stride: int
+    """1: the variables are images. 4: they are maps of `channels` at a quarter of the resolution."""
+    channels: int
+    """Channels of D, B, T, N and Y; 1 with stride 1."""
+    background_widths: tuple[int, ...]
+    """Channels of the background prior at 1/2, 1/4, ... of the working resolution."""
+    scan_state: int
+    """State size of the scan: the rank of the background."""
+    scan_heads: int
+    """Heads of the scan, half along rows and half along columns."""
+    scan_expand: int
+    scan_gate: bool
+    target_widths: tuple[int, ...]
+    """Channels of the sparse transform at 1, 1/2, ... of the working resolution."""
+    attention_kernels: tuple[int, ...]
+    """Kernel of the threshold's spatial attention at each of those scales, px."""
+    noise_width: int
+    head_width: int
+
+
+class Decomposition(NamedTuple):
+    """What the network says of a batch; every member is float (B, 1, H, W) in the units of the network's input."""
+
+    logits: Tensor
+    """Detection logits: sigmoid gives the probability that a pixel is target."""
+    target: Tensor
+    background: Tensor
+    noise: Tensor
+
+
+class Stage(nn.Module):
+    def __init__(self, config: LSNetConfig) -> None:
+        super().__init__()
+        self.background = BackgroundStep(
+            config.channels,
+            config.background_widths,
+            config.scan_state,
+            config.scan_heads,
+            config.scan_expand,
+            config.scan_gate,
+        )
+        self.target = TargetStep(config.channels, config.target_widths, config.attention_kernels)
+        self.noise = NoiseStep(config.channels, config.noise_width)
+        self.multiplier = MultiplierStep()
+
+    def forward(self, d: Tensor, b: Tensor, t: Tensor, n: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        """One iteration: each variable from the newest others. Returns B, T, N, Y and the sparse features."""
+        b = self.background(b, d - b - t - n + y)
+        t, features = self.target(t, d - b - t - n + y)
+        n = self.noise(n, d - b - t - n + y)
+        y = self.multiplier(y, d - b - t - n)
+        return b, t, n, y, features
+
+
+class Lattice(nn.Module):
+    """Linear map between the image and the working domain, and back; identity at stride 1.
+
+    Both ways are linear, so that a sum in the working domain is a sum of images. The first 16 channels start as the
+    pixels of each 4x4 patch, so that the way back undoes the way there from the first step of training on.
+    """
+
+    def __init__(self, stride: int, channels: int) -> None:
+        super().__init__()
+        if (stride, channels) != (1, 1) and (stride != 4 or channels < 16):
+            raise ValueError(f"stride 1 takes 1 channel and stride 4 at least 16, got {stride} and {channels}")
+        self.stride = stride
+        if stride == 1:
+            return
+        self.encoder = nn.Conv2d(4, channels, 3, stride=2, padding=1, bias=False)
+        self.decoder = nn.Conv2d(channels, 16, 1, bias=False)
+        with torch.no_grad():
+            self.encoder.weight[:16] = 0
+            self.decoder.weight[:] = 0
+            for row in range(4):
+                for column in range(4):
+                    channel = 4 * row + column
+                    self.encoder.weight[channel, 2 * (row % 2) + column % 2, 1 + row // 2, 1 + column // 2] = 1
+                    self.decoder.weight[channel, channel] = 1
+
+    def encode(self, image: Tensor) -> Tensor:
+        return image if self.stride == 1 else self.encoder(F.pixel_unshuffle(image, 2))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return latent if self.stride == 1 else F.pixel_shuffle(self.decoder(latent), 4)
+
+
+class Head(nn.Module):
+    """Logits from the sparse features and, at half the stride, from the frame less its background."""
+
+    def __init__(self, features: int, stride: int, width: int) -> None:
+        super().__init__()
+        self.fine = max(1, stride // 2)
+        self.up = stride // self.fine
+        self.enter = convolution(features, width * self.up**2, 1)
+        self.mix = convolution(width + self.fine**2, width)
+        self.out = nn.Conv2d(width, self.fine**2, 3, padding=1)
+        nn.init.constant_(self.out.bias, -4.0)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor, foreground: Tensor) -> Tensor:
+        x = F.pixel_shuffle(F.relu(self.enter(features)), self.up)
+        x = torch.cat([x, F.pixel_unshuffle(foreground, self.fine)], 1)
+        return F.pixel_shuffle(self.out(F.relu(self.mix(x))), self.fine)
+
+
+class LSNet(nn.Module):
+    """The network. Takes normalised frames (B, 1, H, W) with H, W >= 16 of any size."""
+
+    def __init__(self, config: LSNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.lattice = Lattice(config.stride, config.channels)
+        self.stages = nn.ModuleList(Stage(config) for _ in range(config.stages))
+        self.head = Head(config.target_widths[0], config.stride, config.head_width)
+        coarsest = max(len(config.background_widths), len(config.target_widths) - 1)
+        self.multiple = config.stride * 2**coarsest
+
+    def forward(self, frames: Tensor) -> Decomposition:
+        return self.unfold(frames, 1)[-1]
+
+    def unfold(self, frames: Tensor, last: int) -> list[Decomposition]:
+        """The decompositions after each of the `last` stages, for deep supervision and for looking inside."""
+        height, width = frames.shape[-2:]
+        if frames.dim() != 4 or frames.shape[1] != 1 or height < MIN_SIZE or width < MIN_SIZE:
+            raise ValueError(f"expected frames (B, 1, H, W) with H, W >= {MIN_SIZE}, got {tuple(frames.shape)}")
+        padding = (0, -width % self.multiple, 0, -height % self.multiple)
+        image = F.pad(frames, padding, mode="reflect")
+        d = self.lattice.encode(image)
+        b = t = n = y = torch.zeros_like(d)
+        results = []
+        for index, stage in enumerate(self.stages):
+            b, t, n, y, features = stage(d, b, t, n, y)
+            if index >= len(self.stages) - last:
+                background = self.lattice.decode(b)
+                parts = (
+                    self.head(features, image - background),
+                    self.lattice.decode(t),
+                    background,
+                    self.lattice.decode(n),
+                )
+                results.append(Decomposition(*(part[..., :height, :width] for part in parts)))
+        return results

@@ -1,0 +1,194 @@
+"""The four modules of one unfolding stage, each a proximal step written as a small network.
+
+D is the observation, B the background, T the target, N the noise and Y the scaled multiplier; R = D - B - T - N + Y.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from irst_pipeline.lsnet.scan import selective_scan
+
+STRIP_MIN = 7  # attention kernels wider than this are split into a row and a column strip
+
+
+def convolution(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
+    """Convolution and batch normalisation, which a runtime folds into one."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs))
+
+
+def depthwise(channels: int, kernel: int) -> nn.Module:
+    if kernel <= STRIP_MIN:
+        return nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
+    half = kernel // 2
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, (1, kernel), padding=(0, half), groups=channels),
+        nn.Conv2d(channels, channels, (kernel, 1), padding=(half, 0), groups=channels),
+    )
+
+
+class AxialScan(nn.Module):
+    """Token mixer that acts on rows with one half of its heads and on columns with the other.
+
+    A scan along rows multiplies the image from the right and one along columns from the left, as the two sides of a
+    singular value thresholding do; `state` bounds the rank. Maps (B, C, H, W) to the same shape.
+    """
+
+    def __init__(self, channels: int, state: int, heads: int, expand: int, gate: bool) -> None:
+        super().__init__()
+        inner = channels * expand
+        if heads % 2 or inner % heads:
+            raise ValueError(f"heads must be even and divide {inner}, got {heads}")
+        self.heads, self.state = heads // 2, state
+        self.norm = nn.BatchNorm2d(channels)
+        self.value = nn.Conv2d(channels, inner, 1)
+        self.keys = nn.Conv2d(channels, 4 * state, 1)
+        self.step = nn.Conv2d(channels, heads, 1)
+        self.gate = nn.Conv2d(channels, inner, 1) if gate else None
+        self.log_rate = nn.Parameter(torch.linspace(-2.0, 1.0, self.heads).repeat(2))
+        self.skip = nn.Parameter(torch.ones(1, inner, 1, 1))
+        self.out = nn.Conv2d(inner, channels, 1)
+        nn.init.constant_(self.step.bias, -2.0)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        value = self.value(x)
+        step = self.step(x).sigmoid()
+        decay = -step * self.log_rate.exp().view(1, -1, 1, 1)
+        row_keys, column_keys = self.keys(x).chunk(2, 1)
+        rows, columns = value.chunk(2, 1)
+        row_step, column_step = step.chunk(2, 1)
+        row_decay, column_decay = decay.chunk(2, 1)
+        y = torch.cat(
+            [
+                self._lines(rows, row_step, row_decay, row_keys),
+                self._lines(*(t.transpose(2, 3) for t in (columns, column_step, column_decay, column_keys))).transpose(
+                    2, 3
+                ),
+            ],
+            1,
+        )
+        y = y + self.skip * value
+        if self.gate is not None:
+            y = y * F.silu(self.gate(x))
+        return self.out(y)
+
+    def _lines(self, value: Tensor, step: Tensor, decay: Tensor, keys: Tensor) -> Tensor:
+        """Scan along the last axis. value (B, K*P, H, W), step and decay (B, K, H, W), keys (B, 2n, H, W)."""
+        value = value.unflatten(1, (self.heads, -1))
+        x = (value * step.unsqueeze(2)).permute(0, 3, 1, 4, 2)
+        a = decay.transpose(1, 2)
+        # Unit keys and steps below one keep the scan linear in its values: unbounded, it is a cubic form of its input,
+        # and a target thirty standard deviations bright makes training diverge.
+        b, c = (F.normalize(k, dim=-1) for k in keys.permute(0, 2, 3, 1).unsqueeze(2).chunk(2, -1))
+        return selective_scan(x, a, b, c).permute(0, 2, 4, 1, 3).flatten(1, 2)
+
+
+class BackgroundStep(nn.Module):
+    """LBM: V = B + eta R, B <- V + P(V), with P a pyramid that scans at its coarsest level.
+
+    `widths` are the channels at 1/2, 1/4, ... of the working resolution. P's last layer starts at zero.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, ...], state: int, heads: int, expand: int, gate: bool) -> None:
+        super().__init__()
+        self.eta = nn.Parameter(torch.tensor(0.5))
+        pyramid = (channels, *widths)
+        pairs = list(pairwise(pyramid))
+        # One level is pooled, several are unshuffled: on a single coarse level pooling keeps the cost down.
+        self.pooled = len(widths) == 1
+        self.down = nn.ModuleList(
+            (nn.Identity() if i == o else convolution(i, o, 1)) if self.pooled else convolution(4 * i, o, 1)
+            for i, o in pairs
+        )
+        self.refine = nn.ModuleList(nn.Identity() if self.pooled else convolution(o, o) for _, o in pairs)
+        self.scan = AxialScan(widths[-1], state, heads, expand, gate)
+        self.up = nn.ModuleList(convolution(o, i) for i, o in pairs[1:])
+        self.out = nn.Conv2d(widths[0], channels, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    def forward(self, b: Tensor, r: Tensor) -> Tensor:
+        v = b + self.eta * r
+        x, levels = v, []
+        for down, refine in zip(self.down, self.refine, strict=True):
+            x = down(F.avg_pool2d(x, 2) if self.pooled else F.pixel_unshuffle(x, 2))
+            x = x if self.pooled else x + F.relu(refine(x))
+            levels.append(x)
+        x = F.relu(x + self.scan(x))
+        for up, level in zip(reversed(self.up), reversed(levels[:-1]), strict=True):
+            x = F.relu(level + up(F.interpolate(x, scale_factor=2.0, mode="nearest")))
+        return v + self.out(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class SoftThreshold(nn.Module):
+    """S(z; t) = relu(z - t) - relu(-z - t) with a threshold map that spatial attention lowers where a target may be."""
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.base = nn.Parameter(torch.full((1, channels, 1, 1), -2.0))
+        self.attention = nn.Sequential(depthwise(channels, kernel), nn.Conv2d(channels, channels, 1), nn.Sigmoid())
+
+    def forward(self, z: Tensor) -> Tensor:
+        t = F.softplus(self.base) * (1 - self.attention(z))
+        return F.relu(z - t) - F.relu(-z - t)
+
+
+class TargetStep(nn.Module):
+    """LTM: r = T + eta R, T <- r + W~ S(W r; theta(r)), with W a transform of one or more scales.
+
+    `widths` and `kernels` are the channels and attention kernels at 1, 1/2, 1/4, ... of the working resolution.
+    Returns T and the finest level's sparse features, on which the detection head works.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, ...], kernels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.eta = nn.Parameter(torch.tensor(0.5))
+        self.analysis = nn.ModuleList(
+            convolution(channels if level == 0 else 4 * widths[level - 1], width) for level, width in enumerate(widths)
+        )
+        self.threshold = nn.ModuleList(SoftThreshold(w, k) for w, k in zip(widths, kernels, strict=True))
+        self.merge = nn.ModuleList(convolution(o, i) for i, o in pairwise(widths))
+        self.synthesis = nn.Conv2d(widths[0], channels, 3, padding=1)
+        with torch.no_grad():
+            self.synthesis.weight.mul_(0.1)
+
+    def forward(self, t: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        r = t + self.eta * r
+        x, levels = r, []
+        for level, (analysis, threshold) in enumerate(zip(self.analysis, self.threshold, strict=True)):
+            x = threshold(analysis(F.pixel_unshuffle(x, 2) if level else x))
+            levels.append(x)
+        for merge, level_features in zip(reversed(self.merge), reversed(levels[:-1]), strict=True):
+            x = level_features + F.relu(merge(F.interpolate(x, scale_factor=2.0, mode="nearest")))
+        return r + self.synthesis(x), x
+
+
+class NoiseStep(nn.Module):
+    """LNM: N <- g tanh(net(N + R)) with a learned gain g, so bounded that noise cannot swallow a target."""
+
+    GAIN_MAX = 0.5
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(nn.Conv2d(channels, width, 1), depthwise(width, 3))
+        self.gate = nn.Conv2d(width, width, 1)
+        self.out = nn.Conv2d(width, channels, 1)
+        self.gain = nn.Parameter(torch.full((1, channels, 1, 1), -2.0))
+
+    def forward(self, n: Tensor, r: Tensor) -> Tensor:
+        x = self.enter(n + r)
+        return self.GAIN_MAX * self.gain.sigmoid() * torch.tanh(self.out(x * self.gate(x).sigmoid()))
+
+
+class MultiplierStep(nn.Module):
+    """LLM: Y <- Y + gamma (D - B - T - N)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, y: Tensor, residual: Tensor) -> Tensor:
+        return y + self.gamma * residual

@@ -1,0 +1,40 @@
+"""The one normalisation of frames, in training and in running alike."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+SAMPLES_MAX = 16384
+LEVELS_MIN = 1.0  # grey levels; a flatter frame than this is not stretched further
+SPREAD = 4.65  # p99 - p1 of a normal distribution, in standard deviations
+
+
+class Normalised(NamedTuple):
+    frames: Tensor
+    """float32 (B, 1, H, W), zero median and about unit spread."""
+    centre: Tensor
+    """(B, 1, 1, 1), grey levels."""
+    scale: Tensor
+    """(B, 1, 1, 1), grey levels per unit."""
+
+
+def grey_levels(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Median and spread (p99 - p1) / 4.65 of raw frames (B, 1, H, W), each (B, 1, 1, 1) in grey levels.
+
+    Percentiles are taken on a regular grid of at most 16,384 pixels; they do not feel a target or a hot pixel.
+    """
+    height, width = frames.shape[-2:]
+    stride = max(1, -(-int((height * width) ** 0.5) // int(SAMPLES_MAX**0.5)))
+    samples = frames[..., ::stride, ::stride].flatten(1).float().sort(1).values
+    last = samples.shape[1] - 1
+    low, centre, high = (samples[:, round(q * last)].view(-1, 1, 1, 1) for q in (0.01, 0.5, 0.99))
+    return centre, ((high - low) / SPREAD).clamp(min=LEVELS_MIN)
+
+
+def normalise(frames: Tensor) -> Normalised:
+    """Raw frames (B, 1, H, W) of any depth to (level - median) / spread, frame by frame.
+
+    The result is the same for any gain and offset of the camera, full or limited range.
+    """
+    centre, scale = grey_levels(frames)
+    return Normalised((frames.float() - centre) / scale, centre, scale)

@@ -1,0 +1,66 @@
+"""Networks on disk: safetensors files that carry their own configuration."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from irst_pipeline.lsnet.model import LSNet, LSNetConfig
+
+FORMAT = "irst.lsnet/1"
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+class WeightsError(Exception):
+    """A weights file that is missing or is not one of ours; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A trained network and what it is called in logs."""
+
+    name: str
+    sha256: str
+    network: LSNet
+    """In eval mode, on the CPU, float32."""
+
+
+def save_weights(network: LSNet, path: Path, note: dict[str, str]) -> None:
+    """Write weights with their configuration and a note of how they came to be."""
+    metadata = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(network.config)), **note}
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, path, metadata)
+
+
+def shipped_names() -> list[str]:
+    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+
+
+def load_weights(name: str) -> Weights:
+    """Load a shipped network by name, or any by the path of its .safetensors file.
+
+    Raises WeightsError for an unknown name, a missing or damaged file, or weights of another network.
+    """
+    path = Path(name) if name not in shipped_names() else SHIPPED / f"{name}.safetensors"
+    if not path.is_file():
+        raise WeightsError(f"{name}: no such model; shipped: {', '.join(shipped_names())}, or give a .safetensors file")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is not a dict)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{path}: not LSNet weights of this package (metadata lacks format {FORMAT})")
+    try:
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(metadata["config"]).items()}
+        network = LSNet(LSNetConfig(**fields))
+        network.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path}: its weights do not fit the network its own config names ({reason})") from None
+    return Weights(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), network.eval())

@@ -1,0 +1,100 @@
+"""Reading typed settings from YAML: errors name the file, the key, what was expected and the nearest right key."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from irst_pipeline.errors import UsageError
+
+T = TypeVar("T")
+
+
+class Settings(BaseModel):
+    """A section of settings: immutable, and strict about keys and types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def read_settings(kind: type[T], path: Path | None, overrides: Sequence[str] = ()) -> T:
+    """Settings of `kind` from a YAML file (defaults without one), with KEY=VALUE overrides (dotted keys, YAML values).
+
+    Raises UsageError, one line, for a file that cannot be read or a key or value that does not fit.
+    """
+    tree = read_yaml(path) if path else {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {override}: expected KEY=VALUE, as in --set tracker.confirm_hits=5")
+        _place(tree, key.split("."), _parse(value, f"--set {override}"))
+    return validate(kind, tree, str(path) if path else "--set")
+
+
+def validate(kind: type[T], tree: dict[str, Any], origin: str) -> T:
+    """`tree` as settings of `kind`; `origin` is what an error calls its source."""
+    try:
+        return TypeAdapter(kind).validate_python(tree)
+    except ValidationError as error:
+        raise UsageError(f"{origin}: {_first_line(kind, error)}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
+    tree = _parse(text, str(path))
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path}: expected `key: value` lines, found {type(tree).__name__}")
+    return tree
+
+
+def _parse(text: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _place(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        child = tree.get(key)
+        tree[key] = child if isinstance(child, dict) else {}
+        tree = tree[key]
+    tree[keys[-1]] = value
+
+
+def _first_line(kind: type, error: ValidationError) -> str:
+    """The first problem, in words: key, what was found, what was expected, and how many more there are."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the file"
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _keys(kind)
+        near = difflib.get_close_matches(key, known, 1) or [
+            k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]
+        ]
+        line = f"unknown key `{key}`" + (f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}")
+    elif first["type"] == "missing":
+        line = f"key `{key}` is missing"
+    else:
+        expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        line = f"key `{key}`: expected {expected}, found {first['input']!r}"
+    return line + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+
+
+def _keys(kind: type, prefix: str = "") -> list[str]:
+    """Every dotted key of a settings class."""
+    fields: dict[str, Any] = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", {})
+    keys = []
+    for name, field in fields.items():
+        child = getattr(field, "annotation", None)
+        keys.append(prefix + name)
+        if isinstance(child, type) and issubclass(child, BaseModel):
+            keys += _keys(child, f"{prefix}{name}.")
+    return keys

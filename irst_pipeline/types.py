@@ -1,0 +1,131 @@
+"""What flows between the rooms of the pipeline.
+
+Coordinates: x right, y down, pixel centres at integers, in the original image. Time in seconds from the source's own
+clock. Frames are counted from 0. Arrays of one dataclass are row-aligned: row i of each speaks of the same thing.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Image = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame as its source delivered it."""
+
+    image: Image
+    """(H, W) grey levels at the source's own depth."""
+    index: int
+    time: float
+    """s"""
+    source: str
+    """Name of the source, for logs."""
+
+
+@dataclass(frozen=True)
+class TargetMap:
+    """What the network says of one frame."""
+
+    probability: NDArray[np.float32]
+    """(H, W), 0..1: that a pixel belongs to a target."""
+    intensity: NDArray[np.float32]
+    """(H, W) grey levels: the sparse component T."""
+    seconds: float
+    """From handing the frame to the engine until its map was there."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The targets seen in one frame, strongest first; n rows."""
+
+    x: Floats
+    """(n,) px"""
+    y: Floats
+    """(n,) px"""
+    covariance: Floats
+    """(n, 3) px^2: xx, xy, yy of the centroid."""
+    box: Floats
+    """(n, 4) px: left, top, width, height; a single pixel at (x, y) has the box (x - 0.5, y - 0.5, 1, 1)."""
+    area: Integers
+    """(n,) px above the threshold."""
+    score: Floats
+    """(n,) 0..1, the blob's highest probability."""
+    intensity: Floats
+    """(n,) grey levels, the blob's highest value of T."""
+    snr: Floats
+    """(n,) peak above the local background, in standard deviations of that background."""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+class TrackStatus(IntEnum):
+    TENTATIVE = 0
+    CONFIRMED = 1
+    COASTING = 2
+    """Confirmed, but without a detection in this frame: the position is a prediction."""
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """The tracks alive after one frame; n rows."""
+
+    id: Integers
+    """(n,) from 1, never used twice in a run."""
+    status: NDArray[np.int8]
+    """(n,) values of TrackStatus."""
+    x: Floats
+    """(n,) px"""
+    y: Floats
+    """(n,) px"""
+    vx: Floats
+    """(n,) px/s"""
+    vy: Floats
+    """(n,) px/s"""
+    covariance: Floats
+    """(n, 3) px^2: xx, xy, yy of the position."""
+    box: Floats
+    """(n, 4) px: left, top, width, height, as large as the last detection and centred on the track."""
+    score: Floats
+    """(n,) of the last detection."""
+    snr: Floats
+    """(n,) of the last detection."""
+    age: Integers
+    """(n,) frames since the track's first detection, that frame included."""
+    hits: Integers
+    """(n,) detections so far."""
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+@dataclass(frozen=True)
+class TrackEvent:
+    """A change in a track's life."""
+
+    kind: str
+    """confirmed or dropped; only tracks that were confirmed have events."""
+    id: int
+    frame: int
+    time: float
+    """s"""
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """All that is known of one frame when it leaves the tracker."""
+
+    frame: Frame
+    detections: Detections
+    tracks: Tracks
+    events: tuple[TrackEvent, ...]
+    started: float
+    """`time.perf_counter()` before the frame was read, for latency."""
+    seconds: dict[str, float]
+    """Time spent by stage: read, network, detect, track."""
