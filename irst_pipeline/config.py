@@ -26,8 +26,8 @@ class DetectionSettings(Settings):
 class TrackerSettings(Settings):
     """Constant-velocity Kalman tracking with M-of-N confirmation."""
 
-    acceleration_sd: Positive = 200.0
-    """px/s^2; white-noise acceleration that the motion model allows."""
+    velocity_walk: Positive = 60.0
+    """px/s; the spread that a target's velocity gains in one second of white-noise acceleration."""
     speed_sd: Positive = 100.0
     """px/s; spread of the unknown velocity of a new track."""
     gate_probability: Probability = 0.999

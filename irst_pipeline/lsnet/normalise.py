@@ -6,6 +6,7 @@ from torch import Tensor
 
 SAMPLES_MAX = 16384
 LEVELS_MIN = 1.0  # grey levels; a flatter frame than this is not stretched further
+UNITS_MAX = 200.0
 SPREAD = 4.65  # p99 - p1 of a normal distribution, in standard deviations
 
 
@@ -32,9 +33,10 @@ def grey_levels(frames: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalise(frames: Tensor) -> Normalised:
-    """Raw frames (B, 1, H, W) of any depth to (level - median) / spread, frame by frame.
+    """Raw frames (B, 1, H, W) of any depth to (level - median) / spread, frame by frame, within +-`UNITS_MAX`.
 
-    The result is the same for any gain and offset of the camera, full or limited range.
+    The result is the same for any gain and offset of the camera, full or limited range. The bound is far above any
+    target; it keeps a hot pixel of a 16-bit camera within the range of half precision.
     """
     centre, scale = grey_levels(frames)
-    return Normalised((frames.float() - centre) / scale, centre, scale)
+    return Normalised(((frames.float() - centre) / scale).clamp(-UNITS_MAX, UNITS_MAX), centre, scale)

@@ -5,6 +5,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -57,7 +58,9 @@ def load_weights(name: str) -> Weights:
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{path}: not LSNet weights of this package (metadata lacks format {FORMAT})")
     try:
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(metadata["config"]).items()}
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(metadata["config"]).items()
+        }
         network = LSNet(LSNetConfig(**fields))
         network.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

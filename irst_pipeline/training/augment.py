@@ -27,7 +27,8 @@ class Crop:
 def random_crop(sample: Sample, size: int, implant: bool, rng: np.random.Generator) -> Crop:
     """A `size` x `size` crop of a frame, normalised as the whole frame is, under random changes.
 
-    It is scaled, turned, mirrored, stretched and perhaps made noisy. With `implant`, up to three point targets of random strength and blur are added where none is labelled.
+    It is scaled, turned, mirrored, stretched and perhaps made noisy. With `implant`, up to three point targets of
+    random strength and blur are added where none is labelled.
     """
     scale = SCALE_MAX ** rng.uniform(-1, 1) if rng.random() < SCALED_SHARE else 1.0
     window = min(round(size / scale), *sample.image.shape)
@@ -38,7 +39,10 @@ def random_crop(sample: Sample, size: int, implant: bool, rng: np.random.Generat
     mask, weight = (labels == MASKED).astype(np.float32), (labels != UNKNOWN).astype(np.float32)
     if window != size:
         shrink = cv2.INTER_AREA if window > size else cv2.INTER_LINEAR
-        image, mask, weight = (cv2.resize(plane, (size, size), interpolation=shrink) for plane in (image, mask, weight))
+        image, mask, weight = (
+            np.asarray(cv2.resize(plane, (size, size), interpolation=shrink), np.float32)
+            for plane in (image, mask, weight)
+        )
         mask, weight = (mask >= 0.5).astype(np.float32), (weight >= 0.5).astype(np.float32)
     image = image * np.float32(STRETCH_MAX ** rng.uniform(-1, 1)) + np.float32(rng.normal(0, 0.1))
     if implant:

@@ -1,0 +1,39 @@
+"""Running a network on frames. `open_engine` is the door."""
+
+from typing import Any
+
+import torch
+
+from irst_pipeline.engine.base import Engine
+from irst_pipeline.engine.cpu import CpuEngine
+from irst_pipeline.engine.cuda import CudaEngine
+from irst_pipeline.errors import UsageError
+from irst_pipeline.lsnet.model import LSNet
+
+__all__ = ["Engine", "find_device", "open_engine"]
+
+
+def find_device(name: str) -> torch.device:
+    """The device that `name` (auto, cpu, cuda or cuda:N) stands for; auto is CUDA where there is one.
+
+    Raises UsageError for another name or a device that is not there.
+    """
+    kind, _, number = name.partition(":")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    if kind != "cuda" or (number and not number.isdecimal()) or name.endswith(":"):
+        raise UsageError(f"device {name}: expected auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        raise UsageError(f"device {name}: PyTorch sees no CUDA device here; use --device cpu")
+    if int(number or 0) >= count:
+        raise UsageError(f"device {name}: there are {count} CUDA devices, numbered from 0")
+    return torch.device(name)
+
+
+def open_engine(network: LSNet, device: str) -> Engine[Any]:
+    """The engine for a device name as `find_device` takes it."""
+    found = find_device(device)
+    return CpuEngine(network) if found.type == "cpu" else CudaEngine(network, found)

@@ -1,0 +1,82 @@
+"""What every engine does, whatever it runs on."""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from irst_pipeline.errors import IrstError
+from irst_pipeline.lsnet.model import MIN_SIZE, LSNet
+from irst_pipeline.types import Frame, Image, TargetMap
+
+Ticket = TypeVar("Ticket")
+Map = NDArray[np.float32]
+
+
+class TargetNet(nn.Module):
+    """The network as the engines run it: normalised frames (B, 1, H, W) to probability and T, both (B, 1, H, W)."""
+
+    def __init__(self, network: LSNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        parts = self.network(frames)
+        return torch.sigmoid(parts.logits), parts.target
+
+
+@dataclass(frozen=True)
+class _InFlight(Generic[Ticket]):
+    frame: Frame
+    ticket: Ticket
+    started: float
+
+
+class Engine(ABC, Generic[Ticket]):
+    """Runs the network on frames, in order, with up to `slots` of them in flight.
+
+    Subclasses say how a frame goes in and a map comes out. `submit` must return without waiting where the device can
+    work on its own; with two slots the copy of frame k+1 then overlaps the computing of frame k.
+    """
+
+    device: str
+    """What runs it, for logs."""
+    slots: int
+
+    @abstractmethod
+    def submit(self, image: Image) -> Ticket:
+        """Start on an image (H, W); at most `slots` tickets are open at a time."""
+
+    @abstractmethod
+    def collect(self, ticket: Ticket) -> tuple[Map, Map]:
+        """Wait for a ticket: probability and T in grey levels, both (H, W) float32 and the caller's own."""
+
+    def run(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, TargetMap]]:
+        """Maps of frames, in their order. Frames may change size between one another.
+
+        Raises IrstError for a frame too small for the network.
+        """
+        waiting: deque[_InFlight[Ticket]] = deque()
+        for frame in frames:
+            if min(frame.image.shape) < MIN_SIZE:
+                height, width = frame.image.shape
+                raise IrstError(
+                    f"{frame.source}: {width}x{height} px; the network takes {MIN_SIZE}x{MIN_SIZE} and more"
+                )
+            started = perf_counter()
+            waiting.append(_InFlight(frame, self.submit(frame.image), started))
+            if len(waiting) == self.slots:
+                yield self._finish(waiting.popleft())
+        while waiting:
+            yield self._finish(waiting.popleft())
+
+    def _finish(self, flight: _InFlight[Ticket]) -> tuple[Frame, TargetMap]:
+        probability, intensity = self.collect(flight.ticket)
+        return flight.frame, TargetMap(probability, intensity, perf_counter() - flight.started)

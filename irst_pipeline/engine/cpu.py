@@ -1,0 +1,50 @@
+"""The network on a CPU, through OpenVINO.
+
+Measured on two cores of an AMD EPYC 9005, lsnet-nano on 320x256, ms a frame: OpenVINO 20 in float32 and 9 in the
+bfloat16 that it chooses by itself where the processor has it; ONNX Runtime 17; PyTorch eager 34.
+"""
+
+import logging
+from functools import lru_cache
+
+import numpy as np
+import openvino
+import torch
+
+from irst_pipeline.engine.base import Engine, Map, TargetNet
+from irst_pipeline.lsnet.model import LSNet
+from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.types import Image
+
+SIZES_KEPT = 4
+
+
+class CpuEngine(Engine[tuple[Map, Map]]):
+    """One frame at a time on all cores: a second frame in flight would only share them."""
+
+    slots = 1
+
+    def __init__(self, network: LSNet) -> None:
+        self._network = TargetNet(network).eval()
+        self._core = openvino.Core()
+        self.device = f"cpu, OpenVINO on {self._core.get_property('CPU', 'FULL_DEVICE_NAME')}"
+        self._compiled = lru_cache(SIZES_KEPT)(self._compile)
+
+    def submit(self, image: Image) -> tuple[Map, Map]:
+        normalised = normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None])
+        request = self._compiled(*image.shape)
+        request.infer({0: normalised.frames.numpy()}, share_inputs=True)
+        probability, target = (request.get_output_tensor(i).data[0, 0] for i in (0, 1))
+        return probability.copy(), target * np.float32(normalised.scale.item())
+
+    def collect(self, ticket: tuple[Map, Map]) -> tuple[Map, Map]:
+        return ticket
+
+    def _compile(self, height: int, width: int) -> openvino.InferRequest:
+        """The network for frames of one size; fixed sizes let OpenVINO plan its memory and layouts."""
+        example = torch.zeros(1, 1, height, width)
+        logging.getLogger("irst").debug("compiling the network for %dx%d", width, height)
+        with torch.inference_mode():
+            traced = torch.jit.trace(self._network, example)  # type: ignore[no-untyped-call]
+        model = openvino.convert_model(traced, example_input=example, input=[(1, 1, height, width)])
+        return self._core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
