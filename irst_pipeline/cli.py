@@ -1,0 +1,115 @@
+"""The `irst` command: one thin function per verb. Heavy imports wait until a verb needs them."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+from irst_pipeline.errors import IrstError
+
+# With both cores busy, OpenMP threads that spin while they wait make PyTorch several times slower. It is read when
+# PyTorch is imported, which happens inside the verbs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a verb; returns the exit code: 0, 1 for a failure, 2 for a usage or config error."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="irst: %(message)s", level=logging.INFO, stream=sys.stderr)
+    verb: Callable[[argparse.Namespace], None] = options.verb
+    try:
+        verb(options)
+    except IrstError as error:
+        print(f"irst: error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    """Process a recording."""
+    from irst_pipeline.config import RunSettings
+    from irst_pipeline.run import run_recording
+    from irst_pipeline.settings import read_settings
+
+    flags = {"model": options.model, "device": options.device}
+    overrides = [*options.set, *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value)]
+    settings = read_settings(RunSettings, options.config, overrides)
+    if options.no_video:
+        settings = settings.model_copy(update={"sinks": tuple(s for s in settings.sinks if s != "video")})
+    run_recording(options.source, settings, options.out, options.overwrite, _stop_on_signals())
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train a network, or go on with a training that was stopped."""
+    from irst_pipeline.engine import find_device
+    from irst_pipeline.settings import read_settings
+    from irst_pipeline.training.loop import TrainSettings
+    from irst_pipeline.training.loop import train as run_training
+
+    settings = read_settings(TrainSettings, options.config, options.set)
+    weights = run_training(settings, options.data, options.out, find_device(options.device), _stop_on_signals())
+    print(f"weights: {weights}")
+
+
+def simulate(options: argparse.Namespace) -> None:
+    """Make a sequence with exact ground truth."""
+    from irst_pipeline.settings import read_settings
+    from irst_pipeline.simulation import SceneSettings
+    from irst_pipeline.simulation import simulate as run_simulation
+
+    run_simulation(read_settings(SceneSettings, options.scene), options.out, options.seed)
+    print(f"sequence and ground truth: {options.out}")
+
+
+def _stop_on_signals() -> Event:
+    """An event that Ctrl-C or SIGTERM sets; a second signal ends the process at once."""
+    stop = Event()
+
+    def ask(number: int, _frame: object) -> None:
+        print(f"irst: {signal.Signals(number).name}: finishing what is under way", file=sys.stderr)
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
+    return stop
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="irst", description="Infrared search and track.")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    verb = verbs.add_parser("run", help="find and track targets in a recording")
+    verb.set_defaults(verb=run)
+    verb.add_argument("source", help="a video file, or a folder or glob of images")
+    verb.add_argument("--config", type=Path, help="YAML settings; configs/default.yaml shows them all")
+    verb.add_argument("--out", type=Path, help="folder for the results (default: runs/NAME)")
+    verb.add_argument("--model", help="name of a shipped network or path of a .safetensors file")
+    verb.add_argument("--device", help="auto, cpu, cuda or cuda:N")
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
+    verb.add_argument("--no-video", action="store_true", help="write no annotated video")
+    verb.add_argument("--overwrite", action="store_true", help="replace the results that --out already holds")
+
+    verb = verbs.add_parser("train", help="train a network, or go on training it")
+    verb.set_defaults(verb=train)
+    verb.add_argument("--config", type=Path, required=True, help="YAML of the run, as configs/train/lsnet-nano.yaml")
+    verb.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
+    verb.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint, weights, curve")
+    verb.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
+
+    verb = verbs.add_parser("simulate", help="make a sequence with exact ground truth")
+    verb.set_defaults(verb=simulate)
+    verb.add_argument("scene", type=Path, help="YAML of the scene, as in configs/scenes/")
+    verb.add_argument("--out", type=Path, required=True)
+    verb.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""Joins the rooms: source -> engine -> detection and tracking -> sinks, each in a thread of its own.
+
+Every stage hands its results on through a bounded queue, so that a slow stage holds the ones before it back instead of
+letting frames pile up. Order is kept, and an exception in any stage ends the run with its cause.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from time import perf_counter
+from typing import Any, TypeVar
+
+import numpy as np
+
+from irst_pipeline.config import RunSettings
+from irst_pipeline.detection import detect
+from irst_pipeline.engine import Engine
+from irst_pipeline.sinks import Sink
+from irst_pipeline.sources import Source
+from irst_pipeline.tracking.tracker import Tracker
+from irst_pipeline.types import Frame, FrameResult
+
+T = TypeVar("T")
+POLL_SECONDS = 0.1
+_END = object()
+
+
+class LatencyHistogram:
+    """Durations from 10 us to 1,000 s, counted in bins 1 % wide: percentiles of a run of any length in fixed memory."""
+
+    SHORTEST, RATIO, BINS = 1e-5, 1.01, 1852
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(self.BINS, np.int64)
+
+    def add(self, seconds: float) -> None:
+        position = np.log(max(seconds, self.SHORTEST) / self.SHORTEST) / np.log(self.RATIO)
+        self._counts[min(int(position), self.BINS - 1)] += 1
+
+    def percentiles(self) -> dict[str, float]:
+        """p50, p95 and p99 in ms; empty without any duration."""
+        total = self._counts.cumsum()
+        if not total[-1]:
+            return {}
+        bins = {p: int(np.searchsorted(total, p / 100 * total[-1])) for p in (50, 95, 99)}
+        return {f"p{p}": round(1e3 * self.SHORTEST * self.RATIO ** (b + 0.5), 3) for p, b in bins.items()}
+
+
+@dataclass
+class RunStatistics:
+    """What a run counted, growing as it goes."""
+
+    frames: int = 0
+    seconds: float = 0.0
+    tracks_confirmed: int = 0
+    latency: dict[str, LatencyHistogram] = field(default_factory=dict)
+    """By stage (read, network, detect, track, write), and `total`: from before reading until written."""
+
+    def add(self, result: FrameResult, write_seconds: float, now: float) -> None:
+        self.frames += 1
+        self.tracks_confirmed += sum(event.kind == "confirmed" for event in result.events)
+        durations = {"total": now - result.started, **result.seconds, "write": write_seconds}
+        for stage, seconds in durations.items():
+            self.latency.setdefault(stage, LatencyHistogram()).add(seconds)
+
+    def report(self, source: Source) -> dict[str, Any]:
+        """The counters as `run.json` holds them."""
+        return {
+            "frames_read": self.frames,
+            "frames_dropped": 0,
+            "frames_failed": source.frames_failed,
+            "frames_per_second": round(self.frames / self.seconds, 2) if self.seconds else 0.0,
+            "tracks_confirmed": self.tracks_confirmed,
+            "latency_ms": {stage: histogram.percentiles() for stage, histogram in self.latency.items()},
+        }
+
+
+def run_pipeline(
+    source: Source,
+    engine: Engine[Any],
+    settings: RunSettings,
+    sinks: Sequence[Sink],
+    stop: Event,
+    statistics: RunStatistics,
+) -> Iterator[FrameResult]:
+    """Run to the end of the source, or until `stop` is set; yields each result once it is written.
+
+    `statistics` is kept up to date, also when an exception of a stage ends the run.
+    """
+    readings: deque[tuple[float, float]] = deque()  # one for each frame on its way to the tracker, in order
+    frames = in_thread(_read(source, stop, readings), settings.queue_frames)
+    maps = in_thread(engine.run(frames), settings.queue_frames)
+    results = in_thread(_track(maps, settings, readings), settings.queue_frames)
+    begun = perf_counter()
+    with closing(results):
+        for result in results:
+            before = perf_counter()
+            for sink in sinks:
+                sink.write(result)
+            now = perf_counter()
+            statistics.add(result, now - before, now)
+            statistics.seconds = now - begun
+            yield result
+
+
+def _read(source: Source, stop: Event, readings: deque[tuple[float, float]]) -> Iterator[Frame]:
+    frames = iter(source)
+    while not stop.is_set():
+        started = perf_counter()
+        frame = next(frames, None)
+        if frame is None:
+            return
+        readings.append((started, perf_counter() - started))
+        yield frame
+
+
+def _track(
+    maps: Iterable[tuple[Frame, Any]], settings: RunSettings, readings: deque[tuple[float, float]]
+) -> Iterator[FrameResult]:
+    tracker = Tracker(settings.tracker)
+    for frame, found in maps:
+        started, read_seconds = readings.popleft()
+        t0 = perf_counter()
+        detections = detect(frame, found, settings.detection)
+        t1 = perf_counter()
+        tracks, events = tracker.step(frame, detections)
+        seconds = {"read": read_seconds, "network": found.seconds, "detect": t1 - t0, "track": perf_counter() - t1}
+        yield FrameResult(frame, detections, tracks, events, started, seconds)
+
+
+def in_thread(items: Iterable[T], depth: int) -> Iterator[T]:
+    """Iterate `items` in a thread of its own, at most `depth` of them ahead of the consumer.
+
+    An exception in `items` is raised here, after the items before it. When the consumer stops early, the thread ends.
+    """
+    queue: Queue[Any] = Queue(depth)
+    abandoned = Event()
+    failure: list[BaseException] = []
+
+    def hand_over(item: Any) -> bool:
+        while not abandoned.is_set():
+            try:
+                queue.put(item, timeout=POLL_SECONDS)
+                return True
+            except Full:
+                continue
+        return False
+
+    def work() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                if not hand_over(item):
+                    break
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            # Closing a generator in the thread that ran it ends the stages before it in turn.
+            getattr(iterator, "close", lambda: None)()
+            hand_over(_END)
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            try:
+                item = queue.get(timeout=POLL_SECONDS)
+            except Empty:
+                continue
+            if item is _END:
+                break
+            yield item
+    finally:
+        abandoned.set()
+        thread.join()
+    if failure:
+        raise failure[0]

@@ -1,0 +1,122 @@
+"""LSNet's shapes, sizes and mathematics."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from irst_pipeline.lsnet.model import Lattice, LSNet, LSNetConfig
+from irst_pipeline.lsnet.modules import NoiseStep, SoftThreshold
+from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.settings import read_settings
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "models"
+SIZES_M = {"lsnet-nano": (0.15, 0.25), "lsnet-base": (2.0, 2.3)}
+
+
+def network(name: str) -> LSNet:
+    torch.manual_seed(0)
+    return LSNet(read_settings(LSNetConfig, CONFIGS / f"{name}.yaml")).eval()
+
+
+@pytest.mark.parametrize("name", SIZES_M)
+def test_size(name: str) -> None:
+    low, high = SIZES_M[name]
+    assert low <= sum(p.numel() for p in network(name).parameters()) / 1e6 <= high
+
+
+@pytest.mark.parametrize("name", SIZES_M)
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 31), (50, 45)])
+def test_any_size_is_kept(name: str, height: int, width: int) -> None:
+    with torch.inference_mode():
+        parts = network(name)(torch.randn(2, 1, height, width))
+    assert {part.shape for part in parts} == {(2, 1, height, width)}
+    assert all(part.isfinite().all() for part in parts)
+
+
+@pytest.mark.parametrize("name", SIZES_M)
+def test_padding_inside_is_reflection_outside(name: str) -> None:
+    net = network(name)
+    frame = torch.randn(1, 1, 41, 44)
+    padding = (0, -44 % net.multiple, 0, -41 % net.multiple)
+    assert any(padding)
+    with torch.inference_mode():
+        small = net(frame)
+        large = net(torch.nn.functional.pad(frame, padding, mode="reflect"))
+    for a, b in zip(small, large, strict=True):
+        torch.testing.assert_close(a, b[..., :41, :44])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 15, 40), (1, 3, 32, 32), (1, 32, 32)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected frames"):
+        network("lsnet-nano")(torch.zeros(shape))
+
+
+def test_frames_of_a_batch_do_not_mix() -> None:
+    net, frames = network("lsnet-nano"), torch.randn(3, 1, 32, 40)
+    with torch.inference_mode():
+        together, alone = net(frames), net(frames[1:2])
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a[1:2], b, rtol=1e-4, atol=1e-5)
+
+
+def test_unfold_ends_with_forward() -> None:
+    net, frames = network("lsnet-nano"), torch.randn(1, 1, 32, 32)
+    with torch.inference_mode():
+        stages = net.unfold(frames, 3)
+        assert len(stages) == 3
+        for a, b in zip(stages[-1], net(frames), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_every_parameter_learns() -> None:
+    net = network("lsnet-base").train()
+    # P's last layer starts at zero, and what lies behind it learns from the second step on.
+    for stage in net.stages:
+        torch.nn.init.normal_(stage.background.out.weight, std=0.1)
+    loss = sum(part.square().sum() for parts in net.unfold(torch.randn(2, 1, 32, 32), 4) for part in parts)
+    loss.backward()
+    idle = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # The last multiplier step and, in front of a batch normalisation, a shift have nothing to act on.
+    assert all("multiplier" in name or name.startswith("stages.3") for name in idle), idle
+
+
+def test_lattice_starts_as_the_identity() -> None:
+    lattice, image = Lattice(4, 40), torch.randn(1, 1, 32, 48)
+    torch.testing.assert_close(lattice.decode(lattice.encode(image)), image)
+
+
+def test_soft_threshold_shrinks_towards_zero() -> None:
+    z = torch.randn(1, 4, 16, 16) * 3
+    shrunk = SoftThreshold(4, 5)(z)
+    assert (shrunk * z >= 0).all()
+    assert (shrunk.abs() <= z.abs()).all()
+    assert (shrunk == 0).any()
+
+
+def test_noise_cannot_swallow_a_target() -> None:
+    step = NoiseStep(1, 8)
+    with torch.no_grad():
+        step.gain.fill_(1e3)
+        found = step(torch.zeros(1, 1, 16, 16), torch.full((1, 1, 16, 16), 1e4))
+    assert found.abs().max() <= NoiseStep.GAIN_MAX
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1, 0), (3, 100), (17, 7000)])
+def test_normalisation_ignores_gain_and_offset(gain: int, offset: int) -> None:
+    raw = torch.randint(0, 200, (1, 1, 64, 80))
+    torch.testing.assert_close(normalise(raw).frames, normalise(raw * gain + offset).frames)
+
+
+def test_normalisation_does_not_feel_a_hot_pixel() -> None:
+    raw = torch.randint(7000, 7100, (1, 1, 64, 80))
+    hot = raw.clone()
+    hot[..., 6, 6] = 65535
+    away = torch.ones(64, 80, dtype=torch.bool)
+    away[6, 6] = False
+    torch.testing.assert_close(normalise(hot).frames[0, 0][away], normalise(raw).frames[0, 0][away], rtol=0, atol=0.05)
+
+
+def test_normalisation_leaves_a_flat_frame_flat() -> None:
+    assert normalise(torch.full((1, 1, 32, 32), 77, dtype=torch.uint8)).frames.abs().max() == 0

@@ -1,0 +1,49 @@
+"""Weights files: what is written comes back, and what is not ours is refused in one line."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from irst_pipeline.lsnet.model import LSNet, LSNetConfig
+from irst_pipeline.lsnet.weights import SHIPPED, WeightsError, load_weights, save_weights, shipped_names
+from irst_pipeline.settings import read_settings
+
+NANO = Path(__file__).parents[2] / "configs" / "models" / "lsnet-nano.yaml"
+
+
+@pytest.fixture
+def network() -> LSNet:
+    return LSNet(read_settings(LSNetConfig, NANO)).eval()
+
+
+def test_a_network_comes_back_as_it_was(network: LSNet, tmp_path: Path) -> None:
+    save_weights(network, tmp_path / "mine.safetensors", {"steps": "7"})
+    loaded = load_weights(str(tmp_path / "mine.safetensors"))
+    frame = torch.randn(1, 1, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.network(frame), network(frame))
+    assert loaded.name == "mine"
+    assert loaded.network.config == network.config
+
+
+def test_shipped_networks_load_and_are_small() -> None:
+    assert "lsnet-nano" in shipped_names()
+    for name in shipped_names():
+        assert load_weights(name).name == name
+        assert (SHIPPED / f"{name}.safetensors").stat().st_size < 4e6
+
+
+def test_strangers_are_refused(network: LSNet, tmp_path: Path) -> None:
+    strange, broken, misfit = (tmp_path / f"{n}.safetensors" for n in ("strange", "broken", "misfit"))
+    save_file({"conv.weight": torch.zeros(3)}, strange)
+    broken.write_bytes(b"\x10\0\0\0\0\0\0\0 not json at all")
+    save_weights(network, misfit, {"config": '{"stages": 2}'})
+    for path, reason in ((strange, "not LSNet weights"), (broken, "not a readable"), (misfit, "do not fit")):
+        with pytest.raises(WeightsError, match=reason) as caught:
+            load_weights(str(path))
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(WeightsError, match="lsnet-nano"):
+        load_weights("lsnet-gigantic")

@@ -1,0 +1,83 @@
+"""The vectorised filter against filterpy, one track at a time, and against its own statistics."""
+
+import numpy as np
+import pytest
+from filterpy.kalman import KalmanFilter
+from scipy.stats import chi2
+
+from irst_pipeline.tracking.kalman import Gaussians, innovations, mahalanobis, predict, update
+from irst_pipeline.tracking.motion import OBSERVATION, ConstantVelocity
+
+RNG = np.random.default_rng(1)
+
+
+def spread(n: int, d: int) -> np.ndarray:
+    roots = RNG.normal(size=(n, d, d))
+    return roots @ np.swapaxes(roots, 1, 2) + np.eye(d)
+
+
+def test_equals_filterpy() -> None:
+    n, model = 7, ConstantVelocity(50.0)
+    states = Gaussians(RNG.normal(size=(n, 4)) * 100, spread(n, 4))
+    filters = []
+    for mean, covariance in zip(*states, strict=True):
+        one = KalmanFilter(4, 2)
+        one.x, one.P, one.H = mean.copy(), covariance.copy(), OBSERVATION
+        filters.append(one)
+    for dt in (1 / 30, 0.5, 1e-3, 0.04):
+        measured, noise = RNG.normal(size=(n, 2)) * 100, spread(n, 2)
+        states = predict(states, model.transition(dt), model.process_noise(dt))
+        states = update(states, OBSERVATION, measured, noise)
+        for one, z, r in zip(filters, measured, noise, strict=True):
+            one.predict(F=model.transition(dt), Q=model.process_noise(dt))
+            one.update(z, R=r)
+    np.testing.assert_allclose(states.mean, [one.x for one in filters], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(states.covariance, [one.P for one in filters], rtol=0, atol=1e-9)
+
+
+def test_two_half_steps_are_one_whole_step() -> None:
+    model, states = ConstantVelocity(50.0), Gaussians(RNG.normal(size=(3, 4)), spread(3, 4))
+    halves = states
+    for _ in range(2):
+        halves = predict(halves, model.transition(0.1), model.process_noise(0.1))
+    whole = predict(states, model.transition(0.2), model.process_noise(0.2))
+    np.testing.assert_allclose(halves.mean, whole.mean, atol=1e-12)
+    np.testing.assert_allclose(halves.covariance, whole.covariance, atol=1e-12)
+
+
+@pytest.mark.parametrize("dt", [1 / 60, 1 / 8])
+def test_errors_are_as_large_as_the_filter_says(dt: float) -> None:
+    """Normalised estimation error squared, averaged over 400 runs, lies in its 99.8 % chi-square bounds."""
+    runs, model = 400, ConstantVelocity(40.0)
+    rng = np.random.default_rng(5)
+    truth = np.tile([100.0, 30.0, 50.0, -20.0], (runs, 1))
+    first, noise = np.diag([0.25, 900.0, 0.25, 900.0]), np.diag([0.25, 0.25])
+    states = Gaussians(truth + rng.multivariate_normal(np.zeros(4), first, runs), np.tile(first, (runs, 1, 1)))
+    for _ in range(60):
+        q = model.process_noise(dt)
+        truth = truth @ model.transition(dt).T + rng.multivariate_normal(np.zeros(4), q, runs)
+        measured = truth @ OBSERVATION.T + rng.multivariate_normal(np.zeros(2), noise, runs)
+        states = predict(states, model.transition(dt), q)
+        states = update(states, OBSERVATION, measured, np.tile(noise, (runs, 1, 1)))
+    error = truth - states.mean
+    nees = np.einsum("ni,nij,nj->n", error, np.linalg.inv(states.covariance), error).sum()
+    low, high = chi2.ppf([0.001, 0.999], 4 * runs)
+    assert low < nees < high
+
+
+def test_covariances_stay_positive_definite_and_symmetric() -> None:
+    model, states = ConstantVelocity(100.0), Gaussians(np.zeros((1, 4)), np.eye(4)[None] * 1e6)
+    noise = np.eye(2)[None] * 1e-4
+    for step in range(20_000):
+        dt = 1e-3 if step % 2 else 3.0
+        states = predict(states, model.transition(dt), model.process_noise(dt))
+        states = update(states, OBSERVATION, np.zeros((1, 2)), noise)
+    covariance = states.covariance[0]
+    np.testing.assert_allclose(covariance, covariance.T, atol=1e-9)
+    assert np.linalg.eigvalsh(covariance).min() > 0
+
+
+def test_mahalanobis_of_innovations() -> None:
+    states = Gaussians(np.array([[0.0, 0, 0, 0]]), np.diag([3.0, 1, 8, 1])[None])
+    found = innovations(states, OBSERVATION, np.array([[4.0, 0.0], [0.0, 6.0]]), np.tile(np.eye(2), (2, 1, 1)))
+    np.testing.assert_allclose(mahalanobis(found), [[16 / 4, 36 / 9]])
