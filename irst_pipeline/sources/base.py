@@ -23,7 +23,7 @@ class Source(Protocol):
     frame_count: int | None
     """Frames that the source declares, for a progress bar; the true number may differ."""
     frames_failed: int
-    """Frames so far that could not be read and were skipped."""
+    """Frames so far that could not be read and were skipped; in the end also those that a file counts but lacks."""
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames, once. Raises IrstError at the end if none could be read."""
@@ -40,7 +40,6 @@ class Recording(ABC):
         self.frame_rate = frame_rate
         self.frame_count = frame_count
         self.frames_failed = 0
-        self._said: set[str] = set()
 
     @abstractmethod
     def read(self) -> Iterator[Frame]:
@@ -51,20 +50,22 @@ class Recording(ABC):
 
     def __iter__(self) -> Iterator[Frame]:
         first = None
+        unlike = 0
         for frame in self.read():
             if first is None:
                 first = describe(frame)
             if describe(frame) == first:
                 yield frame
                 continue
+            if not unlike:
+                found = f"frame {frame.index} is {describe(frame)}, the first was {first}"
+                log.warning("%s: %s; frames unlike the first are skipped", self.name, found)
+            unlike += 1
             self.frames_failed += 1
-            self.say_once(
-                f"frame {frame.index} is {describe(frame)}, the first was {first}: frames unlike the first are skipped"
-            )
         if first is None:
             raise IrstError(f"{self.name}: not one frame could be read ({self.frames_failed} failed)")
         if self.frames_failed:
-            log.warning("%s: %d frames could not be read and were skipped", self.name, self.frames_failed)
+            log.warning("%s: %d frame(s) could not be read", self.name, self.frames_failed)
 
     def fail(self, reason: str) -> None:
         """Count a frame as failed; the first few are said."""
@@ -73,12 +74,6 @@ class Recording(ABC):
             log.warning("%s: %s", self.name, reason)
         elif self.frames_failed == REPORTS_MAX + 1:
             log.warning("%s: more frames fail; they are counted, and no longer named", self.name)
-
-    def say_once(self, message: str) -> None:
-        """Warn the operator, the first time only."""
-        if message not in self._said:
-            self._said.add(message)
-            log.warning("%s: %s", self.name, message)
 
 
 def describe(frame: Frame) -> str:

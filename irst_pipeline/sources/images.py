@@ -11,7 +11,7 @@ from natsort import natsorted, ns
 from numpy.typing import NDArray
 
 from irst_pipeline.errors import FrameError, UsageError
-from irst_pipeline.sources.base import Recording
+from irst_pipeline.sources.base import Recording, log
 from irst_pipeline.types import Frame, Image
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
@@ -43,6 +43,7 @@ class ImageSource(Recording):
         super().__init__(name, image_rate, len(paths))
         self._paths = paths
         self._levels: tuple[float, float] | None = None
+        self._colour_said = False
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # an image that cannot be read is said by us
 
     def close(self) -> None:
@@ -62,7 +63,9 @@ class ImageSource(Recording):
             return image
         if image.shape[2] < 3:  # grey, with alpha or without
             return image[..., 0]
-        self.say_once("colour images, converted to luminance")
+        if not self._colour_said:
+            log.warning("%s: colour images, converted to luminance", self.name)
+            self._colour_said = True
         if image.dtype not in (np.uint8, np.uint16):
             image = image.astype(np.float32)
         return luminance(image)
@@ -77,7 +80,7 @@ class ImageSource(Recording):
         if self._levels is None:
             self._levels = level_range(image)
             low, high = self._levels
-            self.say_once(f"{image.dtype} images; {low:g} .. {high:g} becomes 0 .. {LEVEL_MAX}, what is beyond is cut")
+            log.warning("%s: %s images; %g .. %g becomes 0 .. %d", self.name, image.dtype, low, high, LEVEL_MAX)
         low, high = self._levels
         return np.rint((values - low) * (LEVEL_MAX / (high - low))).clip(0, LEVEL_MAX).astype(np.uint16)
 

@@ -37,12 +37,13 @@ class VideoSource(Recording):
         self._container = open_container(path)
         self._stream = video_stream(self._container, path)
         self._stream.thread_type = "NONE"  # the cores are the network's; threads only slowed small frames down
-        timed = self._container.duration is not None
-        rate = self._stream.average_rate if timed else self._stream.guessed_rate  # without times: the codec's word
+        duration = self._container.duration
+        rate = self._stream.guessed_rate if duration is None else self._stream.average_rate  # guessed: the codec's word
         super().__init__(path.name, float(rate or image_rate), self._stream.frames or None)
         self._counted = self.frame_count is not None
-        if self._container.duration and not self._counted:
-            self.frame_count = round(self._container.duration / av.time_base * self.frame_rate)
+        if duration is not None:
+            estimate = round(duration / av.time_base * self.frame_rate)
+            self.frame_count = min(self.frame_count or estimate, estimate)  # an MP4 may show less than it holds
         self._time = -math.inf
         self._lost: list[int] = []  # pts of packets that gave no frame, in order
 
@@ -52,6 +53,7 @@ class VideoSource(Recording):
     def read(self) -> Iterator[Frame]:
         """Indices count lost frames where their place is known: by the pts of a packet that could not be decoded."""
         seen, last = 0, -1  # frames that came out of the decoder; the last one's index
+        colour_known = False
         for frame in self._decode():
             lost = len(self._lost) if frame.pts is None else bisect_left(self._lost, frame.pts)
             last = max(last + 1, seen + lost)
@@ -60,9 +62,14 @@ class VideoSource(Recording):
             if frame.is_corrupt:
                 self.fail(f"frame {last} is damaged")
                 continue
-            if seen == 1 and has_colour(frame):
-                self.say_once(f"colour video ({frame.format.name}), converted to luminance")
-            yield Frame(grey(frame, self.name), last, self._time, self.name)
+            try:
+                if not colour_known and has_colour(frame):
+                    log.warning("%s: colour video (%s), converted to luminance", self.name, frame.format.name)
+                image = grey(frame)
+            except (av.FFmpegError, ValueError):
+                raise IrstError(f"{self.name}: cannot read {frame.format.name} pixels; store 16-bit grey") from None
+            colour_known = True
+            yield Frame(image, last, self._time, self.name)
         self._report_missing(seen)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
@@ -76,7 +83,7 @@ class VideoSource(Recording):
                 continue
             yield from frames
 
-    def _packets(self) -> Iterator[av.Packet[Any]]:
+    def _packets(self) -> "Iterator[av.Packet[Any]]":
         """The packets up to the end or to where the file cannot be read on; the last, empty one flushes the decoder."""
         try:
             yield from self._container.demux(self._stream)
@@ -100,15 +107,21 @@ class VideoSource(Recording):
     def _report_missing(self, seen: int) -> None:
         if self.frame_count is None:
             return
-        missing = self.frame_count - seen
-        if missing > (0 if self._counted else max(1, ESTIMATE_SLACK * self.frame_count)):
-            about = "" if self._counted else "about "
-            log.warning("%s: declares %s%d frames, but %d are missing", self.name, about, self.frame_count, missing)
+        missing = self.frame_count - seen - len(self._lost)
+        if self._counted and missing > 0:
+            self.frames_failed += missing
+            log.warning("%s: %d of the %d frames it declares are missing", self.name, missing, self.frame_count)
+        elif missing > max(1, ESTIMATE_SLACK * self.frame_count):
+            log.warning(
+                "%s: about %d of the %d frames that fit its duration are missing", self.name, missing, self.frame_count
+            )
 
 
 def open_container(path: Path) -> InputContainer:
     try:
         container = av.open(str(path))
+    except av.InvalidDataError:
+        raise IrstError(f"{path}: not a video, or one cut short before its index was written") from None
     except (av.FFmpegError, OSError) as error:
         raise IrstError(f"{path}: cannot be opened as a video ({error.strerror})") from None
     if container.format.name == "tty":  # FFmpeg would draw a text file as a picture
@@ -137,15 +150,15 @@ def has_colour(frame: av.VideoFrame) -> bool:
     return any(plane.min() < NEUTRAL - COLOUR_MIN or plane.max() > NEUTRAL + COLOUR_MIN for plane in chroma)
 
 
-def grey(frame: av.VideoFrame, name: str) -> Image:
+def grey(frame: av.VideoFrame) -> Image:
     """(H, W) luminance: a view of the frame's Y plane where it has one, in native byte order.
 
-    Raises IrstError for a pixel format of floating-point numbers.
+    Raises ValueError for pixels of more than 16 bits or in floating point, FFmpegError for a layout it cannot convert.
     """
     layout = frame.format
     bits = layout.components[0].bits
     if bits > 16 or "f16" in layout.name:
-        raise IrstError(f"{name}: pixel format {layout.name} is not supported; convert to 16-bit grey or float TIFFs")
+        raise ValueError(f"{layout.name}: wider than 16 bits, or floating-point")
     if layout.is_rgb or layout.has_palette:
         return luminance(frame.to_ndarray(format="bgr24" if bits <= 8 else "bgr48le"))
     if layout.is_bit_stream or any(component.plane == 0 for component in layout.components[1:]):  # Y among others
