@@ -1,0 +1,198 @@
+"""Renders a scene into video files with exact ground truth."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO, cast
+
+import av
+import numpy as np
+import yaml
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.simulation.background import Background
+from irst_pipeline.simulation.scene import SceneSettings
+from irst_pipeline.simulation.sensor import Sensor
+from irst_pipeline.simulation.targets import Targets, TargetState
+from irst_pipeline.types import Floats
+
+BLACK, WHITE, GREY = 16, 235, 128  # of 8-bit video in its usual, limited range; chroma without colour
+BIT_EXACT = "+bitexact"  # no dates, random ids or version names in the files
+
+
+@dataclass(frozen=True)
+class TrueFrame:
+    """One simulated frame and all that is true of it."""
+
+    index: int
+    time: float
+    """s"""
+    image: NDArray[np.uint16]
+    """(H, W), 14 bits."""
+    targets: tuple[TargetState, ...]
+    """Their `snr` is over the noise of the background where they are."""
+
+
+def render(scene: SceneSettings, seed: int) -> Iterator[TrueFrame]:
+    """The frames of `scene`; the same for the same seed, on any machine."""
+    clouds, terrain, flights, noise = (
+        np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(part,)))) for part in range(4)
+    )
+    background = Background(scene, clouds, terrain)
+    targets = Targets(scene, flights)
+    sensor = Sensor(scene.sensor, noise)
+    sky_noise = float(sensor.noise_sd(np.asarray(scene.sky.level)))
+    for index in range(scene.frames):
+        time = index / scene.frame_rate_hz
+        image = background.at(time)
+        noise_sd = sensor.noise_sd(image)
+        states = targets.at(index)
+        for state in states:
+            sensor.add_point(image, state.x, state.y, state.snr * sky_noise / sensor.peak)
+        truth = tuple(replace(state, snr=state.snr * sky_noise / _nearest(noise_sd, state)) for state in states)
+        yield TrueFrame(index, time, sensor.expose(image), truth)
+
+
+def _nearest(image: Floats, state: TargetState) -> float:
+    """The pixel of `image` (H, W) under a target, or nearest to it."""
+    row, column = (min(max(round(at), 0), side - 1) for at, side in zip((state.y, state.x), image.shape, strict=True))
+    return float(image[row, column])
+
+
+def simulate(scene: SceneSettings, out: Path, seed: int) -> None:
+    """Writes the sequence of `scene` and `seed` into the folder `out`, which is made and must not hold anything.
+
+    - sequence16.mkv: FFV1, gray16le, the 14-bit frames exactly.
+    - sequence8.mp4: lossless H.264, yuv420p; `view_levels` of the scene linearly as luma 16 to 235.
+    - truth.csv: a row per frame and existing target; truth.mot.txt: the visible ones as MOTChallenge ground truth.
+    - scene.yaml: all settings, and as a comment the command with the seed.
+
+    Raises UsageError if `out` cannot be used or `seed` is negative, and IrstError if writing fails.
+    """
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: expected a whole number from 0")
+    _claim(out)
+    tree = yaml.safe_dump(scene.model_dump(mode="json"), sort_keys=False)
+    try:
+        (out / "scene.yaml").write_text(f"# irst simulate scene.yaml --out DIR --seed {seed}\n{tree}")
+        with (
+            Video16(out, scene) as deep,
+            Video8(out, scene) as shown,
+            TruthCsv(out) as table,
+            TruthMot(out, scene) as boxes,
+        ):
+            for frame in tqdm(render(scene, seed), total=scene.frames, unit="frame", disable=None):
+                for writer in (deep, shown, table, boxes):
+                    writer.write(frame)
+    except (OSError, av.FFmpegError) as error:
+        raise IrstError(f"{out}: cannot write the sequence ({error.strerror or error}); it is incomplete") from None
+
+
+def _claim(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        occupied = any(out.iterdir())
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot use it as a folder ({error.strerror}); name another") from None
+    if occupied:
+        raise UsageError(f"--out {out}: holds files already; name a new folder or empty this one")
+
+
+class Video:
+    """A video file with one stream; what it holds depends only on the frames."""
+
+    def __init__(self, path: Path, codec: str, pixels: str, scene: SceneSettings, options: dict[str, str]) -> None:
+        self._file = av.open(str(path), "w", options={"fflags": BIT_EXACT})
+        rate = Fraction(scene.frame_rate_hz).limit_denominator(1001)
+        self._pixels = pixels
+        self._stream = cast(VideoStream, self._file.add_stream(codec, rate, options={"flags": BIT_EXACT, **options}))
+        self._stream.width, self._stream.height, self._stream.pix_fmt = scene.width_px, scene.height_px, pixels
+        self._stream.codec_context.thread_count = 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: BaseException | TracebackType | None) -> None:
+        if kind is None:
+            self._file.mux(self._stream.encode())
+        self._file.close()
+
+    def add(self, image: NDArray[np.uint8] | NDArray[np.uint16], index: int) -> None:
+        frame = av.VideoFrame.from_ndarray(image, format=self._pixels)
+        frame.pts = index
+        self._file.mux(self._stream.encode(frame))
+
+
+class Video16(Video):
+    """The frames as they are."""
+
+    def __init__(self, out: Path, scene: SceneSettings) -> None:
+        options = {"level": "3", "context": "1", "slicecrc": "1", "g": "30"}
+        super().__init__(out / "sequence16.mkv", "ffv1", "gray16le", scene, options)
+
+    def write(self, frame: TrueFrame) -> None:
+        self.add(frame.image, frame.index)
+
+
+class Video8(Video):
+    """The frames as an 8-bit camera shows them; lossless, so that dim targets survive."""
+
+    def __init__(self, out: Path, scene: SceneSettings) -> None:
+        super().__init__(out / "sequence8.mp4", "libx264", "yuv420p", scene, {"qp": "0", "preset": "medium"})
+        self._black, self._white = scene.view_levels
+
+    def write(self, frame: TrueFrame) -> None:
+        scaled = BLACK + (frame.image - self._black) * ((WHITE - BLACK) / (self._white - self._black))
+        luma = np.clip(np.rint(scaled), BLACK, WHITE).astype(np.uint8)
+        height, width = luma.shape
+        chroma = np.full((height // 2, width), GREY, np.uint8)
+        self.add(np.vstack((luma, chroma)), frame.index)
+
+
+class TruthFile:
+    """A text file with a line per target and frame."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: TextIO = path.open("w", newline="\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+class TruthCsv(TruthFile):
+    """Everything known of every target, inside the image or not."""
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(out / "truth.csv")
+        self._file.write("frame,time_s,id,x_px,y_px,vx_px_s,vy_px_s,snr,visible\n")
+
+    def write(self, frame: TrueFrame) -> None:
+        for target in frame.targets:
+            self._file.write(
+                f"{frame.index},{frame.time:.6f},{target.id},{target.x:.4f},{target.y:.4f},"
+                f"{target.vx:.4f},{target.vy:.4f},{target.snr:.3f},{target.visible:d}\n"
+            )
+
+
+class TruthMot(TruthFile):
+    """The visible targets: frame from 1, id, left, top, width, height, considered, class, visibility."""
+
+    def __init__(self, out: Path, scene: SceneSettings) -> None:
+        super().__init__(out / "truth.mot.txt")
+        self._side = 1 + 2 * math.ceil(2 * scene.sensor.psf_sigma_px)
+
+    def write(self, frame: TrueFrame) -> None:
+        for target in frame.targets:
+            if target.visible:
+                left, top = (round(centre, 4) - self._side / 2 for centre in (target.x, target.y))
+                box = f"{left:.4f},{top:.4f},{self._side},{self._side}"
+                self._file.write(f"{frame.index + 1},{target.id},{box},1,1,1\n")

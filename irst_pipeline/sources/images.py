@@ -1,0 +1,110 @@
+"""Image sequences: 8 and 16-bit as they are, colour as luminance, other depths through one fixed map to 16 bits."""
+
+from collections.abc import Iterator
+from glob import escape, glob
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from natsort import natsorted, ns
+from numpy.typing import NDArray
+
+from irst_pipeline.errors import FrameError, UsageError
+from irst_pipeline.sources.base import Recording, log
+from irst_pipeline.types import Frame, Image
+
+SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+JPEG_END = b"\xff\xd9"
+LEVEL_MAX = 65535
+
+
+def find_images(uri: str) -> list[Path]:
+    """The images in a folder or matching a glob, in natural order. Raises UsageError if there are none."""
+    pattern = f"{escape(uri)}/*" if Path(uri).is_dir() else uri
+    names = natsorted(glob(pattern, recursive=True), alg=ns.PATH)  # noqa: PTH207 (Path.glob refuses absolute patterns)
+    paths = [Path(name) for name in names]
+    images = [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not images:
+        raise UsageError(f"{uri}: no images here; images end in {', '.join(SUFFIXES)}")
+    return images
+
+
+def luminance(image: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, 3 or 4) BGR or BGRA to (H, W): 0.299 R + 0.587 G + 0.114 B, at the image's depth."""
+    code = cv2.COLOR_BGR2GRAY if image.shape[2] == 3 else cv2.COLOR_BGRA2GRAY
+    return np.asarray(cv2.cvtColor(image, code))
+
+
+class ImageSource(Recording):
+    """Images as frames, `image_rate` of them a second."""
+
+    def __init__(self, name: str, paths: list[Path], image_rate: float) -> None:
+        super().__init__(name, image_rate, len(paths))
+        self._paths = paths
+        self._levels: tuple[float, float] | None = None
+        self._colour_said = False
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # an image that cannot be read is said by us
+
+    def close(self) -> None:
+        """Nothing stays open between images."""
+
+    def read(self) -> Iterator[Frame]:
+        for index, path in enumerate(self._paths):
+            try:
+                image = self._to_levels(self._to_grey(decode(path)), path)
+            except FrameError as error:
+                self.fail(str(error))
+                continue
+            yield Frame(image, index, index / self.frame_rate, self.name)
+
+    def _to_grey(self, image: NDArray[Any]) -> NDArray[Any]:
+        if image.ndim == 2:
+            return image
+        if image.shape[2] < 3:  # grey, with alpha or without
+            return image[..., 0]
+        if not self._colour_said:
+            log.warning("%s: colour images, converted to luminance", self.name)
+            self._colour_said = True
+        if image.dtype not in (np.uint8, np.uint16):
+            image = image.astype(np.float32)
+        return luminance(image)
+
+    def _to_levels(self, image: NDArray[Any], path: Path) -> Image:
+        """Grey levels (H, W) uint8 or uint16; other types are mapped to uint16 as the first of them fixes it."""
+        if image.dtype in (np.uint8, np.uint16):
+            return image
+        values = image.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise FrameError(f"{path}: holds NaN or infinite values")
+        if self._levels is None:
+            self._levels = level_range(image)
+            low, high = self._levels
+            log.warning("%s: %s images; %g .. %g becomes 0 .. %d", self.name, image.dtype, low, high, LEVEL_MAX)
+        low, high = self._levels
+        return np.rint((values - low) * (LEVEL_MAX / (high - low))).clip(0, LEVEL_MAX).astype(np.uint16)
+
+
+def level_range(image: NDArray[Any]) -> tuple[float, float]:
+    """Values that become 0 and 65535: all of int16, or else the image's own range and its extent to either side."""
+    if image.dtype == np.int16:
+        return -32768.0, 32767.0
+    low, high = float(image.min()), float(image.max())
+    extent = high - low or 1.0
+    return low - extent, high + extent
+
+
+def decode(path: Path) -> NDArray[Any]:
+    """The image at its own depth, (H, W) or (H, W, channels). Raises FrameError if it cannot be read whole."""
+    try:
+        data = path.read_bytes()
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except OSError as error:
+        raise FrameError(f"{path}: cannot read it ({error.strerror})") from None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise FrameError(f"{path}: not a readable image")
+    if path.suffix.lower() in (".jpg", ".jpeg") and data.find(JPEG_END, len(data) // 2) < 0:
+        raise FrameError(f"{path}: the image is cut short")
+    return np.asarray(image)

@@ -1,0 +1,175 @@
+"""Video files, through FFmpeg, at the depth they were recorded with."""
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.plane import VideoPlane
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from irst_pipeline.errors import IrstError
+from irst_pipeline.sources.base import Recording, log
+from irst_pipeline.sources.images import luminance
+from irst_pipeline.types import Frame, Image
+
+NEUTRAL = 128  # 8-bit chroma of a grey pixel
+COLOUR_MIN = 8  # levels from neutral; lossy coding of a grey picture stays below
+ESTIMATE_SLACK = 0.01  # of the frames that duration times rate promises may be missing without a word
+
+
+class VideoSource(Recording):
+    """The frames of a video file's first video stream.
+
+    8-bit grey and YUV frames are views of FFmpeg's Y plane at its own range (a limited-range file has 16 .. 235), 9 to
+    16-bit ones likewise, as native uint16. Colour becomes luminance. Times are the file's; where one is missing or
+    does not increase, it is the previous one + 1 / frame_rate.
+    """
+
+    def __init__(self, path: Path, image_rate: float) -> None:
+        """Raises IrstError if FFmpeg cannot open `path` or there is no video in it; `image_rate` as in open_source."""
+        self._container = open_container(path)
+        self._stream = video_stream(self._container, path)
+        self._stream.thread_type = "NONE"  # the cores are the network's; threads only slowed small frames down
+        duration = self._container.duration
+        rate = self._stream.guessed_rate if duration is None else self._stream.average_rate  # guessed: the codec's word
+        super().__init__(path.name, float(rate or image_rate), self._stream.frames or None)
+        self._counted = self.frame_count is not None
+        if duration is not None:
+            estimate = round(duration / av.time_base * self.frame_rate)
+            self.frame_count = min(self.frame_count or estimate, estimate)  # an MP4 may show less than it holds
+        self._time = -math.inf
+        self._lost: list[int] = []  # pts of packets that gave no frame, in order
+
+    def close(self) -> None:
+        self._container.close()
+
+    def read(self) -> Iterator[Frame]:
+        """Indices count lost frames where their place is known: by the pts of a packet that could not be decoded."""
+        seen, last = 0, -1  # frames that came out of the decoder; the last one's index
+        colour_known = False
+        for frame in self._decode():
+            lost = len(self._lost) if frame.pts is None else bisect_left(self._lost, frame.pts)
+            last = max(last + 1, seen + lost)
+            seen += 1
+            self._time = self._next_time(frame)
+            if frame.is_corrupt:
+                self.fail(f"frame {last} is damaged")
+                continue
+            try:
+                if not colour_known and has_colour(frame):
+                    log.warning("%s: colour video (%s), converted to luminance", self.name, frame.format.name)
+                image = grey(frame)
+            except (av.FFmpegError, ValueError):
+                raise IrstError(f"{self.name}: cannot read {frame.format.name} pixels; store 16-bit grey") from None
+            colour_known = True
+            yield Frame(image, last, self._time, self.name)
+        self._report_missing(seen)
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        for packet in self._packets():
+            try:
+                frames = self._stream.codec_context.decode(packet)
+            except av.FFmpegError as error:
+                pts = packet.pts if packet.pts is not None else packet.dts
+                insort(self._lost, pts or 0)
+                self.fail(f"a frame could not be decoded{self._at(pts)}: {error.strerror}")
+                continue
+            yield from frames
+
+    def _packets(self) -> "Iterator[av.Packet[Any]]":
+        """The packets up to the end or to where the file cannot be read on; the last, empty one flushes the decoder."""
+        try:
+            yield from self._container.demux(self._stream)
+        except av.FFmpegError as error:
+            log.warning("%s: cannot be read to its end: %s", self.name, error.strerror)
+            yield av.Packet()
+
+    def _at(self, pts: int | None) -> str:
+        base = self._stream.time_base
+        return "" if pts is None or base is None else f" at {float(pts * base):.3f} s"
+
+    def _next_time(self, frame: av.VideoFrame) -> float:
+        if frame.pts is not None and frame.time_base is not None:
+            time = float(frame.pts * frame.time_base)
+            if time > self._time:
+                return time
+        if self._time == -math.inf:
+            return 0.0
+        return self._time + 1 / self.frame_rate
+
+    def _report_missing(self, seen: int) -> None:
+        if self.frame_count is None:
+            return
+        missing = self.frame_count - seen - len(self._lost)
+        if self._counted and missing > 0:
+            self.frames_failed += missing
+            log.warning("%s: %d of the %d frames it declares are missing", self.name, missing, self.frame_count)
+        elif missing > max(1, ESTIMATE_SLACK * self.frame_count):
+            log.warning(
+                "%s: about %d of the %d frames that fit its duration are missing", self.name, missing, self.frame_count
+            )
+
+
+def open_container(path: Path) -> InputContainer:
+    try:
+        container = av.open(str(path))
+    except av.InvalidDataError:
+        raise IrstError(f"{path}: not a video, or one cut short before its index was written") from None
+    except (av.FFmpegError, OSError) as error:
+        raise IrstError(f"{path}: cannot be opened as a video ({error.strerror})") from None
+    if container.format.name == "tty":  # FFmpeg would draw a text file as a picture
+        container.close()
+        raise IrstError(f"{path}: a text file, not a video")
+    return container
+
+
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first video stream that is not a cover picture and that this FFmpeg can decode."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if streams and streams[0].codec_context is not None:
+        return streams[0]
+    container.close()
+    raise IrstError(f"{path}: FFmpeg has no decoder for its video" if streams else f"{path}: no video stream in it")
+
+
+def has_colour(frame: av.VideoFrame) -> bool:
+    """Whether the frame is RGB or palette, or YUV with a chroma that is not neutral."""
+    layout = frame.format
+    if layout.is_rgb or layout.has_palette:
+        return True
+    if not any(component.is_chroma for component in layout.components):
+        return False
+    chroma = [pixels(plane, np.uint8) for plane in frame.reformat(format="yuv444p").planes[1:3]]
+    return any(plane.min() < NEUTRAL - COLOUR_MIN or plane.max() > NEUTRAL + COLOUR_MIN for plane in chroma)
+
+
+def grey(frame: av.VideoFrame) -> Image:
+    """(H, W) luminance: a view of the frame's Y plane where it has one, in native byte order.
+
+    Raises ValueError for pixels of more than 16 bits or in floating point, FFmpegError for a layout it cannot convert.
+    """
+    layout = frame.format
+    bits = layout.components[0].bits
+    if bits > 16 or "f16" in layout.name:
+        raise ValueError(f"{layout.name}: wider than 16 bits, or floating-point")
+    if layout.is_rgb or layout.has_palette:
+        return luminance(frame.to_ndarray(format="bgr24" if bits <= 8 else "bgr48le"))
+    if layout.is_bit_stream or any(component.plane == 0 for component in layout.components[1:]):  # Y among others
+        chroma = any(component.is_chroma for component in layout.components)
+        frame = frame.reformat(format=("yuv422p" if chroma else "gray") + ("16le" if bits > 8 else ""))
+        layout = frame.format
+    if bits <= 8:
+        return pixels(frame.planes[0], np.uint8)
+    return pixels(frame.planes[0], ">u2" if layout.is_big_endian else "<u2").astype(np.uint16, copy=False)
+
+
+def pixels(plane: VideoPlane, kind: type[np.uint8] | str) -> NDArray[Any]:
+    """(H, W) view of a plane; it keeps the plane's memory alive."""
+    return np.frombuffer(memoryview(plane), np.dtype(kind)).reshape(plane.height, -1)[:, : plane.width]

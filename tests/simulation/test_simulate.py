@@ -1,0 +1,275 @@
+"""Simulated sequences: truth, noise and files."""
+
+import csv
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+
+from irst_pipeline.errors import UsageError
+from irst_pipeline.settings import read_settings, validate
+from irst_pipeline.simulation import SceneSettings, simulate
+from irst_pipeline.simulation.scene import SensorSettings
+from irst_pipeline.simulation.sensor import Sensor
+from irst_pipeline.simulation.simulate import TrueFrame, render
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = {"clouds": ("sequence16.mkv", 7), "horizon": ("sequence8.mp4", 3)}
+CLEAR = {"sky": {"level": 7300, "glow": 0}, "clouds": {"coverage": 0}}
+
+
+def scene(**settings: Any) -> SceneSettings:
+    """A small one; clear sky unless told otherwise."""
+    tree = {"width_px": 64, "height_px": 48, "frames": 12, "frame_rate_hz": 25, **CLEAR, **settings}
+    return validate(SceneSettings, tree, "scene")
+
+
+def target(**settings: Any) -> dict[str, Any]:
+    return {"x_px": 20.0, "y_px": 20.0, "vx_px_s": 0.0, "vy_px_s": 0.0, "snr": 10.0, **settings}
+
+
+def images(frames: list[TrueFrame]) -> NDArray[np.float64]:
+    return np.stack([frame.image for frame in frames]).astype(float)
+
+
+def decode(path: Path) -> list[NDArray[Any]]:
+    """The stored samples, all planes, without any conversion."""
+    with av.open(str(path)) as file:
+        return [frame.to_ndarray() for frame in file.decode(video=0)]
+
+
+def rows(path: Path) -> list[dict[str, float]]:
+    with path.open() as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_truth_is_the_intensity_centroid() -> None:
+    flight = target(x_px=14.3, y_px=12.6, vx_px_s=63.7, vy_px_s=31.1, snr=8000)
+    for frame in render(scene(targets=[flight], sensor={"read_noise": 0.5}), 1):
+        state = frame.targets[0]
+        left, top = round(state.x) - 5, round(state.y) - 5
+        spot = frame.image[top : top + 11, left : left + 11] - 7300.0
+        y, x = np.indices(spot.shape)
+        assert (spot * x).sum() / spot.sum() + left == pytest.approx(state.x, abs=0.05)
+        assert (spot * y).sum() / spot.sum() + top == pytest.approx(state.y, abs=0.05)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.8, 2.5])
+def test_a_point_keeps_its_signal_wherever_it_falls(sigma: float) -> None:
+    sensor = Sensor(SensorSettings(psf_sigma_px=sigma), np.random.default_rng(0))
+    for shift in np.linspace(0, 1, 11):
+        image = np.zeros((64, 64))
+        sensor.add_point(image, 30 + shift, 31 - shift / 3, 1000.0)
+        assert image.sum() == pytest.approx(1000.0, abs=1e-4)
+    centred = np.zeros((64, 64))
+    sensor.add_point(centred, 30, 31, 1000.0)
+    assert centred[31, 30] == pytest.approx(1000 * sensor.peak) == centred.max()
+
+
+def test_noise_has_the_set_standard_deviation() -> None:
+    frames = images(list(render(scene(sensor={"read_noise": 4.0}), 1)))
+    assert np.sqrt(frames.var(axis=0, ddof=1).mean()) == pytest.approx(4.0, rel=0.02)
+    assert frames.mean() == pytest.approx(7300, abs=0.1)
+    pairs = np.corrcoef(frames.reshape(len(frames), -1))
+    assert np.abs(pairs - np.eye(len(frames))).max() < 0.1, "noise of different frames is independent"
+
+
+def test_shot_noise_grows_with_the_level() -> None:
+    sensor = {"read_noise": 3.0, "electrons_per_level": 100.0}
+    frames = images(list(render(scene(sensor=sensor), 1)))
+    assert (frames - frames.mean()).std() == pytest.approx(np.sqrt(9 + 73), rel=0.03)
+
+
+@pytest.mark.parametrize("snr", [5, 15])
+def test_peak_snr_is_the_set_one(snr: float) -> None:
+    settings = scene(frames=400, width_px=32, height_px=32, targets=[target(snr=snr)], sensor={"read_noise": 3.0})
+    frames = list(render(settings, 1))
+    levels = images(frames)
+    peak, sky = levels[:, 20, 20], levels[:, :10, :10]
+    assert (peak.mean() - sky.mean()) / sky.std() == pytest.approx(snr, rel=0.05)
+    assert {frame.targets[0].snr for frame in frames} == {snr}
+
+
+def test_truth_snr_is_over_the_noise_where_the_target_is() -> None:
+    """Shot noise is stronger before a bright cloud, so the same target stands out less."""
+    clouds = {"coverage": 1, "contrast": 6000}
+    settings = scene(clouds=clouds, sensor={"read_noise": 1.0, "electrons_per_level": 50}, targets=[target(snr=10)])
+    assert all(6 < frame.targets[0].snr < 10 for frame in render(settings, 1))
+
+
+def test_a_seed_makes_one_sequence() -> None:
+    settings = scene(clouds={}, terrain={"height_px": 8, "trees_px": 5}, random={"count": 3})
+    one, again, other = (list(render(settings, seed)) for seed in (5, 5, 6))
+    assert np.array_equal(images(one), images(again))
+    assert [frame.targets for frame in one] == [frame.targets for frame in again]
+    assert not np.array_equal(images(one), images(other))
+    assert one[0].targets != other[0].targets
+
+
+def test_random_targets_keep_their_ranges_and_the_sky() -> None:
+    settings = scene(terrain={"height_px": 8}, random={"count": 50, "snr": [6, 7], "speed_px_s": [20, 30]})
+    frames = list(render(settings, 1))
+    for state in frames[6].targets:
+        assert 6 <= state.snr <= 7
+        assert 20 <= np.hypot(state.vx, state.vy) <= 30 + 1e-9
+        assert state.visible
+    assert all(0 <= state.y <= settings.sky_px for frame in frames for state in frame.targets)
+
+
+def test_clouds_drift() -> None:
+    settings = scene(
+        frames=26, clouds={"coverage": 0.5, "contrast": 500, "drift_px_s": [5, 2]}, sensor={"read_noise": 0.5}
+    )
+    first, *_, last = (frame.image.astype(float) for frame in render(settings, 1))
+    assert np.abs(last[2:, 5:] - first[:-2, :-5]).max() < 6, "one second later the clouds are 5 px right and 2 px down"
+
+
+def test_targets_enter_leave_and_end(tmp_path: Path) -> None:
+    flights = [
+        target(x_px=-4.0, vx_px_s=50),
+        target(x_px=60.0, y_px=30.0, vx_px_s=50),
+        target(first_frame=3, last_frame=7),
+    ]
+    simulate(scene(targets=flights), tmp_path / "out", 1)
+    truth = rows(tmp_path / "out" / "truth.csv")
+    lives = {n: [(row["frame"], row["visible"]) for row in truth if row["id"] == n] for n in (1, 2, 3)}
+    assert lives[1] == [(frame, float(-4 + 2 * frame >= -0.5)) for frame in range(12)]
+    assert lives[2] == [(frame, float(60 + 2 * frame < 63.5)) for frame in range(12)]
+    assert lives[3] == [(frame, 1.0) for frame in range(3, 8)]
+
+
+def test_files_hold_the_rendered_frames_and_truth(tmp_path: Path) -> None:
+    settings = scene(clouds={}, random={"count": 3}, view_levels=[7250, 7400])
+    simulate(settings, tmp_path, 9)
+    frames = list(render(settings, 9))
+    for frame, deep, shown in zip(
+        frames, decode(tmp_path / "sequence16.mkv"), decode(tmp_path / "sequence8.mp4"), strict=True
+    ):
+        assert deep.dtype == np.uint16
+        assert np.array_equal(deep, frame.image)
+        luma = np.clip(np.rint(16 + (frame.image - 7250.0) * 219 / 150), 16, 235)
+        assert np.array_equal(shown[:48], luma)
+        assert (shown[48:] == 128).all()
+    with av.open(str(tmp_path / "sequence8.mp4")) as file:
+        assert [packet.time for packet in file.decode(video=0)] == pytest.approx([frame.time for frame in frames])
+    truth = [row for row in rows(tmp_path / "truth.csv") if row["visible"]]
+    boxes = [[float(cell) for cell in line.split(",")] for line in (tmp_path / "truth.mot.txt").open()]
+    assert len(truth) == len(boxes) > 0
+    for row, (frame_number, number, left, top, width, height, *_) in zip(truth, boxes, strict=True):
+        assert (frame_number, number) == (row["frame"] + 1, row["id"])
+        assert left + width / 2 == pytest.approx(row["x_px"], abs=1e-9)
+        assert top + height / 2 == pytest.approx(row["y_px"], abs=1e-9)
+
+
+def test_the_written_scene_makes_the_same_files(tmp_path: Path) -> None:
+    simulate(scene(clouds={}, terrain={"height_px": 8}, random={"count": 2}), tmp_path / "one", 4)
+    written = tmp_path / "one" / "scene.yaml"
+    assert "--seed 4" in written.read_text().splitlines()[0]
+    simulate(read_settings(SceneSettings, written), tmp_path / "two", 4)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == ["scene.yaml", "sequence16.mkv", "sequence8.mp4", "truth.csv", "truth.mot.txt"]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_are_made_again_bit_for_bit(name: str, tmp_path: Path) -> None:
+    video, seed = SAMPLES[name]
+    path = Path("configs/scenes") / f"{name}.yaml"
+    assert f"irst simulate {path} --out DIR --seed {seed}`" in (ROOT / "videos/README.md").read_text()
+    simulate(read_settings(SceneSettings, ROOT / path), tmp_path, seed)
+    shipped, made = decode(ROOT / "videos" / name / video), decode(tmp_path / video)
+    assert all(np.array_equal(a, b) for a, b in zip(shipped, made, strict=True))
+    for truth in ("truth.csv", "truth.mot.txt"):
+        assert (ROOT / "videos" / name / truth).read_bytes() == (tmp_path / truth).read_bytes()
+
+
+def test_samples_are_small() -> None:
+    assert sum(path.stat().st_size for path in (ROOT / "videos").rglob("*") if path.is_file()) < 5e6
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"cloud": {}}, "unknown key `cloud`; did you mean `clouds`?"),
+        ({"sensor": {"read_nose": 3}}, "unknown key `sensor.read_nose`; did you mean `sensor.read_noise`?"),
+        ({"random": {"count": 1, "snr": [9, 5]}}, "key `random.snr`: expected [low, high] with low <= high"),
+        ({"width_px": 63}, "key `width_px`: expected a multiple of 2"),
+        ({"frames": 0}, "key `frames`"),
+        ({"clouds": {"coverage": 1.5}}, "key `clouds.coverage`"),
+        ({"sensor": {"read_noise": 0}}, "key `sensor`: expected read_noise above 0"),
+        ({"view_levels": [7300, 7300]}, "view_levels"),
+        ({"terrain": {"height_px": 40}}, "terrain.height_px + trees_px to leave 8 rows of sky"),
+        ({"targets": [{"x_px": 1}]}, "key `targets.0.y_px` is missing"),
+        ({"targets": [target(first_frame=5, last_frame=4)]}, "last_frame at or after first_frame (5)"),
+        ({"targets": [target(last_frame=12)]}, "targets.0 to lie within the 12 frames (0 to 11)"),
+        ({"targets": [target(), target()]}, "targets.1 to differ from targets.0"),
+        ({"targets": [target(x_px=-50, vx_px_s=-1)]}, "targets.0 to enter the 64x48 px frame"),
+    ],
+)
+def test_a_bad_scene_file_is_named_with_its_key(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    path = tmp_path / "scene.yaml"
+    path.write_text(yaml.safe_dump({"width_px": 64, "height_px": 48, "frames": 12, **change}))
+    with pytest.raises(UsageError, match=re.escape(words)) as caught:
+        read_settings(SceneSettings, path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def a_file(out: Path) -> None:
+    out.write_text("")
+
+
+def a_full_folder(out: Path) -> None:
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"), [(a_file, "cannot use it as a folder"), (a_full_folder, "name a new folder or empty this")]
+)
+def test_an_output_in_use_is_left_alone(prepare: Callable[[Path], None], words: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(out)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match=words):
+        simulate(scene(), out, 1)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--seed -1: expected a whole number from 0"):
+        simulate(scene(), tmp_path / "out", -1)
+
+
+def test_an_unwritable_folder_is_one_line() -> None:
+    with pytest.raises(UsageError, match="/proc/irst-out: cannot"):
+        simulate(scene(), Path("/proc/irst-out"), 1)
+
+
+FILLED = """
+import resource, sys
+from pathlib import Path
+from irst_pipeline.errors import IrstError
+from irst_pipeline.simulation import SceneSettings, simulate
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    simulate(SceneSettings(width_px=64, height_px=48, frames=60), Path(sys.argv[1]), 1)
+except IrstError as error:
+    print(error)
+"""
+
+
+def test_a_disk_without_room_is_one_line(tmp_path: Path) -> None:
+    """A limit on file sizes makes the writes fail as a full disk does."""
+    run = subprocess.run([sys.executable, "-c", FILLED, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert run.stdout == f"{tmp_path}: cannot write the sequence (File too large); it is incomplete\n"
+    assert run.stderr == ""

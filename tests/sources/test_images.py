@@ -1,0 +1,183 @@
+"""Folders and globs of images, written with OpenCV and read back through open_source."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.sources import open_source
+from irst_pipeline.types import Frame
+
+
+def picture(seed: int = 0, levels: int = 256, size: tuple[int, int] = (48, 64)) -> NDArray[Any]:
+    kind = np.uint8 if levels <= 256 else np.uint16
+    return np.random.default_rng(seed).integers(0, levels, size).astype(kind)
+
+
+def save(path: Path, image: NDArray[Any]) -> None:
+    assert cv2.imwrite(str(path), image)
+
+
+def read(uri: Path, image_rate: float = 30.0) -> tuple[list[Frame], int]:
+    """All frames, and how many failed."""
+    source = open_source(str(uri), image_rate)
+    frames = list(source)
+    source.close()
+    return frames, source.frames_failed
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "TIFF"])
+def test_16_bit_images_keep_every_level(tmp_path: Path, suffix: str) -> None:
+    image = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
+    save(tmp_path / f"a.{suffix}", image)
+    (frame,), failed = read(tmp_path)
+    assert failed == 0
+    assert frame.image.dtype == np.uint16
+    np.testing.assert_array_equal(frame.image, image)
+    assert len(np.unique(frame.image)) == 4096
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "bmp"])
+def test_8_bit_images_come_back_bit_for_bit(tmp_path: Path, suffix: str) -> None:
+    save(tmp_path / f"a.{suffix}", picture())
+    (frame,), _ = read(tmp_path)
+    assert frame.image.dtype == np.uint8
+    np.testing.assert_array_equal(frame.image, picture())
+
+
+def test_jpeg_is_read_and_a_file_is_a_sequence_of_one(tmp_path: Path) -> None:
+    save(tmp_path / "a.jpg", np.full((48, 64), 77, np.uint8))
+    (frame,), _ = read(tmp_path / "a.jpg")
+    assert frame.image.shape == (48, 64)
+    assert abs(float(frame.image.mean()) - 77) < 1
+
+
+def test_frames_come_in_natural_order_at_the_given_rate(tmp_path: Path) -> None:
+    for number in (10, 2, 1, 100):
+        save(tmp_path / f"frame{number}.png", np.full((20, 20), number, np.uint8))
+    (tmp_path / "notes.txt").write_text("not an image")
+    source = open_source(str(tmp_path), image_rate=50.0)
+    assert (source.name, source.frame_rate, source.frame_count) == (tmp_path.name, 50.0, 4)
+    frames = list(source)
+    source.close()
+    assert [int(frame.image[0, 0]) for frame in frames] == [1, 2, 10, 100]
+    assert [frame.index for frame in frames] == [0, 1, 2, 3]
+    np.testing.assert_allclose([frame.time for frame in frames], [0, 0.02, 0.04, 0.06])
+
+
+def test_a_glob_chooses_images(tmp_path: Path) -> None:
+    for name in ("left1.png", "left2.png", "right1.png"):
+        save(tmp_path / name, picture())
+    frames, _ = read(tmp_path / "left*.png")
+    assert len(frames) == 2
+
+
+def test_a_folder_whose_name_looks_like_a_glob_is_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run[1]"
+    folder.mkdir()
+    save(folder / "a.png", picture())
+    assert len(read(folder)[0]) == 1
+
+
+@pytest.mark.parametrize("levels", [256, 65536])
+def test_colour_becomes_luminance_and_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, levels: int
+) -> None:
+    image = picture(0, levels, (48, 64 * 3)).reshape(48, 64, 3)
+    alpha = np.full((48, 64, 1), levels - 1, image.dtype)
+    save(tmp_path / "a.png", image)
+    save(tmp_path / "b.png", np.concatenate([image, alpha], 2))
+    frames, failed = read(tmp_path)
+    assert (len(frames), failed) == (2, 0)
+    for frame in frames:
+        assert frame.image.dtype == image.dtype
+        np.testing.assert_allclose(frame.image, image @ np.array([0.114, 0.587, 0.299]), atol=levels / 256)
+    assert sum("luminance" in r.message for r in caplog.records) == 1
+
+
+def test_float_images_share_one_affine_map(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """290 .. 310 K: the map covers 270 .. 330 K, and the same kelvin give the same level in every frame."""
+    kelvin = np.linspace(290, 310, 48 * 64, dtype=np.float32).reshape(48, 64)
+    save(tmp_path / "a.tif", kelvin)
+    save(tmp_path / "b.tif", kelvin + np.float32(5))
+    save(tmp_path / "c.tif", kelvin + np.float32(500))
+    frames, failed = read(tmp_path)
+    assert failed == 0
+    for frame, shift in zip(frames, (0, 5), strict=False):
+        assert frame.image.dtype == np.uint16
+        np.testing.assert_allclose(frame.image, (kelvin.astype(float) + shift - 270) / 60 * 65535, atol=0.6)
+    assert (frames[2].image == 65535).all()
+    (said,) = [r.message for r in caplog.records]
+    assert "270 .. 330 becomes 0 .. 65535" in said
+
+
+def test_signed_16_bit_images_keep_every_level(tmp_path: Path) -> None:
+    image = np.linspace(-32768, 32767, 4096).astype(np.int16).reshape(64, 64)
+    save(tmp_path / "a.tif", image)
+    (frame,), _ = read(tmp_path)
+    np.testing.assert_array_equal(frame.image.astype(np.int32), image.astype(np.int32) + 32768)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_in_a_float_image_costs_that_frame(tmp_path: Path, caplog: pytest.LogCaptureFixture, value: float) -> None:
+    good = np.linspace(0, 1, 48 * 64, dtype=np.float32).reshape(48, 64)
+    bad = good.copy()
+    bad[3, 5] = value
+    for name, image in (("a", bad), ("b", good), ("c", bad), ("d", good)):
+        save(tmp_path / f"{name}.tif", image)
+    frames, failed = read(tmp_path)
+    assert failed == 2
+    assert [frame.index for frame in frames] == [1, 3]
+    assert [frame.time for frame in frames] == [1 / 30, 3 / 30]
+    assert sum("c.tif: holds NaN" in r.message for r in caplog.records) == 1
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "jpg"])
+def test_an_image_cut_short_is_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str) -> None:
+    for name in ("a", "b", "c"):
+        save(tmp_path / f"{name}.{suffix}", picture())
+    cut = tmp_path / f"b.{suffix}"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 6 // 10])
+    frames, failed = read(tmp_path)
+    assert ([frame.index for frame in frames], failed) == ([0, 2], 1)
+    assert f"b.{suffix}" in caplog.records[0].message
+    assert "1 frame(s) could not be read" in caplog.records[-1].message
+
+
+def test_a_folder_of_unreadable_images_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "b.png").write_bytes(b"not a picture")
+    with pytest.raises(IrstError, match=r"not one frame could be read \(2 failed\)"):
+        read(tmp_path)
+
+
+def test_many_failures_are_counted_but_not_all_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path / "0.png", picture())
+    for number in range(1, 31):
+        (tmp_path / f"{number}.png").write_bytes(b"not a picture")
+    frames, failed = read(tmp_path)
+    assert (len(frames), failed) == (1, 30)
+    assert len(caplog.records) == 12
+
+
+@pytest.mark.parametrize("other", [picture(size=(40, 64)), picture(levels=65536)])
+def test_frames_of_another_size_or_depth_are_skipped_counted_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, other: NDArray[Any]
+) -> None:
+    for name, image in (("a", picture()), ("b", other), ("c", other), ("d", picture())):
+        save(tmp_path / f"{name}.png", image)
+    frames, failed = read(tmp_path)
+    assert ([frame.index for frame in frames], failed) == ([0, 3], 2)
+    assert sum("unlike the first" in r.message for r in caplog.records) == 1
+
+
+@pytest.mark.parametrize("uri", ["", "*.mp4", "*.png"])
+def test_nothing_to_read_is_a_usage_error_that_names_the_suffixes(tmp_path: Path, uri: str) -> None:
+    (tmp_path / "video.mp4").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"no images here; images end in \.png, \.tif") as error:
+        open_source(str(tmp_path / uri))
+    assert str(tmp_path) in str(error.value)

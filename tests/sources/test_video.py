@@ -1,0 +1,359 @@
+"""Video files written with FFmpeg and read back through open_source."""
+
+import csv
+import logging
+import os
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.sources import open_source
+from irst_pipeline.types import Frame
+
+WIDTH, HEIGHT = 160, 128
+X265_LOSSLESS = {"x265-params": "lossless=1:log-level=none"}
+
+
+def scenes(count: int, levels: int = 256, seed: int = 0) -> list[NDArray[np.uint16]]:
+    """Moving gradients with noise that use the whole range 0 .. levels - 1."""
+    rng = np.random.default_rng(seed)
+    ramp = np.add.outer(np.arange(HEIGHT), np.arange(WIDTH)) / (HEIGHT + WIDTH)
+    noise = rng.normal(0, levels / 100, (count, HEIGHT, WIDTH))
+    return [((ramp + i / 50) % 1 * levels + noise[i]).clip(0, levels - 1).astype(np.uint16) for i in range(count)]
+
+
+def write(
+    path: Path,
+    codec: str,
+    pixel_format: str,
+    images: Sequence[NDArray[Any]],
+    source_format: str = "gray",
+    options: dict[str, str] | None = None,
+    ticks: Sequence[int] | None = None,
+) -> Path:
+    """A video at 30 frames/s, or with times `ticks` in milliseconds."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=30, options=options or {})
+        stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], pixel_format
+        if ticks:
+            stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for index, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format=source_format)
+            if source_format != pixel_format:
+                frame = frame.reformat(format=pixel_format)
+            frame.pts = ticks[index] if ticks else index
+            if ticks:
+                frame.time_base = Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def grey_video(path: Path, count: int = 60, **options: str) -> Path:
+    images = [image.astype(np.uint8) for image in scenes(count)]
+    return write(path, "libx264", "yuv420p", images, options=options)
+
+
+def read(path: Path) -> tuple[list[Frame], int]:
+    """All frames, and how many failed."""
+    source = open_source(str(path))
+    try:
+        return list(source), source.frames_failed
+    finally:
+        source.close()
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixel_format", "levels", "options"),
+    [
+        ("ffv1", "gray", 256, {}),
+        ("ffv1", "gray10le", 1024, {}),
+        ("ffv1", "gray12le", 4096, {}),
+        ("ffv1", "gray14le", 16384, {}),
+        ("ffv1", "gray16le", 65536, {}),
+        ("libx265", "gray12le", 4096, X265_LOSSLESS),
+        ("png", "gray16be", 65536, {}),
+    ],
+)
+def test_lossless_grey_comes_back_bit_for_bit(
+    tmp_path: Path, codec: str, pixel_format: str, levels: int, options: dict[str, str]
+) -> None:
+    formats = av.Codec(codec, "w").video_formats if codec in av.codecs_available else None
+    if pixel_format not in [f.name for f in formats or []]:
+        pytest.skip(f"this FFmpeg does not write {codec} {pixel_format}")
+    images: list[NDArray[Any]] = list(scenes(5, levels))
+    kind = np.uint8 if levels == 256 else np.uint16
+    stored = [image.astype(kind) for image in images]
+    name = "video.mov" if codec == "png" else "video.mkv"
+    path = write(tmp_path / name, codec, pixel_format, stored, pixel_format.replace("be", "le"), options)
+    frames, failed = read(path)
+    assert failed == 0
+    assert len(frames) == 5
+    for frame, image in zip(frames, images, strict=True):
+        assert frame.image.dtype == kind
+        assert frame.image.dtype.isnative
+        np.testing.assert_array_equal(frame.image, image)
+    if levels > 256:
+        assert len(np.unique(frames[0].image)) > 900
+
+
+@pytest.mark.parametrize(("pixel_format", "shift"), [("yuv420p", 0), ("yuv420p10le", 2), ("yuv420p12le", 4)])
+def test_yuv_gives_the_luma_plane_as_stored(tmp_path: Path, pixel_format: str, shift: int) -> None:
+    """Limited range stays limited, 10 and 12 bits stay 10 and 12 bits."""
+    luma = (16 + np.add.outer(np.arange(HEIGHT), np.arange(WIDTH)) * 219 // (HEIGHT + WIDTH)) << shift
+    if shift:
+        luma += np.arange(WIDTH) % (1 << shift)  # levels between those of 8 bits
+    kind = np.dtype(np.uint16 if shift else np.uint8)
+    frame = av.VideoFrame(WIDTH, HEIGHT, pixel_format)
+    for plane, values in zip(frame.planes, (luma, 128 << shift, 128 << shift), strict=True):
+        rows = np.full((plane.height, plane.line_size // kind.itemsize), 128 << shift, kind)
+        rows[:, : plane.width] = values
+        plane.update(rows.tobytes())
+    with av.open(str(tmp_path / "video.mkv"), "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=30)
+        stream.width, stream.height, stream.pix_fmt, frame.pts = WIDTH, HEIGHT, pixel_format, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    (read_back,), _ = read(tmp_path / "video.mkv")
+    assert read_back.image.dtype == kind
+    np.testing.assert_array_equal(read_back.image, luma)
+
+
+def test_grey_yuv_is_not_called_colour(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames, failed = read(grey_video(tmp_path / "video.mp4", 10))
+    assert (len(frames), failed) == (10, 0)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("codec", "pixel_format"), [("ffv1", "bgr0"), ("gif", "pal8"), ("ffv1", "gbrp16le")])
+def test_colour_becomes_luminance_and_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, pixel_format: str
+) -> None:
+    images: list[NDArray[Any]] = []
+    for shift in range(5):
+        image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        image[:, :, 0] = 200  # R
+        image[:, shift * 20 :, 1] = 100  # G
+        image[HEIGHT // 2 :, :, 2] = 50  # B
+        images.append(image)
+    path = tmp_path / ("video.gif" if codec == "gif" else "video.mkv")
+    if pixel_format == "pal8":
+        path = write_palette(path, images)
+    else:
+        path = write(path, codec, pixel_format, images, source_format="rgb24")
+    frames, _ = read(path)
+    assert len(frames) == 5
+    depth = 257 if pixel_format == "gbrp16le" else 1
+    assert frames[0].image.dtype == (np.uint16 if depth > 1 else np.uint8)
+    for frame, image in zip(frames, images, strict=True):
+        expected = image @ np.array([0.299, 0.587, 0.114])
+        np.testing.assert_allclose(frame.image / depth, expected, atol=1)
+    assert [r.message for r in caplog.records if "luminance" in r.message] == [
+        f"{path.name}: colour video ({'bgra' if codec == 'gif' else pixel_format}), converted to luminance"
+    ]
+
+
+def write_palette(path: Path, images: list[NDArray[Any]]) -> Path:
+    """A GIF whose palettes hold each image's colours exactly."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("gif", rate=25)
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "pal8"
+        for index, image in enumerate(images):
+            colours, indices = np.unique(image.reshape(-1, 3), axis=0, return_inverse=True)
+            palette = np.full((256, 4), 255, np.uint8)
+            palette[: len(colours), 1:] = colours  # ARGB
+            pair = (indices.reshape(HEIGHT, WIDTH).astype(np.uint8), palette)
+            frame = av.VideoFrame.from_ndarray(pair, format="pal8")  # type: ignore[arg-type]
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_coloured_yuv_gives_its_luma_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    image = np.full((HEIGHT, WIDTH, 3), (255, 0, 0), np.uint8)
+    frames, _ = read(write(tmp_path / "video.mp4", "libx264", "yuv420p", [image] * 5, source_format="rgb24"))
+    red = 16 + 219 * 0.299
+    assert abs(float(frames[0].image.mean()) - red) < 2
+    assert sum("luminance" in r.message for r in caplog.records) == 1
+
+
+def test_times_are_the_files_own(tmp_path: Path) -> None:
+    ticks = [500, 533, 566, 700, 701, 1500]
+    images = [image.astype(np.uint8) for image in scenes(len(ticks))]
+    frames, _ = read(write(tmp_path / "video.mkv", "ffv1", "gray", images, ticks=ticks))
+    np.testing.assert_allclose([frame.time for frame in frames], np.array(ticks) / 1000, atol=1e-6)
+    assert [frame.index for frame in frames] == list(range(len(ticks)))
+
+
+def test_a_stream_without_times_gets_them_from_its_frame_rate(tmp_path: Path) -> None:
+    source = open_source(str(grey_video(tmp_path / "video.h264", 30)))
+    times = [frame.time for frame in source]
+    source.close()
+    assert source.frame_rate == 30
+    np.testing.assert_allclose(times, np.arange(30) / 30, atol=1e-6)
+
+
+def test_times_increase_where_the_files_do_not(tmp_path: Path) -> None:
+    """Two recordings in one MPEG-TS: the clock starts again in the middle."""
+    once = grey_video(tmp_path / "once.ts", 20).read_bytes()
+    (tmp_path / "twice.ts").write_bytes(once + once)
+    frames, _ = read(tmp_path / "twice.ts")
+    assert len(frames) >= 38
+    steps = np.diff([frame.time for frame in frames])
+    np.testing.assert_allclose(steps[-15:], 1 / 30, atol=1e-3)
+    assert (steps > 0).all()
+
+
+def test_a_source_says_what_it_knows(tmp_path: Path) -> None:
+    for name in ("video.mp4", "video.mkv"):
+        source = open_source(str(grey_video(tmp_path / name, 45)))
+        assert (source.name, source.frame_rate, source.frame_count, source.frames_failed) == (name, 30, 45, 0)
+        assert next(iter(source)).source == name
+        source.close()
+
+
+@pytest.mark.parametrize(("name", "options"), [("video.mkv", {}), ("video.mp4", {"movflags": "faststart"})])
+def test_a_truncated_video_is_read_as_far_as_it_goes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, options: dict[str, str]
+) -> None:
+    path = tmp_path / name
+    with av.open(str(path), "w", options=options) as container:
+        stream: Any = container.add_stream("libx264", rate=30, options={"bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for image in scenes(60):
+            frame = av.VideoFrame.from_ndarray(image.astype(np.uint8), format="gray")
+            container.mux(stream.encode(frame.reformat(format="yuv420p")))
+        container.mux(stream.encode())
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    frames, failed = read(path)
+    assert 10 < len(frames) < 50
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    (said,) = [r.message for r in caplog.records if "missing" in r.message]
+    if name == "video.mp4":  # declares a count
+        assert failed == 60 - len(frames)
+        assert f"{failed} frame(s) could not be read" in caplog.records[-1].message
+    else:
+        assert f"about {60 - len(frames) - failed} of the 60 frames" in said
+
+
+def test_an_mp4_without_its_index_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = grey_video(tmp_path / "video.mp4")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(IrstError, match=r"video\.mp4: not a video, or one cut short") as error:
+        open_source(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_damage_in_the_middle_costs_only_the_frames_it_hits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = grey_video(tmp_path / "video.mp4", g="10")
+    whole, _ = read(path)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 300] = np.random.default_rng(0).integers(0, 256, 300, np.uint8).tobytes()
+    path.write_bytes(data)
+    frames, failed = read(path)
+    assert failed > 0
+    assert 50 <= len(frames) <= 60 - failed
+    assert f"{failed} frame(s) could not be read" in caplog.records[-1].message
+    for frame in frames:  # index and time still belong together
+        assert frame.time == whole[frame.index].time
+    np.testing.assert_array_equal(frames[-1].image, whole[-1].image)
+
+
+@pytest.mark.parametrize("name", ["video.mkv", "video.ts", "video.h264"])
+def test_a_damaged_video_is_read_on(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    path = grey_video(tmp_path / name, g="10")
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 2000] = bytes(2000)
+    path.write_bytes(data)
+    frames, failed = read(path)
+    assert 20 <= len(frames) < 60
+    assert (np.diff([frame.index for frame in frames]) > 0).all()
+    assert (np.diff([frame.time for frame in frames]) > 0).all()
+    assert failed > 0 or "missing" in caplog.text
+
+
+def test_a_file_of_which_nothing_decodes_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "video.mov", "png", "gray", [image.astype(np.uint8) for image in scenes(30)])
+    path.write_bytes(path.read_bytes().replace(b"IHDR", b"XXXX"))
+    source = open_source(str(path))
+    with pytest.raises(IrstError, match=r"video\.mov: not one frame could be read \(30 failed\)"):
+        list(source)
+    source.close()
+    assert source.frames_failed == 30
+    assert len(caplog.records) < 15
+
+
+@pytest.mark.parametrize("name", ["video.h264", "video.ts"])
+def test_frames_of_another_size_are_skipped_counted_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    large = [image.astype(np.uint8) for image in scenes(20)]
+    small = [image[::2, ::2].copy() for image in large]
+    first = write(tmp_path / f"first-{name}", "libx264", "yuv420p", large)
+    second = write(tmp_path / f"second-{name}", "libx264", "yuv420p", small)
+    (tmp_path / name).write_bytes(first.read_bytes() + second.read_bytes())
+    frames, failed = read(tmp_path / name)
+    assert len(frames) >= 19
+    assert failed >= 19
+    assert {frame.image.shape for frame in frames} == {(HEIGHT, WIDTH)}
+    (said,) = [r.message for r in caplog.records if "80x64 uint8" in r.message]
+    assert "160x128 uint8" in said
+
+
+def test_a_file_without_video_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sound.mkv"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4000), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+    with pytest.raises(IrstError, match=r"sound\.mkv: no video stream"):
+        open_source(str(path))
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.mp4", b""), ("b.mp4", b"no video" * 99), ("c.txt", b"words\n" * 99)])
+def test_what_is_no_video_is_refused_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(IrstError, match=name) as error:
+        open_source(str(tmp_path / name))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match=r"nowhere/video\.mp4: no such file"):
+        open_source("nowhere/video.mp4")
+
+
+def test_an_unknown_scheme_is_a_usage_error_that_keeps_passwords() -> None:
+    with pytest.raises(UsageError, match="rtsp://: no such kind of source") as error:
+        open_source("rtsp://user:secret@camera/stream")
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.real
+def test_every_frame_of_real_recordings_is_read(caplog: pytest.LogCaptureFixture) -> None:
+    if "IRST_DATA" not in os.environ:
+        pytest.skip("IRST_DATA is not set")
+    data = Path(os.environ["IRST_DATA"]) / "drone-ir"
+    with (data / "index.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "val"][::24]
+    assert len(rows) >= 3
+    with caplog.at_level(logging.WARNING, "irst"):
+        for row in rows:
+            frames, failed = read(data / "val" / f"{row['name']}.mp4")
+            assert failed == 0
+            assert [frame.index for frame in frames] == list(range(int(row["frames"])))
+            assert frames[0].image.shape == (256, 320)
+    assert not caplog.records
