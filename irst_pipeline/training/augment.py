@@ -45,10 +45,10 @@ def random_crop(sample: Sample, size: int, implant: bool, rng: np.random.Generat
         )
         mask, weight = (mask >= 0.5).astype(np.float32), (weight >= 0.5).astype(np.float32)
     image = image * np.float32(STRETCH_MAX ** rng.uniform(-1, 1)) + np.float32(rng.normal(0, 0.1))
-    if implant:
-        image, mask = _implant(image, mask, weight, rng)
     if rng.random() < NOISY_SHARE:
         image = image + rng.normal(0, rng.uniform(0, NOISE_MAX), image.shape).astype(np.float32)
+    if implant:
+        image, mask = _implant(image, mask, weight, rng)
     turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
     planes = (np.rot90(plane[:, ::-1] if mirror else plane, turns) for plane in (image, mask, weight))
     return Crop(*(np.ascontiguousarray(plane, np.float32) for plane in planes))

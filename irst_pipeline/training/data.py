@@ -2,11 +2,11 @@
 
 import csv
 import zlib
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.normalise import grey_levels
+from irst_pipeline.sources import open_source
 
 MASKED, UNKNOWN = 255, 128  # mask values: target, and "not to be judged"
 HALF_MAXIMUM = 0.5
@@ -79,14 +80,11 @@ def read_boxed_videos(folder: Path, every: int) -> list[Sample]:
         name = labels.name.removesuffix(".gt.csv")
         with labels.open() as file:
             boxes = {int(row["frame"]): [float(row[k]) for k in "xywh"] for row in csv.DictReader(file)}
-        with av.open(labels.with_name(f"{name}.mp4")) as container:
-            for index, frame in enumerate(container.decode(video=0)):
-                if index % every or index not in boxes:
-                    continue
-                plane = frame.planes[0]
-                rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-                image = rows[: frame.height, : frame.width].copy()
-                samples.append(Sample(name, image, mask_in_box(image, boxes[index])))
+        with closing(open_source(str(labels.with_name(f"{name}.mp4")))) as source:
+            for frame in source:
+                if frame.index % every == 0 and frame.index in boxes:
+                    image = frame.image.astype(np.uint8)
+                    samples.append(Sample(name, image, mask_in_box(image, boxes[frame.index])))
     return samples
 
 

@@ -4,6 +4,7 @@ import csv
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -205,10 +206,10 @@ class Run:
         self.optimiser.load_state_dict({"state": moments, "param_groups": self.optimiser.state_dict()["param_groups"]})
 
 
-def train(settings: TrainSettings, data: Path, folder: Path, device: torch.device) -> Path:
-    """Train, or go on training, in `folder`; returns the path of the weights.
+def train(settings: TrainSettings, data: Path, folder: Path, device: torch.device, stop: Event) -> Path:
+    """Train, or go on training, in `folder` until the last step or until `stop` is set; returns the weights' path.
 
-    Ctrl-C saves and stops. The curve is a CSV: step, seconds, loss, and IoU of each source's held-out frames.
+    The curve is a CSV: step, seconds of this sitting, loss, and IoU of each source's held-out frames.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sources = [read_source(s, data, settings.video_every) for s in settings.sources]
@@ -221,20 +222,18 @@ def train(settings: TrainSettings, data: Path, folder: Path, device: torch.devic
         curve.write_text(",".join(["step", "seconds", "loss", *(f"iou {n}" for n in names)]) + "\n")
     started, losses = time.monotonic(), []
     progress = tqdm(total=settings.steps, initial=run.step, desc="training", unit="step", mininterval=5)
-    try:
-        while run.step < settings.steps:
-            losses.append(run.train_step(draw_batch(sources, settings, run.step)))
-            progress.update()
-            if run.step % settings.checkpoint_every == 0 or run.step == settings.steps:
-                run.save()
-                progress.set_postfix(loss=f"{np.mean(losses):.3f}", refresh=False)
-            if run.step % settings.evaluate_every == 0 or run.step == settings.steps:
-                scores = [pixel_iou(run.mean, s.holdout, device) for s in watched]
-                row = [run.step, time.monotonic() - started, np.mean(losses), *scores]
-                with curve.open("a", newline="") as file:
-                    csv.writer(file).writerow(f"{value:.6g}" for value in row)
-                losses.clear()
-    except KeyboardInterrupt:
-        run.save()
+    while run.step < settings.steps and not stop.is_set():
+        losses.append(run.train_step(draw_batch(sources, settings, run.step)))
+        progress.update()
+        last = run.step == settings.steps or stop.is_set()
+        if last or run.step % settings.checkpoint_every == 0:
+            run.save()
+            progress.set_postfix(loss=f"{np.mean(losses):.3f}", refresh=False)
+        if run.step == settings.steps or run.step % settings.evaluate_every == 0:
+            scores = [pixel_iou(run.mean, s.holdout, device) for s in watched]
+            row = [run.step, time.monotonic() - started, np.mean(losses), *scores]
+            with curve.open("a", newline="") as file:
+                csv.writer(file).writerow(f"{value:.6g}" for value in row)
+            losses.clear()
     progress.close()
     return folder / WEIGHTS_FILE
