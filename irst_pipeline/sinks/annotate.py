@@ -28,10 +28,10 @@ _BLACK: Colour = (
     0,
     0,
     0,
-)  # Lines of a box from -1 to 1: the whole of it, its corners alone, and a cross in its middle.
+)  # Lines of a box from -1 to 1: the whole of it, its corners alone, and four ticks about its middle.
 _WHOLE = np.array([[(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]], float)
 _CORNERS = np.array([[(a, 0.5 * b), (a, b), (0.5 * a, b)] for a in (-1, 1) for b in (-1, 1)], float)
-_CROSS = np.array([[(-0.35, 0), (0.35, 0)], [(0, -0.35), (0, 0.35)]], float)
+_TICKS = np.array([[(0.4 * x, 0.4 * y), (0.8 * x, 0.8 * y)] for x, y in ((-1, 0), (1, 0), (0, -1), (0, 1))], float)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SHIFT = 4
 """Bits below the pixel in OpenCV's coordinates."""
@@ -96,8 +96,8 @@ def draw(
 
     A confirmed track has a box with its id, a line from the box to where it will be after `velocity_seconds`, and a
     trail (`trails`: id -> (n, 2) px, oldest first); a coasting one the same in a darker shade with only the corners of
-    its box; a tentative one a small grey cross. Boxes and trails stand clear of the target. A track with a number that
-    is not finite is left out.
+    its box; a tentative one four small grey ticks. Boxes and trails stand clear of the target. A track with a number
+    that is not finite is left out.
     """
     big = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
     picture = np.asarray(cv2.cvtColor(big, cv2.COLOR_GRAY2BGR), np.uint8)
@@ -109,15 +109,15 @@ def draw(
     tentative, coasting = (tracks.status == status for status in (TrackStatus.TENTATIVE, TrackStatus.COASTING))
 
     for row in np.flatnonzero(known & tentative).tolist():
-        _lines(picture, list(_fixed(centre[row] + half[row] * _CROSS)), _GREY, unit)
+        _lines(picture, list(_fixed(centre[row] + half[row] * _TICKS)), _GREY, unit)
     for row in (*np.flatnonzero(known & coasting).tolist(), *np.flatnonzero(known & ~coasting & ~tentative).tolist()):
         id_, shape = int(tracks.id[row]), _CORNERS if coasting[row] else _WHOLE
-        colour = _shade(_PALETTE[id_ % len(_PALETTE)], 0.7 if coasting[row] else 1.0)
+        colour = _shade(_PALETTE[id_ % len(_PALETTE)], 0.8 if coasting[row] else 1.0)
         if trails is not None and id_ in trails:
             trail = _screen(trails[id_], scale)
             outside = (np.abs(trail - centre[row]) > half[row]).any(axis=1)
             _trail(picture, _fixed(trail[outside]), colour, unit)
-        strokes = list(_fixed(centre[row] + half[row] * shape))
+        strokes = list(_fixed(np.rint(centre[row] + half[row] * shape)))  # on whole pixels lines are crisp
         reach = np.abs(ahead[row] / half[row]).max()
         if reach > 1:
             strokes.append(_fixed(centre[row] + np.array((ahead[row] / reach, ahead[row]))))
