@@ -59,26 +59,38 @@ class Sink(Protocol):
 class OutputFile:
     """A file that is on disk after every `write`, and ends with a whole one even when the disk is full.
 
-    Replaces a file of that name. Every disk error is an IrstError that names the file and the mend; after the first one
-    the file stays as it was before that write, and what follows is ignored.
+    Replaces a file of that name, and begins with `head`. Every disk error is an IrstError that names the file and the
+    mend; after the first one the file stays as it was before that write, and what follows is ignored.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, head: str = "") -> None:
         self.path = path
         self.failed = False
         self._size = 0
         with self._one_line():
             self._file = path.open("wb", buffering=0)
+        try:
+            self.write(head.encode())
+        except IrstError:
+            self._file.close()
+            raise
 
     def write(self, data: bytes) -> int:
-        """Append `data` and return its length."""
+        """Write all of `data` and return its length."""
         if not self.failed:
             with self._one_line():
                 rest = memoryview(data)
                 while rest:
                     rest = rest[self._file.write(rest) :]
-            self._size += len(data)
+                self._size = max(self._size, self._file.tell())
         return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place in the file, for formats that complete their beginning at the end."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
     def close(self) -> None:
         with self._one_line():

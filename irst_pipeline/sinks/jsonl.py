@@ -18,7 +18,6 @@ class TracksJsonl:
     """
 
     def __init__(self, folder: Path, header: RunHeader) -> None:
-        self._file = OutputFile(folder / "tracks.jsonl")
         record = {
             "record": "header",
             "schema": SCHEMA,
@@ -32,7 +31,8 @@ class TracksJsonl:
             "config": header.config,
         }
         # Settings may hold inf, which is no JSON: one round trip turns it into null.
-        self._write([json.loads(json.dumps(record), parse_constant=lambda _: None)])
+        finite = json.loads(json.dumps(record), parse_constant=lambda _: None)
+        self._file = OutputFile(folder / "tracks.jsonl", _lines([finite]))
 
     def write(self, result: FrameResult) -> None:
         frame, time = result.frame.index, round(result.frame.time, 6)
@@ -47,15 +47,14 @@ class TracksJsonl:
                     "time": round(event.time, 6),
                 }
             )
-        self._write(records)
+        self._file.write(_lines(records).encode())
 
     def close(self) -> None:
         self._file.close()
 
-    def _write(self, records: list[dict[str, Any]]) -> None:
-        lines = [json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n" for record in records]
-        if lines:
-            self._file.write("".join(lines).encode())
+
+def _lines(records: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n" for record in records)
 
 
 def _track_records(frame: int, time: float, tracks: Tracks) -> list[dict[str, Any]]:

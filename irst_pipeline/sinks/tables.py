@@ -20,8 +20,7 @@ class TracksCsv:
     )
 
     def __init__(self, folder: Path, _header: RunHeader) -> None:
-        self._file = OutputFile(folder / "tracks.csv")
-        self._file.write(f"{self.columns}\n".encode())
+        self._file = OutputFile(folder / "tracks.csv", f"{self.columns}\n")
 
     def write(self, result: FrameResult) -> None:
         tracks = result.tracks
@@ -82,8 +81,7 @@ class DetectionsCsv:
     )
 
     def __init__(self, folder: Path, _header: RunHeader) -> None:
-        self._file = OutputFile(folder / "detections.csv")
-        self._file.write(f"{self.columns}\n".encode())
+        self._file = OutputFile(folder / "detections.csv", f"{self.columns}\n")
 
     def write(self, result: FrameResult) -> None:
         seen = result.detections
@@ -106,5 +104,4 @@ class DetectionsCsv:
 
 def _write_rows(file: OutputFile, rows: Iterable[tuple[Cell, ...]]) -> None:
     lines = [",".join("" if cell is None else str(cell) for cell in row) + "\n" for row in rows]
-    if lines:
-        file.write("".join(lines).encode())
+    file.write("".join(lines).encode())

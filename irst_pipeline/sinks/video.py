@@ -1,5 +1,6 @@
 """The annotated video."""
 
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from irst_pipeline.types import FrameResult
 TIME_BASE = Fraction(1, 90_000)
 """s; fine enough for any source's clock."""
 
-# A fragmented MP4 plays up to its last whole fragment when the run is killed or the disk is full; the buffer is larger
-# than a fragment, so that each reaches the disk in one write.
+# Fragments while it runs, so that all but the last plays when the run is killed or the disk is full; an ordinary MP4,
+# which any player can seek in, once closed. The buffer is larger than a fragment: each reaches the disk in one write.
 _BUFFER_BYTES = 1 << 23
-_MUXER = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+_MUXER = {"movflags": "hybrid_fragmented+frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 # The network needs the processor: the next preset costs up to twice the time on noisy frames for a tenth fewer bytes.
 _ENCODER = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1", "forced-idr": "1", "crf": "23"}
 
@@ -60,12 +61,18 @@ class AnnotatedVideo:
 
     def close(self) -> None:
         stream, self._stream = self._stream, None
-        try:
+        with ExitStack() as last:
+            last.callback(self._file.close)
+            last.callback(self._close_container)
             if stream is not None and not self._file.failed:
                 self._container.mux(stream.encode(None))
+
+    def _close_container(self) -> None:
+        try:
             self._container.close()
-        finally:
-            self._file.close()
+        except av.FFmpegError:
+            if not self._file.failed:  # else the reason has been told
+                raise
 
     def _open_stream(self, height: int, width: int) -> av.VideoStream:
         stream = self._container.add_stream("libx264", rate=self._frame_rate, options=_ENCODER)

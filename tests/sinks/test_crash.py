@@ -105,6 +105,18 @@ def test_a_full_disk_leaves_a_video_that_plays(small_disk: Path) -> None:
     assert written - 2 * 5 <= decoded(small_disk / "annotated.mp4") <= written
 
 
+def test_a_disk_that_is_full_at_the_end_leaves_a_video_that_plays(small_disk: Path) -> None:
+    (sink,) = open_sinks(["video"], small_disk, header())
+    for index in range(45):
+        sink.write(result(index))
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "other").write_bytes(bytes(1_000_000))
+    with pytest.raises(IrstError, match=r"annotated\.mp4: cannot write it \(No space left"):
+        sink.close()
+    sink.close()
+    assert decoded(small_disk / "annotated.mp4") == 30  # the second that was on disk
+
+
 @pytest.mark.parametrize("name", [name for name in ALL if name not in ("mot", "video")])
 def test_a_file_that_cannot_take_its_header_is_one_line(name: SinkName, tmp_path: Path) -> None:
     path = tmp_path / {"tracks_jsonl": "tracks.jsonl", "tracks_csv": "tracks.csv", "detections": "detections.csv"}[name]

@@ -38,6 +38,16 @@ def coloured(picture: Picture) -> tuple[Integers, Integers]:
     return rows, columns
 
 
+def mp4_boxes(path: Path) -> set[str]:
+    """Kinds of the file's outermost parts."""
+    data, place, kinds = path.read_bytes(), 0, set()
+    while place < len(data):
+        size = int.from_bytes(data[place : place + 4], "big")
+        kinds.add(data[place + 4 : place + 8].decode())
+        place += int.from_bytes(data[place + 8 : place + 16], "big") if size == 1 else size
+    return kinds
+
+
 def ramp(low: int, high: int) -> NDArray[np.uint16]:
     return np.linspace(low, high, 60 * 80).reshape(60, 80).astype(np.uint16)
 
@@ -56,6 +66,7 @@ def test_it_is_what_browsers_play(tmp_path: Path) -> None:
         ]
     assert keys == [0, 1]
     assert len(read(path)[0]) == 40
+    assert mp4_boxes(path) == {"ftyp", "free", "mdat", "moov"}  # one index, no fragments: any player can seek
 
 
 def test_its_times_are_the_sources(tmp_path: Path) -> None:
