@@ -1,0 +1,169 @@
+"""Drawing tracks on infrared frames."""
+
+from collections import deque
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from irst_pipeline.types import Floats, Image, Tracks, TrackStatus
+
+Picture = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+_PALETTE: tuple[Colour, ...] = (  # BGR, bright and apart from each other on grey
+    (80, 220, 60),
+    (60, 190, 255),
+    (255, 190, 50),
+    (120, 120, 255),
+    (230, 230, 60),
+    (255, 110, 220),
+    (50, 240, 230),
+    (255, 160, 160),
+)
+_GREY: Colour = (170, 170, 170)
+_WHITE: Colour = (255, 255, 255)
+_BLACK: Colour = (
+    0,
+    0,
+    0,
+)  # Lines of a box from -1 to 1: the whole of it, its corners alone, and four ticks about its middle.
+_WHOLE = np.array([[(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]], float)
+_CORNERS = np.array([[(a, 0.5 * b), (a, b), (0.5 * a, b)] for a in (-1, 1) for b in (-1, 1)], float)
+_TICKS = np.array([[(0.4 * x, 0.4 * y), (0.8 * x, 0.8 * y)] for x, y in ((-1, 0), (1, 0), (0, -1), (0, 1))], float)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_SHIFT = 4
+"""Bits below the pixel in OpenCV's coordinates."""
+
+
+class GreyLevels:
+    """Shows frames of any depth in 8 bits: two percentiles become black and white, and follow the scene slowly."""
+
+    seconds = 1.0
+    """Time constant: a sudden change of levels is followed to 63 % after so long."""
+
+    def __init__(self, percentiles: tuple[float, float]) -> None:
+        self._percentiles = percentiles
+        self._levels: Floats | None = None
+        self._time = 0.0
+
+    def __call__(self, image: Image, time: float) -> Picture:
+        """(H, W) uint8 of an (H, W) image taken at `time` (s)."""
+        stride = max(1, min(image.shape) // 100)  # some 10,000 pixels tell the percentiles
+        now = np.percentile(image[::stride, ::stride], self._percentiles)
+        if self._levels is None:
+            self._levels = now
+        else:
+            self._levels += (1 - np.exp(-max(0.0, time - self._time) / self.seconds)) * (now - self._levels)
+        self._time = time
+        black, white = self._levels
+        floor = image.dtype.type(round(black))
+        return np.asarray(
+            cv2.convertScaleAbs(np.maximum(image, floor) - floor, alpha=255 / max(1.0, white - black)), np.uint8
+        )
+
+
+class Trails:
+    """Where the living tracks have been lately."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._points: dict[int, deque[tuple[float, float, float]]] = {}
+
+    def update(self, tracks: Tracks, time: float) -> dict[int, Floats]:
+        """Add the tracks of one frame; id -> (n, 2) px: x, y, oldest first."""
+        points = {}
+        for id_, x, y in zip(tracks.id.tolist(), tracks.x.tolist(), tracks.y.tolist(), strict=True):
+            points[id_] = self._points.get(id_, deque())
+            points[id_].append((time, x, y))
+            while points[id_][0][0] < time - self._seconds:
+                points[id_].popleft()
+        self._points = points
+        return {id_: np.array(trail)[:, 1:] for id_, trail in points.items()}
+
+
+def draw(
+    image: Picture,
+    tracks: Tracks,
+    *,
+    trails: Mapping[int, Floats] | None = None,
+    caption: str = "",
+    scale: int = 1,
+    velocity_seconds: float = 0.5,
+) -> Picture:
+    """An (H, W) uint8 grey picture enlarged `scale` times with its tracks on it: (scale H, scale W, 3) uint8, BGR.
+
+    A confirmed track has a box with its id, a line from the box to where it will be after `velocity_seconds`, and a
+    trail (`trails`: id -> (n, 2) px, oldest first); a coasting one the same in a darker shade with only the corners of
+    its box; a tentative one four small grey ticks. Boxes and trails stand clear of the target. A track with a number
+    that is not finite is left out.
+    """
+    big = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    picture = np.asarray(cv2.cvtColor(big, cv2.COLOR_GRAY2BGR), np.uint8)
+    unit = max(1, round(len(picture) / 512))  # strokes and letters grow with the picture
+    centre = _screen(np.column_stack((tracks.x, tracks.y)), scale)
+    half = np.maximum(scale * tracks.box[:, 2:] / 2 + 5 * unit, 11 * unit)
+    ahead = scale * velocity_seconds * np.column_stack((tracks.vx, tracks.vy))
+    known = np.isfinite(np.hstack((centre, half, ahead))).all(axis=1)
+    tentative, coasting = (tracks.status == status for status in (TrackStatus.TENTATIVE, TrackStatus.COASTING))
+
+    for row in np.flatnonzero(known & tentative).tolist():
+        _lines(picture, list(_fixed(centre[row] + half[row] * _TICKS)), _GREY, unit)
+    for row in (*np.flatnonzero(known & coasting).tolist(), *np.flatnonzero(known & ~coasting & ~tentative).tolist()):
+        id_, shape = int(tracks.id[row]), _CORNERS if coasting[row] else _WHOLE
+        colour = _shade(_PALETTE[id_ % len(_PALETTE)], 0.8 if coasting[row] else 1.0)
+        if trails is not None and id_ in trails:
+            trail = _screen(trails[id_], scale)
+            outside = (np.abs(trail - centre[row]) > half[row]).any(axis=1)
+            _trail(picture, _fixed(trail[outside]), colour, unit)
+        strokes = list(_fixed(np.rint(centre[row] + half[row] * shape)))  # on whole pixels lines are crisp
+        reach = np.abs(ahead[row] / half[row]).max()
+        if reach > 1:
+            strokes.append(_fixed(centre[row] + np.array((ahead[row] / reach, ahead[row]))))
+        _lines(picture, strokes, _BLACK, unit + 2)
+        _lines(picture, strokes, colour, unit)
+        x, y = np.clip(centre[row] + (1, -1) * half[row] + (5 * unit, 6 * unit), -1e5, 1e5).tolist()
+        _text(picture, str(id_), (int(x), int(y)), colour, unit)
+    if caption:
+        _text(picture, caption, (8 * unit, 18 * unit), _WHITE, unit)
+    return picture
+
+
+def _screen(points: Floats, scale: int) -> Floats:
+    """Screen px of image px: the centre of an image pixel becomes that of its block of screen pixels."""
+    return scale * points + (scale - 1) / 2
+
+
+def _fixed(points: Floats) -> NDArray[np.int32]:
+    """Screen px as OpenCV takes them, with _SHIFT fractional bits."""
+    return np.rint(np.clip(points, -1e5, 1e5) * (1 << _SHIFT)).astype(np.int32)
+
+
+def _lines(picture: Picture, lines: list[NDArray[np.int32]], colour: Colour, width: int) -> None:
+    cv2.polylines(picture, lines, False, colour, width, cv2.LINE_AA, _SHIFT)
+
+
+def _trail(picture: Picture, points: NDArray[np.int32], colour: Colour, width: int) -> None:
+    """Fades in three steps towards its oldest point."""
+    marks = [len(points) * third // 3 for third in range(4)]
+    for start, end, strength in zip(marks, marks[1:], (0.5, 0.7, 0.9), strict=False):
+        _lines(picture, [points[start : end + 1]], _shade(colour, strength), width)
+
+
+def _text(picture: Picture, words: str, place: tuple[int, int], colour: Colour, unit: int) -> None:
+    """`place` (screen px) is the left end of the base line; moved so that all of it is in the picture."""
+    height, width = picture.shape[:2]
+    size = 0.5 * unit
+    (wide, high), below = cv2.getTextSize(words, _FONT, size, unit)
+    x = max(unit, min(place[0], width - wide - unit))
+    y = max(high + unit, min(place[1], height - below - unit))
+    # The dark edge is moved copies, not a thicker one: OpenCV 5 spaces letters by their thickness.
+    for dx, dy in ((-unit, 0), (unit, 0), (0, -unit), (0, unit)):
+        cv2.putText(picture, words, (x + dx, y + dy), _FONT, size, _BLACK, unit, cv2.LINE_AA)
+    cv2.putText(picture, words, (x, y), _FONT, size, colour, unit, cv2.LINE_AA)
+
+
+def _shade(colour: Colour, strength: float) -> Colour:
+    blue, green, red = colour
+    return round(strength * blue), round(strength * green), round(strength * red)

@@ -1,0 +1,130 @@
+"""What every sink is, what it may know at the start, and how it writes to disk."""
+
+import errno
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irst_pipeline.config import VideoSettings
+from irst_pipeline.errors import IrstError
+from irst_pipeline.types import FrameResult
+
+_MENDS = {
+    errno.ENOSPC: "free some space on that disk, or choose a folder on another one",
+    errno.EDQUOT: "your quota is used up: free some of it, or choose a folder on another disk",
+    errno.EACCES: "choose a folder you may write to",
+    errno.EPERM: "choose a folder you may write to",
+    errno.EROFS: "choose a folder on a disk that can be written",
+    errno.ENOENT: "create that folder first, or choose another",
+}
+
+
+@dataclass(frozen=True)
+class RunHeader:
+    """What is known of a run before its first frame."""
+
+    source: str
+    """Name of the source, as in Frame.source."""
+    uri: str
+    """What the source was opened with."""
+    model: str
+    weights_sha256: str
+    device: str
+    config: dict[str, Any]
+    """The effective settings, of JSON's types."""
+    started: str
+    """ISO 8601, UTC."""
+    frame_rate: float
+    """frames/s, nominal; the times of the frames are their own."""
+    video: VideoSettings
+
+
+class Sink(Protocol):
+    """Where the results of a run go, frame by frame in their order."""
+
+    def write(self, result: FrameResult) -> None:
+        """Take one frame's result; raises IrstError, one line, when it cannot be stored."""
+
+    def close(self) -> None:
+        """Complete what was written; quiet after a failed `write`, and when called again."""
+
+
+class OutputFile:
+    """A file that is on disk after every `write`, and ends with a whole one even when the disk is full.
+
+    Replaces a file of that name, and begins with `head`. Every disk error is an IrstError that names the file and the
+    mend; after the first one the file stays as it was before that write, and what follows is ignored.
+    """
+
+    def __init__(self, path: Path, head: str = "") -> None:
+        self.path = path
+        self.failed = False
+        self._size = 0
+        with self._one_line():
+            self._file = path.open("wb", buffering=0)
+        try:
+            self.write(head.encode())
+        except IrstError:
+            self._file.close()
+            raise
+
+    def write(self, data: bytes) -> int:
+        """Write all of `data` and return its length."""
+        if not self.failed:
+            with self._one_line():
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+                self._size = max(self._size, self._file.tell())
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place in the file, for formats that complete their beginning at the end."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        with self._one_line():
+            self._file.close()
+
+    @contextmanager
+    def _one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failed = True
+            with suppress(OSError, AttributeError, ValueError):  # a device, or never opened, or closed already
+                os.truncate(self._file.fileno(), self._size)
+            mend = _MENDS.get(error.errno or 0, "check that disk, or choose a folder on another one")
+            raise IrstError(f"{self.path}: cannot write it ({error.strerror or error}); {mend}") from None
+
+
+def decimals(values: NDArray[np.float64], digits: int) -> list[Any]:
+    """`values` (any shape) as nested lists of floats rounded to so many decimals; None where not finite."""
+    return _nested(np.round(values, digits) + 0.0)  # + 0.0 makes -0.0 plain
+
+
+def significant(values: NDArray[np.float64], digits: int) -> list[Any]:
+    """`values` (any shape) as nested lists of floats rounded to so many digits; None where not finite."""
+    rounded = [float(f"{value:.{digits}g}") for value in values.ravel().tolist()]
+    return _nested(np.reshape(rounded, values.shape))
+
+
+def _nested(values: NDArray[np.float64]) -> list[Any]:
+    lists: list[Any] = values.tolist()
+    return lists if np.isfinite(values).all() else _without_nan(lists)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return value if math.isfinite(value) else None

@@ -1,0 +1,76 @@
+"""The full log of a run: one JSON record a line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from irst_pipeline.sinks.base import OutputFile, RunHeader, decimals, significant
+from irst_pipeline.types import FrameResult, Tracks, TrackStatus
+
+SCHEMA = "irst.tracks/1"
+
+
+class TracksJsonl:
+    """`tracks.jsonl`: a header, then a record per track and frame, and one per confirmed or dropped track.
+
+    A number that is not finite is written as null. A frame's lines are written at once, so that a killed run leaves
+    whole lines.
+    """
+
+    def __init__(self, folder: Path, header: RunHeader) -> None:
+        record = {
+            "record": "header",
+            "schema": SCHEMA,
+            "source": header.source,
+            "uri": header.uri,
+            "model": header.model,
+            "weights_sha256": header.weights_sha256,
+            "device": header.device,
+            "started": header.started,
+            "frame_rate": header.frame_rate,
+            "config": header.config,
+        }
+        # Settings may hold inf, which is no JSON: one round trip turns it into null.
+        finite = json.loads(json.dumps(record), parse_constant=lambda _: None)
+        self._file = OutputFile(folder / "tracks.jsonl", _lines([finite]))
+
+    def write(self, result: FrameResult) -> None:
+        frame, time = result.frame.index, round(result.frame.time, 6)
+        records = _track_records(frame, time, result.tracks)
+        for event in result.events:
+            records.append(
+                {
+                    "record": "event",
+                    "event": event.kind,
+                    "id": event.id,
+                    "frame": event.frame,
+                    "time": round(event.time, 6),
+                }
+            )
+        self._file.write(_lines(records).encode())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _lines(records: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n" for record in records)
+
+
+def _track_records(frame: int, time: float, tracks: Tracks) -> list[dict[str, Any]]:
+    columns = {
+        "id": tracks.id.tolist(),
+        "status": [TrackStatus(status).name.lower() for status in tracks.status.tolist()],
+        "x": decimals(tracks.x, 3),
+        "y": decimals(tracks.y, 3),
+        "vx": decimals(tracks.vx, 3),
+        "vy": decimals(tracks.vy, 3),
+        "cov": significant(tracks.covariance, 4),
+        "box": decimals(tracks.box, 3),
+        "score": decimals(tracks.score, 4),
+        "snr": decimals(tracks.snr, 2),
+        "age": tracks.age.tolist(),
+        "hits": tracks.hits.tolist(),
+    }
+    same = {"record": "track", "frame": frame, "time": time}
+    return [same | dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

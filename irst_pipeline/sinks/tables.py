@@ -1,0 +1,107 @@
+"""Tables of tracks and detections for spreadsheets and scoring tools."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from irst_pipeline.sinks.base import OutputFile, RunHeader, decimals, significant
+from irst_pipeline.types import FrameResult, TrackStatus
+
+Cell = float | int | str | None
+
+
+class TracksCsv:
+    """`tracks.csv`: a row for every confirmed or coasting track and frame; a number that is not finite is left out."""
+
+    columns = (
+        "time_s,frame,id,status,x_px,y_px,vx_px_per_s,vy_px_per_s,cov_xx_px2,cov_xy_px2,cov_yy_px2,"
+        "left_px,top_px,width_px,height_px,score,snr,age_frames,hits"
+    )
+
+    def __init__(self, folder: Path, _header: RunHeader) -> None:
+        self._file = OutputFile(folder / "tracks.csv", f"{self.columns}\n")
+
+    def write(self, result: FrameResult) -> None:
+        tracks = result.tracks
+        status = [TrackStatus(value) for value in tracks.status.tolist()]
+        rows = zip(
+            tracks.id.tolist(),
+            [value.name.lower() for value in status],
+            *(decimals(values, 3) for values in (tracks.x, tracks.y, tracks.vx, tracks.vy)),
+            *significant(tracks.covariance.T, 4),
+            *decimals(tracks.box.T, 3),
+            decimals(tracks.score, 4),
+            decimals(tracks.snr, 2),
+            tracks.age.tolist(),
+            tracks.hits.tolist(),
+            strict=True,
+        )
+        shown = (row for row, value in zip(rows, status, strict=True) if value != TrackStatus.TENTATIVE)
+        _write_rows(self._file, ((round(result.frame.time, 6), result.frame.index, *row) for row in shown))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Mot:
+    """`mot.txt`: the MOTChallenge form of confirmed and coasting tracks, frames counted from 1.
+
+    frame,id,left,top,width,height,confidence,-1,-1,-1 with left + width / 2 = x and top + height / 2 = y, to 0.001 px.
+    """
+
+    def __init__(self, folder: Path, _header: RunHeader) -> None:
+        self._file = OutputFile(folder / "mot.txt")
+
+    def write(self, result: FrameResult) -> None:
+        tracks = result.tracks
+        size = np.round(tracks.box[:, 2:], 2)  # so that half of it has three decimals, like the centre
+        centre = np.round(np.column_stack((tracks.x, tracks.y)), 3)
+        boxes = np.column_stack((centre - size / 2, size))
+        shown = (tracks.status != TrackStatus.TENTATIVE) & np.isfinite(boxes).all(axis=1)
+        rows = zip(
+            tracks.id[shown].tolist(),
+            decimals(boxes[shown], 3),
+            decimals(np.nan_to_num(tracks.score[shown]), 4),
+            strict=True,
+        )
+        frame = result.frame.index + 1
+        _write_rows(self._file, ((frame, id_, *box, score, -1, -1, -1) for id_, box, score in rows))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class DetectionsCsv:
+    """`detections.csv`: a row for every detection; a number that is not finite is left out."""
+
+    columns = (
+        "time_s,frame,x_px,y_px,cov_xx_px2,cov_xy_px2,cov_yy_px2,"
+        "left_px,top_px,width_px,height_px,area_px,score,intensity_levels,snr"
+    )
+
+    def __init__(self, folder: Path, _header: RunHeader) -> None:
+        self._file = OutputFile(folder / "detections.csv", f"{self.columns}\n")
+
+    def write(self, result: FrameResult) -> None:
+        seen = result.detections
+        rows = zip(
+            decimals(seen.x, 3),
+            decimals(seen.y, 3),
+            *significant(seen.covariance.T, 4),
+            *decimals(seen.box.T, 3),
+            seen.area.tolist(),
+            decimals(seen.score, 4),
+            decimals(seen.intensity, 2),
+            decimals(seen.snr, 2),
+            strict=True,
+        )
+        _write_rows(self._file, ((round(result.frame.time, 6), result.frame.index, *row) for row in rows))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _write_rows(file: OutputFile, rows: Iterable[tuple[Cell, ...]]) -> None:
+    lines = [",".join("" if cell is None else str(cell) for cell in row) + "\n" for row in rows]
+    file.write("".join(lines).encode())

@@ -1,0 +1,186 @@
+"""The logs hold what the tracker said, in forms that other people's readers take."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+from sink_streams import C, P, T, detections, header, result, tracks
+
+from irst_pipeline.config import SinkName
+from irst_pipeline.errors import IrstError
+from irst_pipeline.sinks import open_sinks
+from irst_pipeline.types import FrameResult, TrackEvent
+
+
+def write(name: SinkName, folder: Path, *results: FrameResult, **changes: Any) -> None:
+    (sink,) = open_sinks([name], folder, header(**changes))
+    for item in results:
+        sink.write(item)
+    sink.close()
+
+
+def read_jsonl(folder: Path) -> list[dict[str, Any]]:
+    """Strictly: Python's own reader takes NaN and Infinity, JSON does not."""
+
+    def refuse(word: str) -> NoReturn:
+        raise AssertionError(f"{word} is no JSON")
+
+    lines = (folder / "tracks.jsonl").read_text().splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_mot(folder: Path) -> list[tuple[int, int, float, float]]:
+    """Frame from 0, id and box centre, as scorers take them."""
+    rows = [[float(cell) for cell in line.split(",")] for line in (folder / "mot.txt").read_text().splitlines()]
+    assert all(len(row) == 10 and row[7:] == [-1, -1, -1] for row in rows)
+    return [(int(f) - 1, int(i), left + w / 2, top + h / 2) for f, i, left, top, w, h, *_ in rows]
+
+
+def test_jsonl_begins_with_what_ran(tmp_path: Path) -> None:
+    write("tracks_jsonl", tmp_path)
+    (record,) = read_jsonl(tmp_path)
+    assert record["record"] == "header"
+    assert record["schema"] == "irst.tracks/1"
+    assert (record["source"], record["uri"], record["device"]) == ("clip", "/data/clip.mp4", "cpu")
+    assert (record["model"], record["weights_sha256"]) == ("lsnet-nano", "ab" * 32)
+    assert record["started"] == "2025-01-02T03:04:05Z"
+    assert record["config"]["tracker"]["confirm_hits"] == 4
+
+
+def test_jsonl_has_a_record_per_track_and_frame(tmp_path: Path) -> None:
+    shown = tracks([10.12345, 20, 30], [5.5, 6, 7], [C, P, T], first_id=4)
+    write("tracks_jsonl", tmp_path, result(0), result(1, shown), result(2, shown, time=0.1234567))
+    records = read_jsonl(tmp_path)[1:]
+    assert [(r["frame"], r["id"], r["status"]) for r in records] == [
+        (frame, id_, status)
+        for frame in (1, 2)
+        for id_, status in ((4, "confirmed"), (5, "coasting"), (6, "tentative"))
+    ]
+    assert records[3] == {
+        "record": "track",
+        "frame": 2,
+        "time": 0.123457,
+        "id": 4,
+        "status": "confirmed",
+        "x": 10.123,
+        "y": 5.5,
+        "vx": 12.0,
+        "vy": -3.0,
+        "cov": [0.1235, -0.01235, 1235.0],
+        "box": [8.623, 4.5, 3.0, 2.0],
+        "score": 0.95,
+        "snr": 8.25,
+        "age": 9,
+        "hits": 7,
+    }
+
+
+def test_jsonl_tells_when_a_track_is_confirmed_and_dropped(tmp_path: Path) -> None:
+    events = (TrackEvent("confirmed", 3, 8, 8 / 30), TrackEvent("dropped", 1, 8, 8 / 30))
+    write("tracks_jsonl", tmp_path, result(8, events=events))
+    assert read_jsonl(tmp_path)[1:] == [
+        {"record": "event", "event": "confirmed", "id": 3, "frame": 8, "time": 0.266667},
+        {"record": "event", "event": "dropped", "id": 1, "frame": 8, "time": 0.266667},
+    ]
+
+
+def test_no_number_breaks_the_logs(tmp_path: Path) -> None:
+    shown = tracks([np.nan, 5, 6], [1, 2, 3])
+    shown.covariance[1] = (np.inf, -np.inf, np.nan)
+    shown.snr[1], shown.score[2] = np.inf, np.nan
+    for name in ("tracks_jsonl", "tracks_csv", "mot", "detections"):
+        config = {"gate": float("inf"), "rest": [float("nan"), 1]}
+        write(name, tmp_path, result(0, shown, seen=detections([7], [8], snr=np.inf)), config=config)
+
+    first, *rows = read_jsonl(tmp_path)
+    assert first["config"] == {"gate": None, "rest": [None, 1]}
+    assert (rows[0]["x"], rows[0]["y"]) == (None, 1.0)
+    assert (rows[1]["cov"], rows[1]["snr"], rows[2]["score"]) == ([None] * 3, None, None)
+    table = read_csv(tmp_path / "tracks.csv")
+    assert (table[0]["x_px"], table[1]["cov_xx_px2"], table[1]["x_px"]) == ("", "", "5.0")
+    assert read_csv(tmp_path / "detections.csv")[0]["snr"] == ""
+    assert read_mot(tmp_path) == [(0, 2, 5, 2), (0, 3, 6, 3)]  # what has no place is no row
+
+
+def test_every_line_is_on_disk_with_its_frame(tmp_path: Path) -> None:
+    names: list[SinkName] = ["tracks_jsonl", "tracks_csv", "mot", "detections"]
+    files = ["tracks.jsonl", "tracks.csv", "mot.txt", "detections.csv"]
+    sinks = open_sinks(names, tmp_path, header())
+    before = [(tmp_path / file).read_text().count("\n") for file in files]
+    for index in range(3):
+        for sink in sinks:
+            sink.write(result(index, tracks([1, 2], [3, 4]), seen=detections([1, 2], [3, 4])))
+        texts = [(tmp_path / file).read_text() for file in files]
+        assert [text.count("\n") for text in texts] == [lines + 2 * (index + 1) for lines in before]
+        assert all(text.endswith("\n") for text in texts)
+    for sink in sinks:
+        sink.close()
+
+
+def test_csv_names_units_and_leaves_tentative_tracks_out(tmp_path: Path) -> None:
+    write("tracks_csv", tmp_path, result(3, tracks([10.5, 20, 30], [1, 2, 3], [C, P, T])))
+    rows = read_csv(tmp_path / "tracks.csv")
+    assert [(row["id"], row["status"]) for row in rows] == [("1", "confirmed"), ("2", "coasting")]
+    assert None not in rows[0]  # as many cells
+    assert None not in rows[0].values()  # as columns
+    numbers = {key: float(value) for key, value in rows[0].items() if key != "status"}
+    assert (numbers["time_s"], numbers["frame"], numbers["x_px"], numbers["y_px"]) == (0.1, 3, 10.5, 1)
+    assert (numbers["vx_px_per_s"], numbers["vy_px_per_s"], numbers["cov_xy_px2"]) == (12, -3, -0.01235)
+    assert [numbers[key] for key in ("left_px", "top_px", "width_px", "height_px")] == [9, 0, 3, 2]
+    assert [numbers[key] for key in ("score", "snr", "age_frames", "hits")] == [0.95, 8.25, 9, 7]
+
+
+def test_mot_keeps_the_sub_pixel_centre(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.uniform(-5, 700, (2, 200))
+    shown = tracks(x.tolist(), y.tolist(), size=(3.337, 1.0))
+    write("mot", tmp_path, result(0, shown), result(7, shown))
+    rows = read_mot(tmp_path)
+    assert [row[:2] for row in rows] == [(frame, id_) for frame in (0, 7) for id_ in range(1, 201)]
+    np.testing.assert_allclose([row[2:] for row in rows], np.tile(np.column_stack((x, y)), (2, 1)), atol=0.00051)
+
+
+def test_mot_has_confirmed_and_coasting_tracks_with_their_score(tmp_path: Path) -> None:
+    write("mot", tmp_path, result(0, tracks([1, 2, 3], [4, 5, 6], [T, P, C], first_id=8)))
+    assert read_mot(tmp_path) == [(0, 9, 2, 5), (0, 10, 3, 6)]
+    assert {line.split(",")[6] for line in (tmp_path / "mot.txt").read_text().splitlines()} == {"0.95"}
+
+
+def test_detections_have_a_row_each(tmp_path: Path) -> None:
+    write("detections", tmp_path, result(0), result(6, seen=detections([1.23456, 50], [2, 60])))
+    rows = read_csv(tmp_path / "detections.csv")
+    assert rows[0] == {
+        "time_s": "0.2",
+        "frame": "6",
+        "x_px": "1.235",
+        "y_px": "2.0",
+        "cov_xx_px2": "0.2",
+        "cov_xy_px2": "0.01",
+        "cov_yy_px2": "0.3",
+        "left_px": "0.235",
+        "top_px": "0.5",
+        "width_px": "2.0",
+        "height_px": "3.0",
+        "area_px": "5",
+        "score": "0.9",
+        "intensity_levels": "41.25",
+        "snr": "7.5",
+    }
+    assert [row["x_px"] for row in rows] == ["1.235", "50.0"]
+
+
+@pytest.mark.parametrize("name", ["tracks_jsonl", "video"])
+def test_a_folder_that_is_not_there_is_one_line(name: SinkName, tmp_path: Path) -> None:
+    with pytest.raises(IrstError, match=re.escape(str(tmp_path / "none"))) as caught:
+        open_sinks([name], tmp_path / "none", header())
+    assert "create that folder" in str(caught.value)
+    assert "\n" not in str(caught.value)
