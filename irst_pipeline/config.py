@@ -62,7 +62,7 @@ class RunSettings(Settings):
     """auto, cpu, cuda or cuda:N."""
     image_rate: Positive = 30.0
     """frames/s; image sequences carry no times of their own."""
-    queue_frames: Count = 4
+    queue_frames: Count = 2
     """Frames that may wait before each stage."""
     sinks: tuple[SinkName, ...] = ("tracks_jsonl", "tracks_csv", "mot", "detections", "video")
     """What is written."""

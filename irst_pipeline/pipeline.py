@@ -5,9 +5,10 @@ letting frames pile up. Order is kept, and an exception in any stage ends the ru
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from time import perf_counter
@@ -21,7 +22,7 @@ from irst_pipeline.engine import Engine
 from irst_pipeline.sinks import Sink
 from irst_pipeline.sources import Source
 from irst_pipeline.tracking.tracker import Tracker
-from irst_pipeline.types import Frame, FrameResult
+from irst_pipeline.types import Frame, FrameResult, TargetMap
 
 T = TypeVar("T")
 POLL_SECONDS = 0.1
@@ -88,10 +89,16 @@ def run_pipeline(
 ) -> Iterator[FrameResult]:
     """Run to the end of the source, or until `stop` is set; yields each result once it is written.
 
-    `statistics` is kept up to date, also when an exception of a stage ends the run.
+    `statistics` is kept up to date, also when an exception of a stage ends the run; its clock starts once the engine is
+    ready for the first frame.
     """
+    frames_in = iter(source)
+    first = next(frames_in, None)
+    if first is None:
+        return
+    engine.prepare(first.image)
     readings: deque[tuple[float, float]] = deque()  # one for each frame on its way to the tracker, in order
-    frames = in_thread(_read(source, stop, readings), settings.queue_frames)
+    frames = in_thread(_read(chain([first], frames_in), stop, readings), settings.queue_frames)
     maps = in_thread(engine.run(frames), settings.queue_frames)
     results = in_thread(_track(maps, settings, readings), settings.queue_frames)
     begun = perf_counter()
@@ -106,8 +113,7 @@ def run_pipeline(
             yield result
 
 
-def _read(source: Source, stop: Event, readings: deque[tuple[float, float]]) -> Iterator[Frame]:
-    frames = iter(source)
+def _read(frames: Iterator[Frame], stop: Event, readings: deque[tuple[float, float]]) -> Iterator[Frame]:
     while not stop.is_set():
         started = perf_counter()
         frame = next(frames, None)
@@ -118,7 +124,7 @@ def _read(source: Source, stop: Event, readings: deque[tuple[float, float]]) -> 
 
 
 def _track(
-    maps: Iterable[tuple[Frame, Any]], settings: RunSettings, readings: deque[tuple[float, float]]
+    maps: Iterable[tuple[Frame, TargetMap]], settings: RunSettings, readings: deque[tuple[float, float]]
 ) -> Iterator[FrameResult]:
     tracker = Tracker(settings.tracker)
     for frame, found in maps:
@@ -131,7 +137,7 @@ def _track(
         yield FrameResult(frame, detections, tracks, events, started, seconds)
 
 
-def in_thread(items: Iterable[T], depth: int) -> Iterator[T]:
+def in_thread(items: Iterable[T], depth: int) -> Generator[T]:
     """Iterate `items` in a thread of its own, at most `depth` of them ahead of the consumer.
 
     An exception in `items` is raised here, after the items before it. When the consumer stops early, the thread ends.

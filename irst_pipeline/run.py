@@ -1,6 +1,7 @@
 """One run of the pipeline on a recording: folder, files, progress, summary."""
 
 import json
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -8,14 +9,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from irst_pipeline import __version__
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import open_engine
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.weights import Weights, WeightsError, load_weights
 from irst_pipeline.pipeline import RunStatistics, run_pipeline
-from irst_pipeline.sinks import RESULT_FILES, RunHeader, open_sinks
-from irst_pipeline.sources import Source, open_source
+from irst_pipeline.sinks import RunHeader, open_sinks
+from irst_pipeline.sinks.base import OutputFile
+from irst_pipeline.sources import open_source
 
 REPORT_FILE = "run.json"
 
@@ -27,12 +28,13 @@ def run_recording(uri: str, settings: RunSettings, out: Path | None, overwrite: 
     Raises IrstError, a line for the user, when it could not go on.
     """
     weights = _load(settings.model)
-    source = open_source(uri, settings.image_rate)
-    try:
-        folder = _prepare(out or Path("runs") / source.name, overwrite)
-        engine = open_engine(weights.network, settings.device)
+    engine = open_engine(weights.network, settings.device)
+    with closing(open_source(uri, settings.image_rate)) as source:
+        folder = out or Path("runs") / Path(source.name).stem
+        _prepare(folder, overwrite)
         header = RunHeader(
-            source=uri,
+            source=source.name,
+            uri=uri,
             model=weights.name,
             weights_sha256=weights.sha256,
             device=engine.device,
@@ -44,18 +46,64 @@ def run_recording(uri: str, settings: RunSettings, out: Path | None, overwrite: 
         statistics = RunStatistics()
         outcome = "failed"
         try:
-            with open_sinks(settings.sinks, folder, header) as sinks:
+            with ExitStack() as opened:
+                sinks = open_sinks(settings.sinks, folder, header)
+                for sink in sinks:
+                    opened.callback(sink.close)
                 results = run_pipeline(source, engine, settings, sinks, stop, statistics)
                 for _ in tqdm(results, total=source.frame_count, unit="frame", disable=None):
                     pass
             outcome = "interrupted" if stop.is_set() else "complete"
-            if not statistics.frames and not stop.is_set():
-                raise IrstError(f"{uri}: no frame could be read")
         except IrstError as error:
             outcome = f"failed: {error}"
             raise
         finally:
-            _write_report(folder, header, outcome, statistics.report(source))
-        _summarise(folder, outcome, statistics.report(source))
-    finally:
-        source.close()
+            report = statistics.report(source)
+            _write_report(folder, header, outcome, report)
+    _summarise(folder, outcome, report)
+
+
+def _load(name: str) -> Weights:
+    try:
+        return load_weights(name)
+    except WeightsError as error:
+        raise UsageError(str(error)) from None
+
+
+def _prepare(folder: Path, overwrite: bool) -> None:
+    """Make the folder; one that holds something is used only when asked to, and results replace those of their name."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; give a folder with --out")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise UsageError(f"{folder}: holds results already; add --overwrite, or choose another folder with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IrstError(f"{folder}: cannot create it ({error.strerror}); choose another folder with --out") from None
+
+
+def _write_report(folder: Path, header: RunHeader, outcome: str, report: dict[str, Any]) -> None:
+    """`run.json`: what ran, how it ended, what it counted."""
+    ran = {
+        "outcome": outcome,
+        "source": header.source,
+        "uri": header.uri,
+        "model": header.model,
+        "weights_sha256": header.weights_sha256,
+        "device": header.device,
+        "started": header.started,
+        "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "config": header.config,
+    }
+    file = OutputFile(folder / REPORT_FILE)
+    file.write((json.dumps(ran | report, indent=2) + "\n").encode())
+    file.close()
+
+
+def _summarise(folder: Path, outcome: str, report: dict[str, Any]) -> None:
+    latency = report["latency_ms"].get("total", {})
+    print(f"{outcome}: {report['frames_read']} frames, {report['frames_failed']} failed")
+    print(f"speed    {report['frames_per_second']:.1f} frames/s")
+    print("latency  " + ", ".join(f"{name} {value:.0f} ms" for name, value in latency.items()))
+    print(f"tracks   {report['tracks_confirmed']} confirmed")
+    print(f"results  {folder}: " + " ".join(sorted(path.name for path in folder.iterdir())))

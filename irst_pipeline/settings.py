@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from irst_pipeline.errors import UsageError
 
 T = TypeVar("T")
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # what pydantic calls a key that is not known
 
 
 class Settings(BaseModel):
@@ -71,12 +72,14 @@ def _place(tree: dict[str, Any], keys: list[str], value: Any) -> None:
 
 def _first_line(kind: type, error: ValidationError) -> str:
     """The first problem, in words: key, what was found, what was expected, and how many more there are."""
-    problems = error.errors(include_url=False)
+    # A key that is not known comes first: a misspelt one is also reported as missing.
+    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] not in UNKNOWN)
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"]) or "the file"
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    plain = ".".join(part for part in first["loc"] if isinstance(part, str))
+    if first["type"] in UNKNOWN:
         known = _keys(kind)
-        near = difflib.get_close_matches(key, known, 1) or [
+        near = difflib.get_close_matches(plain, known, 1) or [
             k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]
         ]
         line = f"unknown key `{key}`" + (f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}")
@@ -84,17 +87,19 @@ def _first_line(kind: type, error: ValidationError) -> str:
         line = f"key `{key}` is missing"
     else:
         expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        line = f"key `{key}`: expected {expected}, found {first['input']!r}"
+        found = "" if isinstance(first["input"], (dict, list)) else f", found {first['input']!r}"
+        line = f"key `{key}`: expected {expected}{found}"
     return line + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
 
 
 def _keys(kind: type, prefix: str = "") -> list[str]:
-    """Every dotted key of a settings class."""
+    """Every dotted key of a settings class; the items of a list go without their number."""
     fields: dict[str, Any] = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", {})
     keys = []
     for name, field in fields.items():
         child = getattr(field, "annotation", None)
         keys.append(prefix + name)
-        if isinstance(child, type) and issubclass(child, BaseModel):
-            keys += _keys(child, f"{prefix}{name}.")
+        for section in (child, *get_args(child)):
+            if isinstance(section, type) and issubclass(section, BaseModel):
+                keys += _keys(section, f"{prefix}{name}.")
     return keys

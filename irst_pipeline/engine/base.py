@@ -51,6 +51,10 @@ class Engine(ABC, Generic[Ticket]):
     slots: int
 
     @abstractmethod
+    def prepare(self, image: Image) -> None:
+        """Do what has to be done once for frames of this size and depth, so that the first one finds it done."""
+
+    @abstractmethod
     def submit(self, image: Image) -> Ticket:
         """Start on an image (H, W); at most `slots` tickets are open at a time."""
 

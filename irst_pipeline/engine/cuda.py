@@ -39,6 +39,10 @@ class CudaEngine(Engine[Slot]):
         self._slots: list[Slot] = []
         self._turn = 0
 
+    def prepare(self, image: Image) -> None:
+        """Run one frame through: kernels are loaded and chosen at their first use."""
+        self.collect(self.submit(image))
+
     def submit(self, image: Image) -> Slot:
         slot = self._next_slot(torch.from_numpy(np.ascontiguousarray(image)))
         with torch.cuda.device(self._device), torch.inference_mode():

@@ -74,9 +74,9 @@ def test_every_parameter_learns() -> None:
     net = network("lsnet-base").train()
     # P's last layer starts at zero, and what lies behind it learns from the second step on.
     for stage in net.stages:
-        torch.nn.init.normal_(stage.background.out.weight, std=0.1)
-    loss = sum(part.square().sum() for parts in net.unfold(torch.randn(2, 1, 32, 32), 4) for part in parts)
-    loss.backward()
+        torch.nn.init.normal_(stage.get_parameter("background.out.weight"), std=0.1)
+    parts = [part.square().sum() for parts in net.unfold(torch.randn(2, 1, 32, 32), 4) for part in parts]
+    torch.stack(parts).sum().backward()
     idle = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     # The last multiplier step and, in front of a batch normalisation, a shift have nothing to act on.
     assert all("multiplier" in name or name.startswith("stages.3") for name in idle), idle

@@ -11,13 +11,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import sink_streams
-from sink_streams import ALL, RATE, detections, header, result, tracks
 
 from irst_pipeline.config import SinkName, VideoSettings
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks import Sink, open_sinks
 from irst_pipeline.types import FrameResult
+from tests.sinks import sink_streams
+from tests.sinks.sink_streams import ALL, RATE, detections, header, result, tracks
 
 
 def decoded(path: Path) -> int:

@@ -8,12 +8,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
-from sink_streams import C, P, T, detections, header, result, tracks
 
 from irst_pipeline.config import SinkName
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks import open_sinks
 from irst_pipeline.types import FrameResult, TrackEvent
+from tests.sinks.sink_streams import C, P, T, detections, header, result, tracks
 
 
 def write(name: SinkName, folder: Path, *results: FrameResult, **changes: Any) -> None:

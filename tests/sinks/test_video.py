@@ -6,12 +6,12 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sink_streams import C, P, T, header, result, tracks
 
 from irst_pipeline.config import VideoSettings
 from irst_pipeline.sinks import open_sinks
 from irst_pipeline.sinks.annotate import GreyLevels, Picture, Trails, draw
 from irst_pipeline.types import FrameResult, Integers, TrackStatus
+from tests.sinks.sink_streams import C, P, T, header, result, tracks
 
 GREY = np.full((60, 80), 100, np.uint8)
 

@@ -20,7 +20,7 @@ def test_equals_filterpy() -> None:
     n, model = 7, ConstantVelocity(50.0)
     states = Gaussians(RNG.normal(size=(n, 4)) * 100, spread(n, 4))
     filters = []
-    for mean, covariance in zip(*states, strict=True):
+    for mean, covariance in zip(states.mean, states.covariance, strict=True):
         one = KalmanFilter(4, 2)
         one.x, one.P, one.H = mean.copy(), covariance.copy(), OBSERVATION
         filters.append(one)

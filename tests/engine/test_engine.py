@@ -1,0 +1,113 @@
+"""What every engine promises, the same tests for the CPU and for CUDA."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from irst_pipeline.engine import Engine, find_device, open_engine
+from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.weights import load_weights
+from irst_pipeline.sources import open_source
+from irst_pipeline.types import Frame, Image
+
+CLOUDS = Path(__file__).parents[2] / "videos" / "clouds" / "sequence16.mkv"
+TOLERANCE = 0.05  # of a probability; what half precision may change
+
+
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def engine(request: pytest.FixtureRequest) -> Engine[Any]:
+    return open_engine(load_weights("lsnet-nano").network, request.param)
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Frame]:
+    frames = iter(open_source(str(CLOUDS)))
+    return [next(frames) for _ in range(6)]
+
+
+def as_frame(image: Image, index: int = 0) -> Frame:
+    return Frame(image, index, index / 30, "test")
+
+
+def reference(image: Image) -> tuple[np.ndarray, np.ndarray]:
+    """Probability and T by the network itself, in float32 on the CPU."""
+    normalised = normalise(torch.from_numpy(image.astype(np.int32))[None, None])
+    with torch.inference_mode():
+        parts = load_weights("lsnet-nano").network(normalised.frames)
+    return parts.logits.sigmoid()[0, 0].numpy(), (parts.target * normalised.scale)[0, 0].numpy()
+
+
+def test_maps_are_the_networks(engine: Engine[Any], frames: list[Frame]) -> None:
+    for frame, found in engine.run(frames):
+        probability, intensity = reference(frame.image)
+        assert found.probability.dtype == found.intensity.dtype == np.float32
+        np.testing.assert_allclose(found.probability, probability, atol=TOLERANCE)
+        np.testing.assert_allclose(found.intensity, intensity, atol=0.05 * np.abs(intensity).max())
+        assert found.probability.max() > 0.5
+        assert found.seconds > 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 6])
+def test_every_frame_comes_back_in_order(engine: Engine[Any], frames: list[Frame], count: int) -> None:
+    assert [frame.index for frame, _ in engine.run(frames[:count])] == list(range(count))
+
+
+def test_maps_are_the_callers_own(engine: Engine[Any], frames: list[Frame]) -> None:
+    together = [found.probability for _, found in engine.run(frames)]
+    alone = [found.probability for frame in frames for _, found in engine.run([frame])]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_no_more_frames_are_taken_than_fit_in_flight(engine: Engine[Any], frames: list[Frame]) -> None:
+    taken = []
+
+    def watched() -> Iterator[Frame]:
+        for frame in frames:
+            taken.append(frame)
+            yield frame
+
+    for count, _ in enumerate(engine.run(watched()), start=1):
+        assert len(taken) <= count + engine.slots - 1
+
+
+def test_size_and_depth_may_change_between_frames(engine: Engine[Any]) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, shape).astype(kind) for shape, kind in (((40, 56), "u1"), ((33, 47), "u2")) * 2]
+    found = [maps.probability for _, maps in engine.run(as_frame(image) for image in images)]
+    assert [f.shape for f in found] == [image.shape for image in images]
+
+
+def test_depth_changes_nothing(engine: Engine[Any]) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (48, 64)).astype(np.uint8)
+    (_, narrow), (_, wide) = engine.run([as_frame(image), as_frame(image.astype(np.uint16) * 64)])
+    np.testing.assert_allclose(wide.probability, narrow.probability, atol=TOLERANCE)
+    np.testing.assert_allclose(wide.intensity, narrow.intensity * 64, atol=64)
+
+
+def test_a_view_of_a_larger_buffer_is_read_right(engine: Engine[Any]) -> None:
+    buffer = np.random.default_rng(0).integers(0, 255, (48, 96)).astype(np.uint8)
+    (_, view), (_, copy) = engine.run([as_frame(buffer[:, :64]), as_frame(buffer[:, :64].copy())])
+    np.testing.assert_array_equal(view.probability, copy.probability)
+
+
+def test_a_frame_too_small_is_refused_in_one_line(engine: Engine[Any]) -> None:
+    with pytest.raises(IrstError, match=r"^test: 40x15 px; the network takes 16x16 and more$"):
+        list(engine.run([as_frame(np.zeros((15, 40), np.uint8))]))
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:99", "CPU", ""])
+def test_unknown_devices_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"^device {name}: "):
+        find_device(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_cuda() -> None:
+    assert find_device("auto").type == "cpu"
+    with pytest.raises(UsageError, match="use --device cpu"):
+        find_device("cuda")

@@ -1,0 +1,121 @@
+"""From maps to detections, on blobs whose place and strength are known."""
+
+import numpy as np
+import pytest
+
+from irst_pipeline.config import DetectionSettings
+from irst_pipeline.detection import detect
+from irst_pipeline.types import Detections, Floats, Frame, TargetMap
+
+SETTINGS = DetectionSettings()
+SHAPE = (64, 80)
+LEVEL = 1000.0
+
+
+def blob(x: float, y: float, sigma: float = 1.2) -> Floats:
+    rows, columns = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]]
+    return np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
+
+
+def seen(
+    *targets: tuple[float, float, float], noise: float = 0.0, settings: DetectionSettings = SETTINGS
+) -> Detections:
+    """Detections of targets (x, y, peak) in a flat scene, with a map that marks where they reach half of their peak."""
+    shapes = [(peak, blob(x, y)) for x, y, peak in targets]
+    image = LEVEL + sum((peak * shape for peak, shape in shapes), np.zeros(SHAPE))
+    image += np.random.default_rng(0).normal(0, noise, SHAPE) if noise else 0
+    probability = np.max([shape for _, shape in shapes] or [np.zeros(SHAPE)], axis=0).astype(np.float32)
+    intensity = (image - LEVEL).astype(np.float32)
+    frame = Frame(np.round(image).astype(np.uint16), 0, 0.0, "scene")
+    return detect(frame, TargetMap(probability, intensity, 0.0), settings)
+
+
+@pytest.mark.parametrize(("x", "y"), [(30, 20), (30.5, 20.5), (41.3, 33.8), (11.75, 50.1)])
+def test_the_centroid_is_the_targets_place(x: float, y: float) -> None:
+    found = seen((x, y, 500.0))
+    np.testing.assert_allclose([found.x[0], found.y[0]], [x, y], atol=0.1)
+    left, top, width, height = found.box[0]
+    assert left < x < left + width
+    assert top < y < top + height
+    assert found.intensity[0] == pytest.approx(500, rel=0.2)
+
+
+def test_errors_are_as_large_as_the_covariance_says() -> None:
+    rng, errors, variances = np.random.default_rng(1), [], []
+    for _ in range(200):
+        x, y = rng.uniform(20, 40, 2)
+        image = LEVEL + 60 * blob(x, y) + rng.normal(0, 6, SHAPE)
+        frame = Frame(np.round(image).astype(np.uint16), 0, 0.0, "scene")
+        found = detect(frame, TargetMap(blob(x, y).astype(np.float32), blob(x, y).astype(np.float32), 0.0), SETTINGS)
+        errors += [found.x[0] - x, found.y[0] - y]
+        variances += [found.covariance[0, 0], found.covariance[0, 2]]
+    ratio = np.mean(np.square(errors)) / np.mean(variances)
+    print(ratio)
+    assert 0.1 < ratio < 1.2, "the covariance may be cautious, for real targets change their shape, but not bold"
+
+
+def test_snr_is_peak_over_local_noise() -> None:
+    found = seen((40, 30, 200.0), noise=10.0)
+    assert found.snr[0] == pytest.approx(20, rel=0.25)
+
+
+def test_a_mirrored_frame_gives_mirrored_detections() -> None:
+    targets = [(20.3, 15.2, 300.0), (60.7, 40.9, 200.0)]
+    plain = seen(*targets)
+    mirrored = seen(*((SHAPE[1] - 1 - x, y, peak) for x, y, peak in targets))
+    order = np.argsort(plain.x), np.argsort(-mirrored.x)
+    np.testing.assert_allclose(plain.x[order[0]], SHAPE[1] - 1 - mirrored.x[order[1]], atol=1e-9)
+    np.testing.assert_allclose(plain.y[order[0]], mirrored.y[order[1]], atol=1e-9)
+    np.testing.assert_allclose(plain.covariance[order[0]], mirrored.covariance[order[1]] * [1, -1, 1], atol=1e-9)
+
+
+def test_a_cold_target_is_located_as_a_hot_one() -> None:
+    hot, cold = (seen((30.4, 20.2, peak)) for peak in (300.0, -300.0))
+    np.testing.assert_allclose([hot.x[0], hot.y[0], hot.snr[0]], [cold.x[0], cold.y[0], cold.snr[0]], rtol=0.02)
+
+
+def test_a_neighbour_does_not_pull_the_centroid() -> None:
+    alone, beside = seen((30, 20, 100.0)), seen((30, 20, 100.0), (37, 20, 1000.0))
+    nearest = np.argmin(np.abs(beside.x - 30))
+    assert beside.x[nearest] == pytest.approx(alone.x[0], abs=0.15)
+
+
+def test_the_strongest_are_kept_and_come_first() -> None:
+    rng = np.random.default_rng(0)
+    probability = np.zeros(SHAPE, np.float32)
+    probability[::4, ::4] = rng.uniform(0.6, 1, probability[::4, ::4].shape)
+    frame = Frame(np.full(SHAPE, 100, np.uint8), 0, 0.0, "scene")
+    found = detect(frame, TargetMap(probability, probability, 0.0), DetectionSettings(max_detections=7))
+    np.testing.assert_allclose(found.score, np.sort(probability[::4, ::4].ravel())[::-1][:7])
+
+
+def test_small_blobs_can_be_left_out() -> None:
+    assert len(seen((30, 20, 100.0))) == 1
+    assert len(seen((30, 20, 100.0), settings=DetectionSettings(min_area=50))) == 0
+
+
+def test_touching_corners_are_one_blob() -> None:
+    probability = np.zeros(SHAPE, np.float32)
+    probability[10, 10] = probability[11, 11] = 0.9
+    frame = Frame(np.full(SHAPE, 100, np.uint8), 0, 0.0, "scene")
+    found = detect(frame, TargetMap(probability, probability, 0.0), SETTINGS)
+    assert found.area.tolist() == [2]
+    assert (found.x[0], found.y[0]) == (10.5, 10.5)
+
+
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (79, 63), (0, 30)])
+def test_targets_at_the_border(x: int, y: int) -> None:
+    found = seen((x, y, 300.0))
+    assert len(found) == 1
+    assert abs(found.x[0] - x) < 1
+    assert abs(found.y[0] - y) < 1
+    assert np.isfinite(found.covariance).all()
+
+
+def test_nothing_and_everything() -> None:
+    assert len(seen()) == 0
+    full = np.ones(SHAPE, np.float32)
+    frame = Frame(np.full(SHAPE, 7, np.uint8), 0, 0.0, "scene")
+    found = detect(frame, TargetMap(full, full, 0.0), SETTINGS)
+    assert found.area.tolist() == [SHAPE[0] * SHAPE[1]]
+    assert found.box.tolist() == [[-0.5, -0.5, SHAPE[1], SHAPE[0]]]

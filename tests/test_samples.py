@@ -1,0 +1,50 @@
+"""The shipped network and the default settings on the two sample sequences, through the command."""
+
+import csv
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+from irst_pipeline.cli import main
+
+VIDEOS = Path(__file__).parents[1] / "videos"
+SAMPLES = {"clouds": "sequence16.mkv", "horizon": "sequence8.mp4"}
+REACH = 3.0  # px, the field's radius for a hit
+
+
+def rows(path: Path) -> dict[int, list[tuple[int, float, float]]]:
+    """(id, x, y) of each frame of a CSV with those columns; of the truth only what is in the picture."""
+    frames = defaultdict(list)
+    with path.open() as file:
+        for row in csv.DictReader(file):
+            if row.get("visible", "1") == "1":
+                frames[int(row["frame"])].append((int(row["id"]), float(row["x_px"]), float(row["y_px"])))
+    return frames
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_target_is_tracked_under_one_id(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["run", str(VIDEOS / name / SAMPLES[name]), "--out", str(out), "--no-video"]) == 0
+    truth, found = rows(VIDEOS / name / "truth.csv"), rows(out / "tracks.csv")
+    seen: Counter[int] = Counter()
+    ids: defaultdict[int, set[int]] = defaultdict(set)
+    errors: defaultdict[int, list[float]] = defaultdict(list)
+    strays = 0
+    for frame, targets in truth.items():
+        tracks = found.get(frame, [])
+        distance = np.array([[np.hypot(tx - x, ty - y) for _, tx, ty in tracks] for _, x, y in targets])
+        pairs = [(t, k) for t, k in zip(*linear_sum_assignment(distance), strict=True) if distance[t, k] < REACH]
+        seen.update(target for target, _, _ in targets)
+        strays += len(tracks) - len(pairs)
+        for t, k in pairs:
+            ids[targets[t][0]].add(tracks[k][0])
+            errors[targets[t][0]].append(distance[t, k])
+    for target, frames in seen.items():
+        assert len(ids[target]) == 1, f"target {target} has ids {ids[target]}"
+        assert len(errors[target]) > 0.7 * frames, f"target {target}: {len(errors[target])} of {frames} frames"
+        assert np.sqrt(np.mean(np.square(errors[target]))) < 0.5, f"target {target}"
+    assert strays <= 0.02 * sum(seen.values())

@@ -1,0 +1,67 @@
+"""Settings: what is accepted, and the one line that says why something is not."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from irst_pipeline.config import RunSettings
+from irst_pipeline.errors import UsageError
+from irst_pipeline.lsnet.model import LSNetConfig
+from irst_pipeline.settings import read_settings
+from irst_pipeline.training.loop import TrainSettings
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_documented_defaults_are_the_defaults() -> None:
+    path = ROOT / "configs" / "default.yaml"
+    assert read_settings(RunSettings, path) == RunSettings()
+    assert yaml.safe_load(path.read_text()).keys() == RunSettings.model_fields.keys()
+
+
+def test_configs_of_models_and_training_are_valid() -> None:
+    for path in (ROOT / "configs" / "models").glob("*.yaml"):
+        read_settings(LSNetConfig, path)
+    for path in (ROOT / "configs" / "train").glob("*.yaml"):
+        assert (ROOT / read_settings(TrainSettings, path).model).is_file()
+
+
+def test_overrides_win_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("tracker: {confirm_hits: 3, velocity_walk: 80}\n")
+    found = read_settings(RunSettings, path, ["tracker.confirm_hits=5", "device=cpu"])
+    assert (found.tracker.confirm_hits, found.tracker.velocity_walk, found.device) == (5, 80.0, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("trackr: {}", "unknown key `trackr`; did you mean `tracker`?"),
+        ("tracker: {confirm_hit: 3}", "unknown key `tracker.confirm_hit`; did you mean `tracker.confirm_hits`?"),
+        ("tracker: {confirm_hits: many}", "key `tracker.confirm_hits`: expected a valid integer, .* found 'many'"),
+        ("detection: {threshold: 1.5}", "key `detection.threshold`: expected less than 1, found 1.5"),
+        ("tracker: 7", "key `tracker`: expected .*found 7"),
+        ("sinks: [video, vide]", "key `sinks.1`: expected 'tracks_jsonl'.* found 'vide'"),
+        ("- a\n- b", "expected `key: value` lines, found list"),
+        ("a: [1", "not valid YAML"),
+    ],
+)
+def test_a_bad_file_is_told_in_one_line(text: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=f"^{path}: .*{expected}") as caught:
+        read_settings(RunSettings, path)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expected KEY=VALUE"):
+        read_settings(RunSettings, None, ["device"])
+    with pytest.raises(UsageError, match="No such file"):
+        read_settings(RunSettings, tmp_path / "none.yaml")
+    with pytest.raises(UsageError, match=r"unknown key `confirm_hits`; did you mean `tracker\.confirm_hits`"):
+        read_settings(RunSettings, None, ["confirm_hits=3"])
+    (tmp_path / "m.yaml").write_text("stages: 3\n")
+    with pytest.raises(UsageError, match="key `stride` is missing"):
+        read_settings(LSNetConfig, tmp_path / "m.yaml")
