@@ -13,9 +13,9 @@ from irst_pipeline.types import Detections, Floats, Frame, Image, TargetMap
 RIM = 4  # px round a blob's box in which the local background is measured
 GUARD = 1  # px of a blob's soft edge that belong to it and not to its background
 NOISE_MIN = 0.3  # grey levels: the rounding of an integer image, 1/sqrt(12)
-LOCALISATION_SD = 0.2  # px; what remains of the centroid's error at any SNR (pixel response, compression)
+LOCALISATION_SD = 0.1  # px; what remains of the centroid's error at any SNR (pixel response, compression)
 PIXEL_MOMENTS = np.array([1 / 12, 0.0, 1 / 12])  # px^2; a pixel has an extent of its own
-SHAPE_SD = 0.2  # of a blob's extent; by so much its outline, and with it the centroid, changes between frames
+SHAPE_SD = 0.1  # of a blob's extent; by so much its outline, and with it the centroid, changes between frames
 
 
 def detect(frame: Frame, found: TargetMap, settings: DetectionSettings) -> Detections:

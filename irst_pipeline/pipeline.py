@@ -96,7 +96,7 @@ def run_pipeline(
     first = next(frames_in, None)
     if first is None:
         return
-    engine.prepare(first.image)
+    engine.prepare(first)
     readings: deque[tuple[float, float]] = deque()  # one for each frame on its way to the tracker, in order
     frames = in_thread(_read(chain([first], frames_in), stop, readings), settings.queue_frames)
     maps = in_thread(engine.run(frames), settings.queue_frames)

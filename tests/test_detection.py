@@ -50,7 +50,6 @@ def test_errors_are_as_large_as_the_covariance_says() -> None:
         errors += [found.x[0] - x, found.y[0] - y]
         variances += [found.covariance[0, 0], found.covariance[0, 2]]
     ratio = np.mean(np.square(errors)) / np.mean(variances)
-    print(ratio)
     assert 0.1 < ratio < 1.2, "the covariance may be cautious, for real targets change their shape, but not bold"
 
 

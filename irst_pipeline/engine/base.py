@@ -51,8 +51,8 @@ class Engine(ABC, Generic[Ticket]):
     slots: int
 
     @abstractmethod
-    def prepare(self, image: Image) -> None:
-        """Do what has to be done once for frames of this size and depth, so that the first one finds it done."""
+    def warm_up(self, image: Image) -> None:
+        """Do what has to be done once for images of this size and depth."""
 
     @abstractmethod
     def submit(self, image: Image) -> Ticket:
@@ -62,6 +62,14 @@ class Engine(ABC, Generic[Ticket]):
     def collect(self, ticket: Ticket) -> tuple[Map, Map]:
         """Wait for a ticket: probability and T in grey levels, both (H, W) float32 and the caller's own."""
 
+    def prepare(self, frame: Frame) -> None:
+        """Get ready for frames like this one, so that the first of them need not wait.
+
+        Raises IrstError for a frame too small for the network.
+        """
+        _check_size(frame)
+        self.warm_up(frame.image)
+
     def run(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, TargetMap]]:
         """Maps of frames, in their order. Frames may change size between one another.
 
@@ -69,11 +77,7 @@ class Engine(ABC, Generic[Ticket]):
         """
         waiting: deque[_InFlight[Ticket]] = deque()
         for frame in frames:
-            if min(frame.image.shape) < MIN_SIZE:
-                height, width = frame.image.shape
-                raise IrstError(
-                    f"{frame.source}: {width}x{height} px; the network takes {MIN_SIZE}x{MIN_SIZE} and more"
-                )
+            _check_size(frame)
             started = perf_counter()
             waiting.append(_InFlight(frame, self.submit(frame.image), started))
             if len(waiting) == self.slots:
@@ -84,3 +88,9 @@ class Engine(ABC, Generic[Ticket]):
     def _finish(self, flight: _InFlight[Ticket]) -> tuple[Frame, TargetMap]:
         probability, intensity = self.collect(flight.ticket)
         return flight.frame, TargetMap(probability, intensity, perf_counter() - flight.started)
+
+
+def _check_size(frame: Frame) -> None:
+    height, width = frame.image.shape
+    if min(height, width) < MIN_SIZE:
+        raise IrstError(f"{frame.source}: {width}x{height} px; the network takes {MIN_SIZE}x{MIN_SIZE} and more")

@@ -30,7 +30,7 @@ class CpuEngine(Engine[tuple[Map, Map]]):
         self.device = f"cpu, OpenVINO on {self._core.get_property('CPU', 'FULL_DEVICE_NAME')}"
         self._compiled = lru_cache(SIZES_KEPT)(self._compile)
 
-    def prepare(self, image: Image) -> None:
+    def warm_up(self, image: Image) -> None:
         self._compiled(*image.shape)
 
     def submit(self, image: Image) -> tuple[Map, Map]:

@@ -39,7 +39,7 @@ class CudaEngine(Engine[Slot]):
         self._slots: list[Slot] = []
         self._turn = 0
 
-    def prepare(self, image: Image) -> None:
+    def warm_up(self, image: Image) -> None:
         """Run one frame through: kernels are loaded and chosen at their first use."""
         self.collect(self.submit(image))
 

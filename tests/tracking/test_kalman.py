@@ -61,7 +61,7 @@ def test_errors_are_as_large_as_the_filter_says(dt: float) -> None:
         states = update(states, OBSERVATION, measured, np.tile(noise, (runs, 1, 1)))
     error = truth - states.mean
     nees = np.einsum("ni,nij,nj->n", error, np.linalg.inv(states.covariance), error).sum()
-    low, high = chi2.ppf([0.001, 0.999], 4 * runs)
+    low, high = (float(chi2.ppf(p, 4 * runs)) for p in (0.001, 0.999))
     assert low < nees < high
 
 

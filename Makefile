@@ -1,0 +1,30 @@
+PYTHON ?= python3
+BIN := .venv/bin
+OUT := runs/demo
+
+# The one place that pins: a plain `pip install torch` brings gigabytes of CUDA.
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test clean
+
+demo: .venv/installed
+	$(BIN)/irst run videos/horizon/sequence8.mp4 --out $(OUT) --overwrite
+	@echo "watch    $(OUT)/annotated.mp4"
+
+test: .venv/installed-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+clean:
+	rm -rf .venv runs
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(INSTALL) --editable .
+	touch $@
+
+.venv/installed-tests: .venv/installed
+	$(INSTALL) --editable '.[test]'
+	touch $@

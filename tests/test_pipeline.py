@@ -1,0 +1,91 @@
+"""The threads between the stages, and the clock."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from irst_pipeline.pipeline import LatencyHistogram, in_thread
+
+
+def test_items_come_in_order() -> None:
+    assert list(in_thread(range(1000), 3)) == list(range(1000))
+
+
+def test_a_fast_producer_waits() -> None:
+    made = []
+
+    def produce() -> Iterator[int]:
+        for i in range(100):
+            made.append(i)
+            yield i
+
+    for taken, _ in enumerate(in_thread(produce(), 2), start=1):
+        time.sleep(0.001)
+        # Two in the queue, one in the producer's hand.
+        assert len(made) <= taken + 3
+
+
+def test_a_failure_comes_after_what_was_made_before_it() -> None:
+    def produce() -> Iterator[int]:
+        yield from range(3)
+        raise RuntimeError("broken")
+
+    taken: list[int] = []
+    with pytest.raises(RuntimeError, match="broken"):
+        taken.extend(in_thread(in_thread(produce(), 2), 2))
+    assert taken == [0, 1, 2]
+
+
+def test_stopping_early_ends_every_thread() -> None:
+    closed = threading.Event()
+
+    def produce() -> Iterator[int]:
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.set()
+
+    before = threading.active_count()
+    stages = in_thread(in_thread(in_thread(produce(), 1), 1), 1)
+    next(stages)
+    assert threading.active_count() == before + 3
+    stages.close()
+    assert closed.wait(1)
+    assert threading.active_count() == before
+
+
+def test_stages_work_at_the_same_time() -> None:
+    """Three stages of 10 ms a frame take little more than 10 ms a frame together."""
+
+    def stage(items: Iterator[int]) -> Iterator[int]:
+        for item in items:
+            time.sleep(0.01)
+            yield item
+
+    begun = time.perf_counter()
+    list(in_thread(stage(in_thread(stage(in_thread(stage(iter(range(50))), 2)), 2)), 2))
+    together = time.perf_counter() - begun
+    begun = time.perf_counter()
+    list(stage(stage(stage(iter(range(50))))))
+    assert together < 0.7 * (time.perf_counter() - begun)
+
+
+def test_percentiles_are_those_of_the_durations() -> None:
+    durations = np.random.default_rng(0).lognormal(-4, 1, 20_000)
+    histogram = LatencyHistogram()
+    for seconds in durations:
+        histogram.add(seconds)
+    expected = dict(zip(("p50", "p95", "p99"), 1e3 * np.percentile(durations, (50, 95, 99)), strict=True))
+    assert histogram.percentiles() == pytest.approx(expected, rel=0.015)
+
+
+def test_extreme_durations_are_counted() -> None:
+    histogram = LatencyHistogram()
+    assert histogram.percentiles() == {}
+    for seconds in (0.0, 1e9):
+        histogram.add(seconds)
+    assert list(histogram.percentiles()) == ["p50", "p95", "p99"]

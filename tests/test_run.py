@@ -1,0 +1,277 @@
+"""`irst run` as its users meet it: real processes, files and signals."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from irst_pipeline.cli import main
+
+ROOT = Path(__file__).parents[1]
+CLOUDS, HORIZON = ROOT / "videos/clouds/sequence16.mkv", ROOT / "videos/horizon/sequence8.mp4"
+FILES = {"annotated.mp4", "detections.csv", "mot.txt", "run.json", "tracks.csv", "tracks.jsonl"}
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "irst_pipeline.cli", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def irst(*arguments: object) -> tuple[int, str, str]:
+    process = start(*arguments)
+    out, error = process.communicate(timeout=120)
+    return process.returncode, out, error
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "tracks.jsonl").read_text().splitlines()]
+
+
+def report(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "run.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def clouds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of one whole run."""
+    out = tmp_path_factory.mktemp("run") / "clouds"
+    assert main(["run", str(CLOUDS), "--out", str(out), "--device", "cpu", "--set", "tracker.confirm_hits=3"]) == 0
+    return out
+
+
+def test_all_files_are_written(clouds: Path) -> None:
+    assert {path.name for path in clouds.iterdir()} == FILES
+
+
+def test_the_header_tells_what_ran(clouds: Path) -> None:
+    header = log(clouds)[0]
+    assert (header["record"], header["schema"]) == ("header", "irst.tracks/1")
+    assert header["model"] == "lsnet-nano"
+    assert len(header["weights_sha256"]) == 64
+    assert header["config"]["tracker"]["confirm_hits"] == 3
+
+
+def test_the_logs_agree(clouds: Path) -> None:
+    tracks = [r for r in log(clouds) if r["record"] == "track" and r["status"] != "tentative"]
+    events = [r for r in log(clouds) if r["record"] == "event"]
+    with (clouds / "tracks.csv").open() as file:
+        table = list(csv.DictReader(file))
+    mot = [line.split(",") for line in (clouds / "mot.txt").read_text().splitlines()]
+    assert len(tracks) == len(table) == len(mot) > 100
+    for record, row, line in zip(tracks, table, mot, strict=True):
+        assert record["id"] == int(row["id"]) == int(line[1])
+        assert record["frame"] == int(row["frame"]) == int(line[0]) - 1
+        assert record["x"] == pytest.approx(float(row["x_px"]), abs=2e-3)
+        assert record["x"] == pytest.approx(float(line[2]) + float(line[4]) / 2, abs=2e-2)
+    assert report(clouds)["tracks_confirmed"] == sum(e["event"] == "confirmed" for e in events)
+
+
+def test_the_report_counts(clouds: Path) -> None:
+    found = report(clouds)
+    assert found["outcome"] == "complete"
+    assert (found["frames_read"], found["frames_dropped"], found["frames_failed"]) == (90, 0, 0)
+    assert found["frames_per_second"] > 0
+    stages = found["latency_ms"]
+    assert stages.keys() == {"total", "read", "network", "detect", "track", "write"}
+    assert all(0 < s["p50"] <= s["p95"] <= s["p99"] for s in stages.values())
+    assert stages["total"]["p50"] >= stages["network"]["p50"]
+
+
+def test_the_video_shows_every_frame(clouds: Path) -> None:
+    with av.open(str(clouds / "annotated.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert sum(1 for _ in container.decode(stream)) == 90
+
+
+def test_results_are_not_overwritten_unasked(clouds: Path) -> None:
+    before = (clouds / "tracks.jsonl").read_bytes()
+    code, _, error = irst("run", CLOUDS, "--out", clouds)
+    assert code == 2
+    assert "--overwrite" in error
+    assert (clouds / "tracks.jsonl").read_bytes() == before
+
+
+def test_a_run_can_be_repeated_with_the_same_tracks(clouds: Path, tmp_path: Path) -> None:
+    out = tmp_path / "again"
+    for _ in range(2):  # the second run replaces the first
+        arguments = ["run", str(CLOUDS), "--out", str(out), "--no-video", "--overwrite", "--device", "cpu"]
+        assert main([*arguments, "--set", "tracker.confirm_hits=3"]) == 0
+    assert (out / "mot.txt").read_bytes() == (clouds / "mot.txt").read_bytes()
+    assert {path.name for path in out.iterdir()} == FILES - {"annotated.mp4"}
+
+
+def long_recording(folder: Path) -> Path:
+    """A minute of images: the same files under many names."""
+    images = folder / "long"
+    images.mkdir()
+    cv2.imwrite(str(images / "0.png"), np.random.default_rng(0).integers(90, 110, (256, 320)).astype(np.uint8))
+    for i in range(1, 20_000):
+        os.link(images / "0.png", images / f"{i}.png")
+    return images
+
+
+def wait_for(path: Path, size: int) -> None:
+    deadline = time.monotonic() + 60
+    while not (path.exists() and path.stat().st_size > size):
+        assert time.monotonic() < deadline, f"{path} did not grow"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_in_order(number: signal.Signals, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start("run", long_recording(tmp_path), "--out", out)
+    wait_for(out / "annotated.mp4", 10_000)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert number.name in error
+    assert report(out)["outcome"] == "interrupted"
+    with av.open(str(out / "annotated.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == report(out)["frames_read"] > 0
+
+
+def test_a_killed_run_leaves_a_readable_log(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start("run", HORIZON, "--out", out)
+    wait_for(out / "tracks.jsonl", 20_000)
+    process.kill()
+    process.communicate()
+    records = log(out)
+    assert records[0]["record"] == "header"
+    assert max(r["frame"] for r in records[1:]) > 5
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk takes root")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_costs_no_log(small_disk: Path) -> None:
+    code, _, error = irst("run", HORIZON, "--out", small_disk / "out")
+    assert code == 1
+    assert "No space left on device" in error
+    assert "Traceback" not in error
+    assert log(small_disk / "out")[0]["record"] == "header"
+
+
+def write_video(path: Path, frames: int, size: tuple[int, int] = (64, 80)) -> Path:
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"g": "5"})
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        for _ in range(frames):
+            image = rng.integers(80, 120, size).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="gray")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of things that are no recordings."""
+    folder = tmp_path_factory.mktemp("odd")
+    (folder / "empty").mkdir()
+    (folder / "notes.mp4").write_text("not a video")
+    cv2.imwrite(str(folder / "tiny.png"), np.zeros((8, 8), np.uint8))
+    save_file({"conv.weight": np.zeros(3, np.float32)}, folder / "resnet.safetensors")
+    with av.open(str(folder / "sound.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format="s16", layout="mono")
+        sound.sample_rate = 8000
+        container.mux(stream.encode(sound))
+    return folder
+
+
+BAD = {
+    "missing file": ("/nowhere/x.mp4", 2, "/nowhere/x.mp4: no such file"),
+    "folder without images": ("ODD/empty", 2, "no images"),
+    "not a video": ("ODD/notes.mp4", 1, "notes.mp4"),
+    "no video stream": ("ODD/sound.wav", 1, "sound.wav"),
+    "frames too small": ("ODD/tiny.png", 1, "16x16"),
+    "unknown device": ("CLIP --device tpu", 2, "device tpu: expected auto, cpu, cuda or cuda:N"),
+    "cuda where there is none": ("CLIP --device cuda:7", 2, "device cuda:7"),
+    "unknown model": ("CLIP --model lsnet-huge", 2, "lsnet-huge: no such model"),
+    "other weights": ("CLIP --model ODD/resnet.safetensors", 2, "resnet.safetensors: not LSNet"),
+    "unknown key": ("CLIP --set tracker.confirm=3", 2, "unknown key `tracker.confirm`"),
+    "wrong type": ("CLIP --set tracker.confirm_hits=x", 2, "key `tracker.confirm_hits`"),
+    "missing config": ("CLIP --config ODD/c.yaml", 2, "c.yaml: cannot read it"),
+    "unknown scheme": ("gopher://host/x", 2, "gopher://"),
+    "unwritable folder": ("CLIP --out /proc/irst", 1, "/proc/irst: cannot create it"),
+    "a file for a folder": ("CLIP --out ODD/tiny.png", 2, "tiny.png: is a file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_told_in_one_line(case: str, odd: Path, tmp_path: Path) -> None:
+    line, code, expected = BAD[case]
+    # An --out of the case's own comes later and wins.
+    arguments = ["--out", str(tmp_path / "out"), *line.replace("CLIP", str(CLOUDS)).replace("ODD", str(odd)).split()]
+    found, _, error = irst("run", *arguments)
+    assert found == code, error
+    last = error.strip().splitlines()[-1]
+    assert last.startswith("irst: error: ")
+    assert expected in last
+    assert "Traceback" not in error
+
+
+def test_a_failure_is_in_the_report(odd: Path, tmp_path: Path) -> None:
+    code, _, _ = irst("run", odd / "tiny.png", "--out", tmp_path / "out")
+    assert code == 1
+    assert report(tmp_path / "out")["outcome"].startswith("failed: ")
+
+
+def test_a_truncated_video_gives_what_it_has(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.mkv", 60)
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    code, _, error = irst("run", cut, "--out", tmp_path / "out")
+    assert code == 0, error
+    assert 10 < report(tmp_path / "out")["frames_read"] < 60
+    assert "missing" in error
+
+
+def test_bad_images_are_counted_and_skipped(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        cv2.imwrite(str(images / f"{i}.tiff"), rng.normal(290, 1, (64, 80)).astype(np.float32))
+    spoilt = rng.normal(290, 1, (64, 80)).astype(np.float32)
+    spoilt[3, 4] = np.nan
+    cv2.imwrite(str(images / "5.tiff"), spoilt)
+    cv2.imwrite(str(images / "7.tiff"), rng.normal(290, 1, (40, 40)).astype(np.float32))
+    (images / "9.tiff").write_bytes(b"II*\0 nothing")
+    code, _, error = irst("run", images, "--out", tmp_path / "out")
+    assert code == 0, error
+    assert report(tmp_path / "out")["frames_read"] == 9
+    assert report(tmp_path / "out")["frames_failed"] == 3
+    assert all(name in error for name in ("5.tiff", "9.tiff", "40x40"))
+
+
+def test_help() -> None:
+    for arguments in (["--help"], ["run", "--help"], ["train", "--help"], ["simulate", "--help"]):
+        code, out, _ = irst(*arguments)
+        assert code == 0
+        assert "usage: irst" in out
