@@ -1,0 +1,136 @@
+"""Training: it learns, and a run that was killed goes on as if it had not been."""
+
+from itertools import pairwise
+from pathlib import Path
+from threading import Event
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from irst_pipeline.errors import UsageError
+from irst_pipeline.lsnet.model import Decomposition
+from irst_pipeline.lsnet.weights import load_weights
+from irst_pipeline.training.loop import TrainSettings, learning_rate, train
+from irst_pipeline.training.loss import detection_loss, training_loss
+
+MODEL = Path(__file__).parents[2] / "configs" / "models" / "lsnet-nano.yaml"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small set of bright points on noise, in the field's layout."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    folder = root / "points"
+    for kind in ("images", "masks", "img_idx"):
+        (folder / kind).mkdir(parents=True)
+    names = [f"p{i}" for i in range(30)]
+    for name in names:
+        image, mask = rng.normal(100, 5, (64, 64)), np.zeros((64, 64), np.uint8)
+        y, x = rng.integers(8, 56, 2)
+        image[y - 1 : y + 2, x - 1 : x + 2] += 80
+        mask[y - 1 : y + 2, x - 1 : x + 2] = 255
+        cv2.imwrite(str(folder / "images" / f"{name}.png"), image.astype(np.uint8))
+        cv2.imwrite(str(folder / "masks" / f"{name}.png"), mask)
+    (folder / "img_idx" / "train_points.txt").write_text("\n".join(names))
+    return root
+
+
+def settings(steps: int, **changes: object) -> TrainSettings:
+    fixed = {
+        "model": MODEL,
+        "sources": [{"folder": "points", "layout": "masked_images", "weight": 1.0}],
+        "batch": 4,
+        "crop": 32,
+        "checkpoint_every": 5,
+        "evaluate_every": steps,
+    }
+    return TrainSettings.model_validate(fixed | {"steps": steps} | changes)
+
+
+class StopAfter(Event):
+    """Is set once it has been asked so often: a signal that comes in the middle of a run."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def is_set(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
+    whole = load_file(train(settings(12), data, tmp_path / "whole", CPU, Event()))
+    train(settings(12), data, tmp_path / "parts", CPU, StopAfter(9))
+    parts = load_file(train(settings(12), data, tmp_path / "parts", CPU, Event()))
+    assert whole.keys() == parts.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_it_learns_and_its_weights_load(data: Path, tmp_path: Path) -> None:
+    path = train(settings(120, crop=48, batch=8, evaluate_every=60), data, tmp_path, CPU, Event())
+    curve = [line.split(",") for line in (tmp_path / "curve.csv").read_text().splitlines()]
+    assert curve[0] == ["step", "seconds", "loss", "iou points"]
+    assert [int(row[0]) for row in curve[1:]] == [60, 120]
+    assert float(curve[2][2]) < 0.6 * float(curve[1][2])
+    assert load_weights(str(path)).network.config.channels == 40
+
+
+def test_a_checkpoint_of_another_network_is_refused(data: Path, tmp_path: Path) -> None:
+    train(settings(1), data, tmp_path, CPU, Event())
+    other = tmp_path / "other.yaml"
+    other.write_text(MODEL.read_text().replace("channels: 40", "channels: 24"))
+    with pytest.raises(UsageError, match="not a checkpoint of this run"):
+        train(settings(2, model=other), data, tmp_path, CPU, Event())
+
+
+def test_a_missing_set_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="points: no such folder; give the data root with --data"):
+        train(settings(1), tmp_path, tmp_path / "run", CPU, Event())
+
+
+def test_the_learning_rate_rises_holds_and_falls_to_zero() -> None:
+    s = settings(2000)
+    rates = [learning_rate(s, step) for step in range(s.steps + 1)]
+    assert rates[0] < 0.01 * s.learning_rate
+    assert max(rates) == rates[1000] == s.learning_rate
+    assert rates[-1] == 0
+    assert all(a >= b for a, b in pairwise(rates[1000:]))
+
+
+@pytest.fixture
+def masked() -> tuple[torch.Tensor, torch.Tensor]:
+    mask = torch.zeros(2, 1, 32, 32)
+    mask[0, 0, 10:13, 10:13] = 1
+    return mask, torch.ones_like(mask)
+
+
+def test_the_loss_prefers_better_detections(masked: tuple[torch.Tensor, torch.Tensor]) -> None:
+    mask, weight = masked
+    perfect, nothing, everything = 20 * mask - 10, torch.full_like(mask, -10), torch.full_like(mask, 10)
+    losses = [detection_loss(logits, mask, weight).item() for logits in (perfect, nothing, everything)]
+    assert losses[0] < 0.05 < losses[1] < losses[2]
+
+
+def test_pixels_not_to_be_judged_do_not_count(masked: tuple[torch.Tensor, torch.Tensor]) -> None:
+    mask, weight = masked
+    weight = weight.clone()
+    weight[:, :, 20:, 20:] = 0
+    logits = torch.full_like(mask, -10)
+    noisy = logits.clone()
+    noisy[:, :, 20:, 20:] = 10
+    assert detection_loss(logits, mask, weight) == detection_loss(noisy, mask, weight)
+
+
+def test_a_decomposition_that_sums_to_the_frame_costs_less(masked: tuple[torch.Tensor, torch.Tensor]) -> None:
+    mask, weight = masked
+    frames = torch.randn_like(mask) + 5 * mask
+    logits, zero = 20 * mask - 10, torch.zeros_like(mask)
+    exact = Decomposition(logits, mask * frames, (1 - mask) * frames, zero)
+    empty = Decomposition(logits, zero, zero, zero)
+    assert training_loss([exact], frames, mask, weight) < training_loss([empty], frames, mask, weight)
