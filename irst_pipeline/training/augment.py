@@ -13,6 +13,8 @@ SCALED_SHARE, SCALE_MAX = 0.5, 2.0
 NOISY_SHARE, NOISE_MAX = 0.3, 0.3  # in units of the normalised frame
 STRETCH_MAX = 1.5
 IMPLANTS_MAX = 3
+IMPLANT_SNR = (4.5, 14.0)  # peak over the local spread
+IMPLANT_NOISE_MIN = 0.08  # units; below it lie the blocks that video compression makes of a clear sky
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _implant(
         if mask[near].any() or not weight[near].all():
             continue
         # Clutter is what the eye, too, must tell the target from: strength is set against the local spread.
-        strength = rng.uniform(3.5, 14) * max(float(image[near].std()), 0.05)
+        strength = rng.uniform(*IMPLANT_SNR) * max(float(image[near].std()), IMPLANT_NOISE_MIN)
         blob = np.exp(-0.5 * (((rows - y) / sigma_y) ** 2 + ((columns - x) / sigma_x) ** 2))
         image += np.float32(strength) * blob
         mask[blob >= 0.5] = 1
