@@ -82,7 +82,7 @@ class AxialScan(nn.Module):
         a = decay.transpose(1, 2)
         # Unit keys and steps below one keep the scan linear in its values: unbounded, it is a cubic form of its input,
         # and a target thirty standard deviations bright makes training diverge.
-        b, c = (F.normalize(k, dim=-1) for k in keys.permute(0, 2, 3, 1).unsqueeze(2).chunk(2, -1))
+        b, c = (F.normalize(k, dim=-1, eps=1e-6) for k in keys.permute(0, 2, 3, 1).unsqueeze(2).chunk(2, -1))
         return selective_scan(x, a, b, c).permute(0, 2, 4, 1, 3).flatten(1, 2)
 
 

@@ -31,12 +31,11 @@ def selective_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 def whole_line_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """The scan as one L x L matrix a line; shapes as in `selective_scan`."""
-    s = a.cumsum(-1)
-    e = s - a
+    s, e = _sums(a)
     length = x.shape[-2]
     past = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
     exponent = torch.where(past, s.unsqueeze(-1) - s.unsqueeze(-2), e.unsqueeze(-2) - e.unsqueeze(-1))
-    return ((c @ b.transpose(-1, -2)) * exponent.exp()) @ x
+    return ((c @ b.transpose(-1, -2)) * exponent.exp().to(x.dtype)) @ x
 
 
 def chunked_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int) -> Tensor:
@@ -53,15 +52,21 @@ def chunked_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int) -> Tens
     a = split(a.unsqueeze(-1)).squeeze(-1)
     y = whole_line_scan(x, a, b, c)
 
-    s = a.cumsum(-1)
-    e = s - a
+    s, e = _sums(a)
     total = s[..., -1:]
-    leaving = b.transpose(-1, -2) @ ((total - s).exp().unsqueeze(-1) * x)
-    entering = b.transpose(-1, -2) @ (e.exp().unsqueeze(-1) * x)
-    decay = total.exp().unsqueeze(-1)
-    ahead, behind = _carry(leaving, decay, range(count)), _carry(entering, decay, range(count - 1, -1, -1))
-    y = y + s.exp().unsqueeze(-1) * (c @ ahead) + (total - e).exp().unsqueeze(-1) * (c @ behind)
+    to_end, to_start, from_start, from_end, whole = (
+        t.exp().unsqueeze(-1).to(x.dtype) for t in (total - s, e, s, total - e, total)
+    )
+    ahead = _carry(b.transpose(-1, -2) @ (to_end * x), whole, range(count))
+    behind = _carry(b.transpose(-1, -2) @ (to_start * x), whole, range(count - 1, -1, -1))
+    y = y + from_start * (c @ ahead) + from_end * (c @ behind)
     return y.flatten(-3, -2)[..., :length, :]
+
+
+def _sums(a: Tensor) -> tuple[Tensor, Tensor]:
+    """S and E of log decays; at least in float32, for decays are differences of these sums."""
+    s = a.cumsum(-1, dtype=torch.promote_types(a.dtype, torch.float32))
+    return s, s - a
 
 
 def _carry(state: Tensor, decay: Tensor, order: range) -> Tensor:
