@@ -39,7 +39,7 @@ def run_recording(uri: str, settings: RunSettings, out: Path | None, overwrite: 
             weights_sha256=weights.sha256,
             device=engine.device,
             config=settings.model_dump(mode="json"),
-            started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            started=_now(),
             frame_rate=source.frame_rate,
             video=settings.video,
         )
@@ -63,6 +63,10 @@ def run_recording(uri: str, settings: RunSettings, out: Path | None, overwrite: 
     _summarise(folder, outcome, report)
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 def _load(name: str) -> Weights:
     try:
         return load_weights(name)
@@ -84,17 +88,7 @@ def _prepare(folder: Path, overwrite: bool) -> None:
 
 def _write_report(folder: Path, header: RunHeader, outcome: str, report: dict[str, Any]) -> None:
     """`run.json`: what ran, how it ended, what it counted."""
-    ran = {
-        "outcome": outcome,
-        "source": header.source,
-        "uri": header.uri,
-        "model": header.model,
-        "weights_sha256": header.weights_sha256,
-        "device": header.device,
-        "started": header.started,
-        "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "config": header.config,
-    }
+    ran = {"outcome": outcome, **header.record(), "finished": _now()}
     file = OutputFile(folder / REPORT_FILE)
     file.write((json.dumps(ran | report, indent=2) + "\n").encode())
     file.close()

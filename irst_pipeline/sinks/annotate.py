@@ -24,11 +24,9 @@ _PALETTE: tuple[Colour, ...] = (  # BGR, bright and apart from each other on gre
 )
 _GREY: Colour = (170, 170, 170)
 _WHITE: Colour = (255, 255, 255)
-_BLACK: Colour = (
-    0,
-    0,
-    0,
-)  # Lines of a box from -1 to 1: the whole of it, its corners alone, and four ticks about its middle.
+_BLACK: Colour = (0, 0, 0)
+
+# Lines of a box from -1 to 1: the whole of it, its corners alone, and four ticks about its middle.
 _WHOLE = np.array([[(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]], float)
 _CORNERS = np.array([[(a, 0.5 * b), (a, b), (0.5 * a, b)] for a in (-1, 1) for b in (-1, 1)], float)
 _TICKS = np.array([[(0.4 * x, 0.4 * y), (0.8 * x, 0.8 * y)] for x, y in ((-1, 0), (1, 0), (0, -1), (0, 1))], float)

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +44,10 @@ class RunHeader:
     frame_rate: float
     """frames/s, nominal; the times of the frames are their own."""
     video: VideoSettings
+
+    def record(self) -> dict[str, Any]:
+        """What ran, as logs hold it."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "video"}
 
 
 class Sink(Protocol):

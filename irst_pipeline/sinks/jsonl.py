@@ -18,18 +18,7 @@ class TracksJsonl:
     """
 
     def __init__(self, folder: Path, header: RunHeader) -> None:
-        record = {
-            "record": "header",
-            "schema": SCHEMA,
-            "source": header.source,
-            "uri": header.uri,
-            "model": header.model,
-            "weights_sha256": header.weights_sha256,
-            "device": header.device,
-            "started": header.started,
-            "frame_rate": header.frame_rate,
-            "config": header.config,
-        }
+        record = {"record": "header", "schema": SCHEMA, **header.record()}
         # Settings may hold inf, which is no JSON: one round trip turns it into null.
         finite = json.loads(json.dumps(record), parse_constant=lambda _: None)
         self._file = OutputFile(folder / "tracks.jsonl", _lines([finite]))
