@@ -1,7 +1,7 @@
 """One run of the pipeline on a recording: folder, files, progress, summary."""
 
 import json
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -44,7 +44,6 @@ def run_recording(uri: str, settings: RunSettings, out: Path | None, overwrite: 
             video=settings.video,
         )
         statistics = RunStatistics()
-        outcome = "failed"
         try:
             with ExitStack() as opened:
                 sinks = open_sinks(settings.sinks, folder, header)
@@ -53,13 +52,12 @@ def run_recording(uri: str, settings: RunSettings, out: Path | None, overwrite: 
                 results = run_pipeline(source, engine, settings, sinks, stop, statistics)
                 for _ in tqdm(results, total=source.frame_count, unit="frame", disable=None):
                     pass
-            outcome = "interrupted" if stop.is_set() else "complete"
-        except IrstError as error:
-            outcome = f"failed: {error}"
+        except BaseException as error:
+            with suppress(IrstError):  # the first failure is the one to tell
+                _write_report(folder, header, f"failed: {error}", statistics.report(source))
             raise
-        finally:
-            report = statistics.report(source)
-            _write_report(folder, header, outcome, report)
+        outcome, report = "interrupted" if stop.is_set() else "complete", statistics.report(source)
+        _write_report(folder, header, outcome, report)
     _summarise(folder, outcome, report)
 
 

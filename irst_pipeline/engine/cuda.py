@@ -67,10 +67,11 @@ class CudaEngine(Engine[Slot]):
         return probability, intensity
 
     def _next_slot(self, image: Tensor) -> Slot:
-        """The slot whose turn it is, holding `image`. Its last frame was collected before this one was submitted."""
+        """The slot whose turn it is, holding `image`."""
         if len(self._slots) < self.slots:
             self._slots.append(self._allocate(image))
         slot = self._slots[self._turn]
+        slot.done.synchronize()  # at once, unless a run was given up with this slot in flight
         if slot.host_image.shape[2:] != image.shape or slot.host_image.dtype != image.dtype:
             slot = self._slots[self._turn] = self._allocate(image)
         self._turn = (self._turn + 1) % self.slots
