@@ -45,6 +45,7 @@ def settings(steps: int, **changes: object) -> TrainSettings:
         "sources": [{"folder": "points", "layout": "masked_images", "weight": 1.0}],
         "batch": 4,
         "crop": 32,
+        "statistics_steps": steps // 2,
         "checkpoint_every": 5,
         "evaluate_every": steps,
     }
