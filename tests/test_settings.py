@@ -41,6 +41,8 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ("tracker: {confirm_hit: 3}", "unknown key `tracker.confirm_hit`; did you mean `tracker.confirm_hits`?"),
         ("tracker: {confirm_hits: many}", "key `tracker.confirm_hits`: expected a valid integer, .* found 'many'"),
         ("detection: {threshold: 1.5}", "key `detection.threshold`: expected less than 1, found 1.5"),
+        ("tracker: {confirm_hits: 9}", "key `tracker`: expected confirm_frames of at least confirm_hits"),
+        ("video: {percentiles: [90, 10]}", "key `video`: expected percentiles with the first below"),
         ("tracker: 7", "key `tracker`: expected .*found 7"),
         ("sinks: [video, vide]", "key `sinks.1`: expected 'tracks_jsonl'.* found 'vide'"),
         ("- a\n- b", "expected `key: value` lines, found list"),

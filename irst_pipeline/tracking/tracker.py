@@ -129,7 +129,7 @@ class Tracker:
         first, self._next_id = self._next_id, self._next_id + n
         return Population(
             id=np.arange(first, first + n),
-            confirmed=np.full(n, self._settings.confirm_hits == 1),
+            confirmed=np.zeros(n, bool),
             mean=mean,
             covariance=covariance,
             size=detections.box[rows, 2:],
