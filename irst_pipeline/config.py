@@ -16,8 +16,7 @@ SinkName = Literal["tracks_jsonl", "tracks_csv", "mot", "detections", "video"]
 class DetectionSettings(Settings):
     """From target map to detections."""
 
-    threshold: Percentile = Annotated[float, Field(ge=0, le=100)]
-Probability = 0.5
+    threshold: Probability = 0.5
     """Probability above which a pixel belongs to a target."""
     min_area: Count = 1
     """px; smaller blobs are ignored."""
@@ -32,8 +31,7 @@ class TrackerSettings(Settings):
     """px/s; the spread that a target's velocity gains in one second of white-noise acceleration."""
     speed_sd: Positive = 100.0
     """px/s; spread of the unknown velocity of a new track."""
-    gate_probability: Percentile = Annotated[float, Field(ge=0, le=100)]
-Probability = 0.999
+    gate_probability: Probability = 0.999
     """Share of true detections that the gate lets through."""
     confirm_hits: Annotated[int, Field(ge=2)] = 4
     """M: a track is confirmed with so many detections ..."""
