@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT := runs/demo
 
-# The one place that pins: a plain `pip install torch` brings gigabytes of CUDA.
+# constraints.txt pins PyTorch, whose newest build may bring gigabytes of CUDA that a CPU has no use for.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test clean

@@ -27,32 +27,44 @@ def main(arguments: list[str] | None = None) -> int:
     except IrstError as error:
         print(f"irst: error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        # What the file system refuses is the user's to mend, wherever it comes up.
+        print(f"irst: error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return IrstError.exit_code
+    except KeyboardInterrupt:
+        print("irst: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 
 def run(options: argparse.Namespace) -> None:
     """Process a recording."""
+    stop = _stop_on_signals()
     from irst_pipeline.config import RunSettings
     from irst_pipeline.run import run_recording
     from irst_pipeline.settings import read_settings
 
     flags = {"model": options.model, "device": options.device}
-    overrides = [*options.set, *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value)]
+    overrides = [
+        *options.set,
+        *(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in flags.items() if value is not None),
+    ]
     settings = read_settings(RunSettings, options.config, overrides)
     if options.no_video:
         settings = settings.model_copy(update={"sinks": tuple(s for s in settings.sinks if s != "video")})
-    run_recording(options.source, settings, options.out, options.overwrite, _stop_on_signals())
+    run_recording(options.source, settings, options.out, options.overwrite, stop)
 
 
 def train(options: argparse.Namespace) -> None:
     """Train a network, or go on with a training that was stopped."""
+    stop = _stop_on_signals()
     from irst_pipeline.engine import find_device
     from irst_pipeline.settings import read_settings
     from irst_pipeline.training.loop import TrainSettings
     from irst_pipeline.training.loop import train as run_training
 
     settings = read_settings(TrainSettings, options.config, options.set)
-    weights = run_training(settings, options.data, options.out, find_device(options.device), _stop_on_signals())
+    weights = run_training(settings, options.data, options.out, find_device(options.device), stop)
     print(f"weights: {weights}")
 
 

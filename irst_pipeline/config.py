@@ -4,10 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from irst_pipeline.settings import Settings
+from irst_pipeline.settings import Count, Positive, Settings
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 SinkName = Literal["tracks_jsonl", "tracks_csv", "mot", "detections", "video"]

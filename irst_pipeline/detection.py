@@ -5,7 +5,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from irst_pipeline.config import DetectionSettings
 from irst_pipeline.types import Detections, Floats, Frame, Image, TargetMap
@@ -29,7 +28,9 @@ def detect(frame: Frame, found: TargetMap, settings: DetectionSettings) -> Detec
     mask = (found.probability > settings.threshold).astype(np.uint8)
     count, labelled, found_stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     labels, stats = np.asarray(labelled, np.int32), np.asarray(found_stats, np.int32)
-    scores = np.asarray(ndimage.maximum(found.probability, labels, np.arange(count)), float)
+    above = mask.astype(bool)
+    scores = np.zeros(count)
+    np.maximum.at(scores, labels[above], found.probability[above])
     order = np.argsort(-scores, kind="stable")
     large = stats[order, cv2.CC_STAT_AREA] >= settings.min_area
     chosen = order[large & (order > 0)][: settings.max_detections]  # label 0 is the background

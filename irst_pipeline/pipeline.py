@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
-from queue import Empty, Full, Queue
+from queue import Full, Queue
 from threading import Event, Thread
 from time import perf_counter
 from typing import Any, TypeVar
@@ -86,7 +86,7 @@ def run_pipeline(
     sinks: Sequence[Sink],
     stop: Event,
     statistics: RunStatistics,
-) -> Iterator[FrameResult]:
+) -> Generator[FrameResult]:
     """Run to the end of the source, or until `stop` is set; yields each result once it is written.
 
     `statistics` is kept up to date, also when an exception of a stage ends the run; its clock starts once the engine is
@@ -102,7 +102,8 @@ def run_pipeline(
     maps = in_thread(engine.run(frames), settings.queue_frames)
     results = in_thread(_track(maps, settings, readings), settings.queue_frames)
     begun = perf_counter()
-    with closing(results):
+    # All of them, for a stage that failed is still held by its exception: no thread may outlive the run.
+    with closing(frames), closing(maps), closing(results):
         for result in results:
             before = perf_counter()
             for sink in sinks:
@@ -172,10 +173,7 @@ def in_thread(items: Iterable[T], depth: int) -> Generator[T]:
     thread.start()
     try:
         while True:
-            try:
-                item = queue.get(timeout=POLL_SECONDS)
-            except Empty:
-                continue
+            item = queue.get()
             if item is _END:
                 break
             yield item

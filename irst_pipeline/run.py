@@ -14,7 +14,7 @@ from irst_pipeline.engine import open_engine
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.weights import Weights, WeightsError, load_weights
 from irst_pipeline.pipeline import RunStatistics, run_pipeline
-from irst_pipeline.sinks import RunHeader, open_sinks
+from irst_pipeline.sinks import RESULT_FILES, RunHeader, open_sinks
 from irst_pipeline.sinks.base import OutputFile
 from irst_pipeline.sources import open_source
 
@@ -31,7 +31,7 @@ def run_recording(uri: str, settings: RunSettings, out: Path | None, overwrite: 
     engine = open_engine(weights.network, settings.device)
     with closing(open_source(uri, settings.image_rate)) as source:
         folder = out or Path("runs") / Path(source.name).stem
-        _prepare(folder, overwrite)
+        _prepare(folder, uri, overwrite)
         header = RunHeader(
             source=source.name,
             uri=uri,
@@ -50,6 +50,7 @@ def run_recording(uri: str, settings: RunSettings, out: Path | None, overwrite: 
                 for sink in sinks:
                     opened.callback(sink.close)
                 results = run_pipeline(source, engine, settings, sinks, stop, statistics)
+                opened.callback(results.close)
                 for _ in tqdm(results, total=source.frame_count, unit="frame", disable=None):
                     pass
         except BaseException as error:
@@ -72,16 +73,21 @@ def _load(name: str) -> Weights:
         raise UsageError(str(error)) from None
 
 
-def _prepare(folder: Path, overwrite: bool) -> None:
-    """Make the folder; one that holds something is used only when asked to, and results replace those of their name."""
+def _prepare(folder: Path, uri: str, overwrite: bool) -> None:
+    """Make the folder; from one that holds something, when asked to, remove the results of an earlier run."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder with --out")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise UsageError(f"{folder}: holds results already; add --overwrite, or choose another folder with --out")
+    results = [folder / name for name in (*RESULT_FILES, REPORT_FILE)]
+    if Path(uri).resolve() in (path.resolve() for path in results):
+        raise UsageError(f"{uri}: would be replaced by the results; choose another folder with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for path in results:
+            path.unlink(missing_ok=True)
     except OSError as error:
-        raise IrstError(f"{folder}: cannot create it ({error.strerror}); choose another folder with --out") from None
+        raise IrstError(f"{folder}: cannot write there ({error.strerror}); choose another folder with --out") from None
 
 
 def _write_report(folder: Path, header: RunHeader, outcome: str, report: dict[str, Any]) -> None:
@@ -98,4 +104,5 @@ def _summarise(folder: Path, outcome: str, report: dict[str, Any]) -> None:
     print(f"speed    {report['frames_per_second']:.1f} frames/s")
     print("latency  " + ", ".join(f"{name} {value:.0f} ms" for name, value in latency.items()))
     print(f"tracks   {report['tracks_confirmed']} confirmed")
-    print(f"results  {folder}: " + " ".join(sorted(path.name for path in folder.iterdir())))
+    written = [name for name in (*RESULT_FILES, REPORT_FILE) if (folder / name).exists()]
+    print(f"results  {folder}: {' '.join(written)}")

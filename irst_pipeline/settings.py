@@ -3,14 +3,18 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from irst_pipeline.errors import UsageError
 
 T = TypeVar("T")
+FiniteFloat = Annotated[float, Field(gt=-1e9, lt=1e9)]
+Positive = Annotated[float, Field(gt=0, lt=1e9)]
+NotNegative = Annotated[float, Field(ge=0, lt=1e9)]
+Count = Annotated[int, Field(ge=1)]
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # what pydantic calls a key that is not known
 
 
@@ -26,12 +30,14 @@ def read_settings(kind: type[T], path: Path | None, overrides: Sequence[str] = (
     Raises UsageError, one line, for a file that cannot be read or a key or value that does not fit.
     """
     tree = read_yaml(path) if path else {}
+    if path:
+        validate(kind, tree, str(path))
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {override}: expected KEY=VALUE, as in --set tracker.confirm_hits=5")
         _place(tree, key.split("."), _parse(value, f"--set {override}"))
-    return validate(kind, tree, str(path) if path else "--set")
+    return validate(kind, tree, "--set")
 
 
 def validate(kind: type[T], tree: dict[str, Any], origin: str) -> T:
@@ -58,7 +64,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _parse(text: str, origin: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
 
 

@@ -97,7 +97,7 @@ class Tracks:
     snr: Floats
     """(n,) of the last detection."""
     age: Integers
-    """(n,) frames since the track's first detection, that frame included."""
+    """(n,) frames processed since the track's first detection, that frame included."""
     hits: Integers
     """(n,) detections so far."""
 

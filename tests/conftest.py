@@ -1,6 +1,8 @@
 """What all tests share."""
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def real_data() -> Path:
     """Root of the real recordings; for tests marked `real`."""
     return Path(os.environ["IRST_DATA"])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 200 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    try:
+        command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
+        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+        why = mounted.stderr.strip()
+    except FileNotFoundError as error:
+        why = str(error)
+    if not os.path.ismount(disk):
+        pytest.skip(f"NOT TESTED: a disk that fills up; mounting a small one needs root ({why})")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)

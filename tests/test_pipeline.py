@@ -3,11 +3,20 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from irst_pipeline.pipeline import LatencyHistogram, in_thread
+from irst_pipeline.config import RunSettings
+from irst_pipeline.engine import open_engine
+from irst_pipeline.errors import IrstError
+from irst_pipeline.lsnet.weights import load_weights
+from irst_pipeline.pipeline import LatencyHistogram, RunStatistics, in_thread, run_pipeline
+from irst_pipeline.sources import open_source
+from irst_pipeline.types import FrameResult
+
+CLOUDS = Path(__file__).parents[1] / "videos" / "clouds" / "sequence16.mkv"
 
 
 def test_items_come_in_order() -> None:
@@ -56,6 +65,33 @@ def test_stopping_early_ends_every_thread() -> None:
     stages.close()
     assert closed.wait(1)
     assert threading.active_count() == before
+
+
+class BrokenSink:
+    """Takes two results and no more."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def write(self, _result: FrameResult) -> None:
+        self.taken += 1
+        if self.taken > 2:
+            raise IrstError("broken")
+
+    def close(self) -> None: ...
+
+
+def test_no_thread_outlives_a_run_that_fails() -> None:
+    """With real stages between the threads, and the exception that holds their frames still alive."""
+    before = threading.active_count()
+    engine = open_engine(load_weights("lsnet-nano").network, "cpu")
+    source = open_source(str(CLOUDS))
+    results = run_pipeline(source, engine, RunSettings(), [BrokenSink()], threading.Event(), RunStatistics())
+    with pytest.raises(IrstError, match="broken") as caught:
+        list(results)
+    assert caught.value.__traceback__ is not None
+    assert threading.active_count() == before
+    source.close()
 
 
 def test_stages_work_at_the_same_time() -> None:

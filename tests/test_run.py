@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +114,7 @@ def test_a_run_can_be_repeated_with_the_same_tracks(clouds: Path, tmp_path: Path
 
 
 def long_recording(folder: Path) -> Path:
-    """A minute of images: the same files under many names."""
+    """Minutes of images: one file under many names."""
     images = folder / "long"
     images.mkdir()
     cv2.imwrite(str(images / "0.png"), np.random.default_rng(0).integers(90, 110, (256, 320)).astype(np.uint8))
@@ -145,6 +144,36 @@ def test_a_signal_ends_the_run_in_order(number: signal.Signals, tmp_path: Path) 
         assert sum(1 for _ in container.decode(video=0)) == report(out)["frames_read"] > 0
 
 
+def test_a_signal_during_the_start_ends_the_run_in_order(tmp_path: Path) -> None:
+    process = start("run", HORIZON, "--out", tmp_path / "out")
+    time.sleep(0.6)  # Python is up, PyTorch is being imported
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    assert "SIGTERM" in error
+
+
+def test_the_recording_itself_is_never_replaced(tmp_path: Path) -> None:
+    recording = write_video(tmp_path / "annotated.mp4", 3)
+    before = recording.read_bytes()
+    code, _, error = irst("run", recording, "--out", tmp_path, "--overwrite")
+    assert code == 2
+    assert "would be replaced by the results" in error
+    assert recording.read_bytes() == before
+
+
+def test_nothing_of_an_earlier_run_is_left(tmp_path: Path) -> None:
+    out, images = tmp_path / "out", tmp_path / "wide"
+    images.mkdir()
+    for i in range(3):  # as low and wide as frames may be
+        cv2.imwrite(str(images / f"{i}.png"), np.random.default_rng(i).integers(0, 99, (16, 640)).astype(np.uint8))
+    (out / "mine").mkdir(parents=True)
+    assert irst("run", images, "--out", out, "--overwrite")[0] == 0
+    assert {path.name for path in out.iterdir()} == FILES | {"mine"}
+    assert irst("run", images, "--out", out, "--overwrite", "--no-video")[0] == 0
+    assert {path.name for path in out.iterdir()} == (FILES | {"mine"}) - {"annotated.mp4"}
+
+
 def test_a_killed_run_leaves_a_readable_log(tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start("run", HORIZON, "--out", out)
@@ -154,17 +183,6 @@ def test_a_killed_run_leaves_a_readable_log(tmp_path: Path) -> None:
     records = log(out)
     assert records[0]["record"] == "header"
     assert max(r["frame"] for r in records[1:]) > 5
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk takes root")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_full_disk_is_one_line_and_costs_no_log(small_disk: Path) -> None:
@@ -216,9 +234,12 @@ BAD = {
     "other weights": ("CLIP --model ODD/resnet.safetensors", 2, "resnet.safetensors: not LSNet"),
     "unknown key": ("CLIP --set tracker.confirm=3", 2, "unknown key `tracker.confirm`"),
     "wrong type": ("CLIP --set tracker.confirm_hits=x", 2, "key `tracker.confirm_hits`"),
+    "infinity": ("CLIP --set tracker.velocity_walk=.inf", 2, "key `tracker.velocity_walk`: expected less than"),
+    "too long a name": (f"/tmp/{'x' * 300}.mp4", 1, "File name too long"),
+    "no YAML": ("CLIP --set device=2020-13-45", 2, "--set device=2020-13-45: not valid YAML"),
     "missing config": ("CLIP --config ODD/c.yaml", 2, "c.yaml: cannot read it"),
     "unknown scheme": ("gopher://host/x", 2, "gopher://"),
-    "unwritable folder": ("CLIP --out /proc/irst", 1, "/proc/irst: cannot create it"),
+    "unwritable folder": ("CLIP --out /proc/irst", 1, "/proc/irst: cannot write there"),
     "a file for a folder": ("CLIP --out ODD/tiny.png", 2, "tiny.png: is a file"),
 }
 

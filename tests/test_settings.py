@@ -57,6 +57,13 @@ def test_a_bad_file_is_told_in_one_line(text: str, expected: str, tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
+def test_an_error_names_where_it_comes_from(tmp_path: Path) -> None:
+    path = tmp_path / "good.yaml"
+    path.write_text("device: cpu\n")
+    with pytest.raises(UsageError, match=r"^--set: unknown key `tracker\.confirm`"):
+        read_settings(RunSettings, path, ["tracker.confirm=3"])
+
+
 def test_other_bad_input(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected KEY=VALUE"):
         read_settings(RunSettings, None, ["device"])

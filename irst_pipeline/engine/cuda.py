@@ -38,10 +38,12 @@ class CudaEngine(Engine[Slot]):
         self._upload, self._compute, self._download = (torch.cuda.Stream(device) for _ in range(3))
         self._slots: list[Slot] = []
         self._turn = 0
+        torch.cuda.synchronize(device)  # the weights are laid out on another stream than they are used on
 
     def warm_up(self, image: Image) -> None:
-        """Run one frame through: kernels are loaded and chosen at their first use."""
-        self.collect(self.submit(image))
+        """Fill every slot once: buffers are pinned, kernels loaded and chosen at their first use."""
+        for ticket in [self.submit(image) for _ in range(self.slots)]:
+            self.collect(ticket)
 
     def submit(self, image: Image) -> Slot:
         slot = self._next_slot(torch.from_numpy(np.ascontiguousarray(image)))

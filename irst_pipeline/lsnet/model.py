@@ -47,6 +47,12 @@ class LSNetConfig:
     noise_width: int
     head_width: int
 
+    def __post_init__(self) -> None:
+        sizes = (self.stages, self.scan_state, self.scan_heads, self.scan_expand, self.noise_width, self.head_width)
+        widths = (self.background_widths, self.target_widths, self.attention_kernels)
+        if min(sizes) < 1 or not all(widths) or min(min(row) for row in widths) < 1:
+            raise ValueError("every size of the network must be at least 1, and every list of widths hold one")
+
 
 class Decomposition(NamedTuple):
     """What the network says of a batch; every member is float (B, 1, H, W) in the units of the network's input."""

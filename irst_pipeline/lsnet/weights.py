@@ -31,10 +31,15 @@ class Weights:
 
 
 def save_weights(network: LSNet, path: Path, note: dict[str, str]) -> None:
-    """Write weights with their configuration and a note of how they came to be."""
+    """Write weights with their configuration and a note of how they came to be.
+
+    A kill leaves the old file or the new one.
+    """
     metadata = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(network.config)), **note}
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, path, metadata)
+    temporary = path.with_name(f".{path.name}")
+    save_file(tensors, temporary, metadata)
+    temporary.replace(path)
 
 
 def shipped_names() -> list[str]:
@@ -63,7 +68,7 @@ def load_weights(name: str) -> Weights:
         }
         network = LSNet(LSNetConfig(**fields))
         network.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path}: its weights do not fit the network its own config names ({reason})") from None
     return Weights(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), network.eval())

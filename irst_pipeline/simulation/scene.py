@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from irst_pipeline.settings import Settings
+from irst_pipeline.settings import FiniteFloat, NotNegative, Positive, Settings
 
 LEVEL_MAX = 2**14 - 1
 
@@ -18,9 +18,6 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
     return span
 
 
-FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Side = Annotated[int, Field(ge=16, le=4096, multiple_of=2)]
 Span = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
 
@@ -129,7 +126,7 @@ class SceneSettings(Settings):
     width_px: Side = 320
     height_px: Side = 256
     frames: Annotated[int, Field(ge=1)] = 150
-    frame_rate_hz: Positive = 30.0
+    frame_rate_hz: Annotated[float, Field(gt=0, le=10_000)] = 30.0
     view_levels: Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_ordered)] = (7200.0, 7500.0)
     """Grey levels shown as black and white in the 8-bit video."""
     sky: SkySettings = SkySettings()

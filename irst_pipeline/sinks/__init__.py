@@ -10,15 +10,17 @@ from irst_pipeline.sinks.jsonl import TracksJsonl
 from irst_pipeline.sinks.tables import DetectionsCsv, Mot, TracksCsv
 from irst_pipeline.sinks.video import AnnotatedVideo
 
-__all__ = ["RunHeader", "Sink", "open_sinks"]
+__all__ = ["RESULT_FILES", "RunHeader", "Sink", "open_sinks"]
 
-_SINKS: dict[SinkName, Callable[[Path, RunHeader], Sink]] = {
-    "tracks_jsonl": TracksJsonl,
-    "tracks_csv": TracksCsv,
-    "mot": Mot,
-    "detections": DetectionsCsv,
-    "video": AnnotatedVideo,
+_SINKS: dict[SinkName, tuple[str, Callable[[Path, RunHeader], Sink]]] = {
+    "tracks_jsonl": ("tracks.jsonl", TracksJsonl),
+    "tracks_csv": ("tracks.csv", TracksCsv),
+    "mot": ("mot.txt", Mot),
+    "detections": ("detections.csv", DetectionsCsv),
+    "video": ("annotated.mp4", AnnotatedVideo),
 }
+RESULT_FILES = tuple(file for file, _ in _SINKS.values())
+"""Names of all files that sinks write."""
 
 
 def open_sinks(names: Sequence[SinkName], folder: Path, header: RunHeader) -> list[Sink]:
@@ -29,7 +31,8 @@ def open_sinks(names: Sequence[SinkName], folder: Path, header: RunHeader) -> li
     with ExitStack() as opened:
         sinks = []
         for name in names:
-            sinks.append(_SINKS[name](folder, header))
+            file, kind = _SINKS[name]
+            sinks.append(kind(folder / file, header))
             opened.callback(sinks[-1].close)
         opened.pop_all()
         return sinks

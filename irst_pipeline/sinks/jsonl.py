@@ -17,11 +17,9 @@ class TracksJsonl:
     whole lines.
     """
 
-    def __init__(self, folder: Path, header: RunHeader) -> None:
+    def __init__(self, path: Path, header: RunHeader) -> None:
         record = {"record": "header", "schema": SCHEMA, **header.record()}
-        # Settings may hold inf, which is no JSON: one round trip turns it into null.
-        finite = json.loads(json.dumps(record), parse_constant=lambda _: None)
-        self._file = OutputFile(folder / "tracks.jsonl", _lines([finite]))
+        self._file = OutputFile(path, _lines([record]))
 
     def write(self, result: FrameResult) -> None:
         frame, time = result.frame.index, round(result.frame.time, 6)

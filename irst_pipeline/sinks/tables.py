@@ -19,8 +19,8 @@ class TracksCsv:
         "left_px,top_px,width_px,height_px,score,snr,age_frames,hits"
     )
 
-    def __init__(self, folder: Path, _header: RunHeader) -> None:
-        self._file = OutputFile(folder / "tracks.csv", f"{self.columns}\n")
+    def __init__(self, path: Path, _header: RunHeader) -> None:
+        self._file = OutputFile(path, f"{self.columns}\n")
 
     def write(self, result: FrameResult) -> None:
         tracks = result.tracks
@@ -50,8 +50,8 @@ class Mot:
     frame,id,left,top,width,height,confidence,-1,-1,-1 with left + width / 2 = x and top + height / 2 = y, to 0.001 px.
     """
 
-    def __init__(self, folder: Path, _header: RunHeader) -> None:
-        self._file = OutputFile(folder / "mot.txt")
+    def __init__(self, path: Path, _header: RunHeader) -> None:
+        self._file = OutputFile(path)
 
     def write(self, result: FrameResult) -> None:
         tracks = result.tracks
@@ -80,8 +80,8 @@ class DetectionsCsv:
         "left_px,top_px,width_px,height_px,area_px,score,intensity_levels,snr"
     )
 
-    def __init__(self, folder: Path, _header: RunHeader) -> None:
-        self._file = OutputFile(folder / "detections.csv", f"{self.columns}\n")
+    def __init__(self, path: Path, _header: RunHeader) -> None:
+        self._file = OutputFile(path, f"{self.columns}\n")
 
     def write(self, result: FrameResult) -> None:
         seen = result.detections

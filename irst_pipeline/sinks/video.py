@@ -9,10 +9,13 @@ import cv2
 import numpy as np
 from av.video.frame import PictureType
 
+from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks.annotate import GreyLevels, Picture, Trails, draw
 from irst_pipeline.sinks.base import OutputFile, RunHeader
 from irst_pipeline.types import FrameResult
 
+ENLARGED_MAX = 4096
+"""px; the longest side that a small frame is enlarged to."""
 TIME_BASE = Fraction(1, 90_000)
 """s; fine enough for any source's clock."""
 
@@ -30,11 +33,11 @@ class AnnotatedVideo:
     The first frame is at 0 s; the others keep their distance to it.
     """
 
-    def __init__(self, folder: Path, header: RunHeader) -> None:
+    def __init__(self, path: Path, header: RunHeader) -> None:
         self._settings = header.video
         self._levels = GreyLevels(header.video.percentiles)
         self._trails = Trails(header.video.trail_seconds)
-        self._file = OutputFile(folder / "annotated.mp4")
+        self._file = OutputFile(path)
         self._container = av.open(self._file, "w", format="mp4", container_options=_MUXER, buffer_size=_BUFFER_BYTES)
         self._frame_rate = Fraction(header.frame_rate).limit_denominator(100_000)
         self._stream: av.VideoStream | None = None
@@ -47,7 +50,9 @@ class AnnotatedVideo:
         frame, tracks = result.frame, result.tracks
         if self._stream is None:
             self._start = frame.time
-            self._scale = -(-self._settings.min_height // frame.image.shape[0])
+            height, width = frame.image.shape
+            enough = -(-self._settings.min_height // height)
+            self._scale = max(1, min(enough, ENLARGED_MAX // max(height, width)))
             self._stream = self._open_stream(*(self._scale * side for side in frame.image.shape))
         picture = draw(
             self._levels(frame.image, frame.time),
@@ -57,7 +62,10 @@ class AnnotatedVideo:
             scale=self._scale,
             velocity_seconds=self._settings.velocity_seconds,
         )
-        self._encode(self._stream, picture, frame.time)
+        try:
+            self._encode(self._stream, picture, frame.time)
+        except av.FFmpegError as error:
+            raise IrstError(f"{self._file.path}: cannot encode it ({error.strerror}); run with --no-video") from None
 
     def close(self) -> None:
         stream, self._stream = self._stream, None

@@ -9,7 +9,7 @@ from scipy.stats import chi2
 from irst_pipeline.config import TrackerSettings
 from irst_pipeline.tracking.association import Pairs, nearest_neighbours
 from irst_pipeline.tracking.kalman import Gaussians, innovations, predict, update
-from irst_pipeline.tracking.motion import OBSERVATION, ConstantVelocity
+from irst_pipeline.tracking.motion import OBSERVATION, ConstantVelocity, MotionModel
 from irst_pipeline.types import Detections, Floats, Frame, Integers, TrackEvent, Tracks, TrackStatus
 
 Rows = Integers | NDArray[np.bool_]
@@ -30,7 +30,7 @@ class Population:
     score: Floats
     snr: Floats
     age: Integers
-    """frames since and including the first detection"""
+    """frames processed since and including the first detection"""
     hits: Integers
     last_seen: Floats
     """s: time of the last detection"""
@@ -58,12 +58,12 @@ class Tracker:
 
     Confirmed tracks choose their detections first; tentative ones share what is left, and what is left then starts
     new tracks. A track that is not seen coasts on its prediction until it has not been seen for too long or has left
-    the field of view.
+    the field of view; one that is seen in the first frame after a gap lives on, however long the gap.
     """
 
     def __init__(self, settings: TrackerSettings) -> None:
         self._settings = settings
-        self._motion = ConstantVelocity(settings.velocity_walk)
+        self._motion: MotionModel = ConstantVelocity(settings.velocity_walk)
         self._gate = float(chi2.ppf(settings.gate_probability, 2))
         self._tracks = Population.empty()
         self._time: float | None = None

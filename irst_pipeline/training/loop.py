@@ -5,20 +5,21 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from irst_pipeline.errors import UsageError
-from irst_pipeline.lsnet.model import LSNet, LSNetConfig
+from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.lsnet.model import MIN_SIZE, LSNet, LSNetConfig
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import save_weights
-from irst_pipeline.settings import Settings, read_settings
+from irst_pipeline.settings import Count, NotNegative, Positive, Settings, read_settings
 from irst_pipeline.training.augment import random_crop
 from irst_pipeline.training.data import (
     MASKED,
@@ -41,11 +42,10 @@ class SourceSettings(Settings):
 
     folder: str
     """Path below the data root."""
-    layout: str
-    """masked_images, boxed_videos or backgrounds."""
-    weight: float
+    layout: Literal["masked_images", "boxed_videos", "backgrounds"]
+    weight: Positive
     """Share of the crops, relative to the other sources."""
-    implant: float = 0.0
+    implant: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability that point targets are added to a crop."""
 
 
@@ -54,41 +54,41 @@ class TrainSettings(Settings):
 
     model: Path
     """YAML of the network's configuration, relative to the working directory."""
-    sources: list[SourceSettings]
+    sources: Annotated[tuple[SourceSettings, ...], Field(min_length=1)]
     seed: int = 1
-    steps: int
+    steps: Count
     """Optimiser steps in all."""
-    batch: int = 16
+    batch: Count = 16
     """Crops a step."""
-    crop: int = 128
+    crop: Annotated[int, Field(ge=MIN_SIZE)] = 128
     """Side of a crop, px."""
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
+    learning_rate: Positive = 2e-3
+    weight_decay: NotNegative = 1e-2
     statistics_steps: int
     """Steps in which batch normalisation takes each batch's own statistics. From then on it keeps the running ones, so
     that what is trained is what runs: targets are so rare that the two differ by more than ten points of IoU."""
-    gradient_norm: float = 1.0
+    gradient_norm: Positive = 1.0
     """Gradients are clipped to this norm."""
-    average: float = 0.999
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the running mean of the weights, which is what is saved as the result."""
-    supervised_stages: int = 2
+    supervised_stages: Count = 2
     """How many of the last stages carry a loss."""
-    video_every: int = 15
+    video_every: Count = 15
     """Of the recordings, one frame in so many is used."""
-    checkpoint_every: int = 250
+    checkpoint_every: Count = 250
     """Steps between checkpoints."""
-    evaluate_every: int = 1000
+    evaluate_every: Count = 1000
     """Steps between looks at the frames held out of `train`."""
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSet:
     settings: SourceSettings
     training: list[Sample]
     holdout: list[Sample]
 
 
-def read_source(settings: SourceSettings, root: Path, video_every: int) -> Source:
+def read_source(settings: SourceSettings, root: Path, video_every: int) -> DataSet:
     folder = root / settings.folder
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; give the data root with --data")
@@ -96,15 +96,15 @@ def read_source(settings: SourceSettings, root: Path, video_every: int) -> Sourc
         samples = read_masked_images(folder, "train")
     elif settings.layout == "boxed_videos":
         samples = read_boxed_videos(folder, video_every)
-    elif settings.layout == "backgrounds":
-        samples = read_backgrounds(folder)
     else:
-        raise UsageError(f"{folder}: layout: expected masked_images, boxed_videos or backgrounds")
+        samples = read_backgrounds(folder)
     kept = [s for s in samples if not held_out(s.name)]
-    return Source(settings, kept, [s for s in samples if held_out(s.name)])
+    if not kept:
+        raise UsageError(f"{folder}: holds nothing to train on in the layout {settings.layout}")
+    return DataSet(settings, kept, [s for s in samples if held_out(s.name)])
 
 
-def draw_batch(sources: list[Source], settings: TrainSettings, step: int) -> tuple[Tensor, Tensor, Tensor]:
+def draw_batch(sources: list[DataSet], settings: TrainSettings, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """Frames, masks and weights (B, 1, S, S) of one step; a function of the seed and the step alone."""
     rng = np.random.default_rng([settings.seed, step])
     shares = np.array([s.settings.weight for s in sources])
@@ -145,8 +145,11 @@ class Run:
     def __init__(self, settings: TrainSettings, folder: Path, device: torch.device) -> None:
         torch.manual_seed(settings.seed)
         config = read_settings(LSNetConfig, settings.model)
+        try:
+            self.network = LSNet(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        except ValueError as error:
+            raise UsageError(f"{settings.model}: {error}") from None
         self.settings, self.folder, self.device, self.step = settings, folder, device, 0
-        self.network = LSNet(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean = LSNet(config).to(device).eval()
         self.mean.load_state_dict(self.network.state_dict())
         self.optimiser = torch.optim.AdamW(
@@ -243,4 +246,6 @@ def train(settings: TrainSettings, data: Path, folder: Path, device: torch.devic
                 csv.writer(file).writerow(f"{value:.6g}" for value in row)
             losses.clear()
     progress.close()
+    if not run.step:
+        raise IrstError("stopped before the first step; nothing was saved")
     return folder / WEIGHTS_FILE

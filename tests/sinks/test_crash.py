@@ -1,11 +1,10 @@
 """What is on disk when a run is killed or the disk is full can be read."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import av
@@ -35,23 +34,6 @@ def write_until_full(sink: Sink, stream: Iterable[FrameResult]) -> tuple[int, st
     except IrstError as error:
         return written, str(error)
     pytest.fail("the disk did not fill up")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 200 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    try:
-        command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
-        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-        why = mounted.stderr.strip()
-    except FileNotFoundError as error:
-        why = str(error)
-    if not os.path.ismount(disk):
-        pytest.skip(f"NOT TESTED: a disk that fills up; mounting a small one needs root ({why})")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_killed_run_loses_at_most_a_second(tmp_path: Path) -> None:

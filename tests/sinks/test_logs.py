@@ -98,11 +98,9 @@ def test_no_number_breaks_the_logs(tmp_path: Path) -> None:
     shown.covariance[1] = (np.inf, -np.inf, np.nan)
     shown.snr[1], shown.score[2] = np.inf, np.nan
     for name in ("tracks_jsonl", "tracks_csv", "mot", "detections"):
-        config = {"gate": float("inf"), "rest": [float("nan"), 1]}
-        write(name, tmp_path, result(0, shown, seen=detections([7], [8], snr=np.inf)), config=config)
+        write(name, tmp_path, result(0, shown, seen=detections([7], [8], snr=np.inf)))
 
-    first, *rows = read_jsonl(tmp_path)
-    assert first["config"] == {"gate": None, "rest": [None, 1]}
+    _, *rows = read_jsonl(tmp_path)
     assert (rows[0]["x"], rows[0]["y"]) == (None, 1.0)
     assert (rows[1]["cov"], rows[1]["snr"], rows[2]["score"]) == ([None] * 3, None, None)
     table = read_csv(tmp_path / "tracks.csv")
