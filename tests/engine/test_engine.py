@@ -1,5 +1,7 @@
 """What every engine promises, the same tests for the CPU and for CUDA."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,13 @@ def test_a_frame_too_small_is_refused_in_one_line(engine: Engine[Any]) -> None:
 def test_unknown_devices_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match=f"^device {name}: "):
         find_device(name)
+
+
+def test_nothing_is_told_to_anybody() -> None:
+    """Importing OpenVINO as it is starts a thread that reports its use."""
+    lines = "import threading, irst_pipeline.engine; print(threading.active_count())"
+    found = subprocess.run([sys.executable, "-c", lines], capture_output=True, check=True, text=True)
+    assert found.stdout.strip() == "1"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
