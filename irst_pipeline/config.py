@@ -14,7 +14,7 @@ SinkName = Literal["tracks_jsonl", "tracks_csv", "mot", "detections", "video"]
 class DetectionSettings(Settings):
     """From target map to detections."""
 
-    threshold: Probability = 0.5
+    threshold: Probability = 0.3
     """Probability above which a pixel belongs to a target."""
     min_area: Count = 1
     """px; smaller blobs are ignored."""
@@ -25,15 +25,17 @@ class DetectionSettings(Settings):
 class TrackerSettings(Settings):
     """Constant-velocity Kalman tracking with M-of-N confirmation."""
 
-    velocity_walk: Positive = 60.0
+    velocity_walk: Positive = 40.0
     """px/s; the spread that a target's velocity gains in one second of white-noise acceleration."""
     speed_sd: Positive = 100.0
     """px/s; spread of the unknown velocity of a new track."""
     gate_probability: Probability = 0.999
     """Share of true detections that the gate lets through."""
-    confirm_hits: Annotated[int, Field(ge=2)] = 4
+    start_score: Probability = 0.9
+    """Probability that a detection must have to start a track; weaker ones keep tracks alive."""
+    confirm_hits: Annotated[int, Field(ge=2)] = 5
     """M: a track is confirmed with so many detections ..."""
-    confirm_frames: Count = 6
+    confirm_frames: Count = 7
     """... in its first N frames, or else given up."""
     coast_seconds: Positive = 0.7
     """A confirmed track without detections lives so long."""

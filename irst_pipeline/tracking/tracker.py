@@ -56,8 +56,8 @@ class Population:
 class Tracker:
     """Kalman filter, Mahalanobis gate, global nearest neighbour, M-of-N confirmation.
 
-    Confirmed tracks choose their detections first; tentative ones share what is left, and what is left then starts
-    new tracks. A track that is not seen coasts on its prediction until it has not been seen for too long or has left
+    Confirmed tracks choose their detections first, tentative ones share what is left, and the strong ones that are left
+    then start new tracks. A track that is not seen coasts on its prediction until it has not been seen for too long or has left
     the field of view; one that is seen in the first frame after a gap lives on, however long the gap.
     """
 
@@ -82,8 +82,9 @@ class Tracker:
         pairs = self._associate(tracks, measured, noise)
         tracks = _updated(tracks, pairs, detections, measured, noise, frame.time)
         tracks, events = self._aged(tracks, frame)
-        free = np.setdiff1d(np.arange(len(detections)), pairs.detections)
-        self._tracks = tracks.join(self._born(detections, free, measured, noise, frame.time))
+        strong = np.flatnonzero(detections.score >= self._settings.start_score)
+        founders = np.setdiff1d(strong, pairs.detections)
+        self._tracks = tracks.join(self._born(detections, founders, measured, noise, frame.time))
         return _report(self._tracks, frame.time), events
 
     def _predicted(self, dt: float) -> Population:
@@ -120,7 +121,7 @@ class Tracker:
         return replace(tracks, confirmed=confirmed).take(~drop), tuple(events)
 
     def _born(self, detections: Detections, rows: Integers, measured: Floats, noise: Floats, time: float) -> Population:
-        """A tentative track for each detection that no track took."""
+        """A tentative track for each of these detections."""
         n = len(rows)
         mean, covariance = np.zeros((n, 4)), np.zeros((n, 4, 4))
         mean[:, [0, 2]] = measured[rows]

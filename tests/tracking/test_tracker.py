@@ -14,7 +14,7 @@ SETTINGS = TrackerSettings()
 IMAGE = np.zeros((256, 320), np.uint8)
 
 
-def detections(points: Sequence[tuple[float, float]], sd: float = 0.3) -> Detections:
+def detections(points: Sequence[tuple[float, float]], score: float, sd: float = 0.3) -> Detections:
     n = len(points)
     xy = np.array(points, float).reshape(-1, 2)
     return Detections(
@@ -23,7 +23,7 @@ def detections(points: Sequence[tuple[float, float]], sd: float = 0.3) -> Detect
         covariance=np.tile([sd**2, 0, sd**2], (n, 1)),
         box=np.column_stack([xy - 1.5, np.full((n, 2), 3.0)]),
         area=np.full(n, 5),
-        score=np.full(n, 0.9),
+        score=np.full(n, score),
         intensity=np.full(n, 30.0),
         snr=np.full(n, 12.0),
     )
@@ -34,10 +34,11 @@ class Scene:
 
     def __init__(self, settings: TrackerSettings = SETTINGS) -> None:
         self.tracker, self.index, self.events = Tracker(settings), 0, list[TrackEvent]()
+        self.score = 0.95
 
     def __call__(self, *points: tuple[float, float], time: float | None = None) -> Tracks:
         when = self.index / RATE if time is None else time
-        tracks, events = self.tracker.step(Frame(IMAGE, self.index, when, "scene"), detections(points))
+        tracks, events = self.tracker.step(Frame(IMAGE, self.index, when, "scene"), detections(points, self.score))
         self.index += 1
         self.events += events
         return tracks
@@ -134,6 +135,15 @@ def test_a_track_far_away_does_not_matter() -> None:
     for i in range(40):
         a, b = alone(moving(i)), together(moving(i), (200 + i, 200.0))
     np.testing.assert_allclose([a.x[0], a.y[0], a.vx[0]], [b.x[0], b.y[0], b.vx[0]])
+
+
+def test_weak_detections_keep_tracks_but_start_none() -> None:
+    scene = Scene()
+    for i in range(60):
+        scene.score = 0.95 if i < 20 else 0.4
+        tracks = scene(moving(i), *([(200.0, 200.0)] if i >= 20 else []))
+    assert tracks.id.tolist() == [1]
+    assert tracks.hits.tolist() == [60]
 
 
 def test_a_mirrored_scene_gives_mirrored_tracks() -> None:
