@@ -25,7 +25,7 @@ class DetectionSettings(Settings):
 class TrackerSettings(Settings):
     """Constant-velocity Kalman tracking with M-of-N confirmation."""
 
-    velocity_walk: Positive = 40.0
+    velocity_walk: Positive = 30.0
     """px/s; the spread that a target's velocity gains in one second of white-noise acceleration."""
     speed_sd: Positive = 100.0
     """px/s; spread of the unknown velocity of a new track."""

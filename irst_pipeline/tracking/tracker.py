@@ -57,8 +57,8 @@ class Tracker:
     """Kalman filter, Mahalanobis gate, global nearest neighbour, M-of-N confirmation.
 
     Confirmed tracks choose their detections first, tentative ones share what is left, and the strong ones that are left
-    then start new tracks. A track that is not seen coasts on its prediction until it has not been seen for too long or has left
-    the field of view; one that is seen in the first frame after a gap lives on, however long the gap.
+    then start new tracks. A track that is not seen coasts on its prediction until it has not been seen for too long or
+    has left the field of view; one that is seen in the first frame after a gap lives on, however long the gap.
     """
 
     def __init__(self, settings: TrackerSettings) -> None:
