@@ -18,7 +18,7 @@ from irst_pipeline.sources import open_source
 from irst_pipeline.types import Frame, Image
 
 CLOUDS = Path(__file__).parents[2] / "videos" / "clouds" / "sequence16.mkv"
-TOLERANCE = 0.05  # of a probability; what half precision may change
+TOLERANCE = 0.1  # of a probability; what half precision may change in a single pixel
 
 
 @pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -49,6 +49,7 @@ def test_maps_are_the_networks(engine: Engine[Any], frames: list[Frame]) -> None
         probability, intensity = reference(frame.image)
         assert found.probability.dtype == found.intensity.dtype == np.float32
         np.testing.assert_allclose(found.probability, probability, atol=TOLERANCE)
+        assert np.abs(found.probability - probability).mean() < 1e-3
         np.testing.assert_allclose(found.intensity, intensity, atol=0.05 * np.abs(intensity).max())
         assert found.probability.max() > 0.5
         assert found.seconds > 0
