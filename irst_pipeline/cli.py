@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("simulate", help="make a sequence with exact ground truth")
     verb.set_defaults(verb=simulate)
-    verb.add_argument("scene", type=Path, help="YAML of the scene, as in configs/scenes/")
+    verb.add_argument("scene", type=Path, help="YAML of the scene, as videos/horizon/scene.yaml")
     verb.add_argument("--out", type=Path, required=True)
     verb.add_argument("--seed", type=int, default=0)
     return parser

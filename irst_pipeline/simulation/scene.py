@@ -1,4 +1,4 @@
-"""The settings of a simulated scene; `configs/scenes` holds examples.
+"""The settings of a simulated scene; `videos` holds examples.
 
 Levels are grey levels of a 14-bit sensor. Positions are pixels, x right, y down, pixel centres at integers.
 """

@@ -183,7 +183,7 @@ def test_the_written_scene_makes_the_same_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_samples_are_made_again_bit_for_bit(name: str, tmp_path: Path) -> None:
     video, seed = SAMPLES[name]
-    path = Path("configs/scenes") / f"{name}.yaml"
+    path = Path("videos") / name / "scene.yaml"
     assert f"irst simulate {path} --out DIR --seed {seed}`" in (ROOT / "videos/README.md").read_text()
     simulate(read_settings(SceneSettings, ROOT / path), tmp_path, seed)
     shipped, made = decode(ROOT / "videos" / name / video), decode(tmp_path / video)
