@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -144,9 +145,18 @@ def test_a_signal_ends_the_run_in_order(number: signal.Signals, tmp_path: Path) 
         assert sum(1 for _ in container.decode(video=0)) == report(out)["frames_read"] > 0
 
 
+def handles(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(caught and int(caught[1], 16) >> (number - 1) & 1)
+
+
 def test_a_signal_during_the_start_ends_the_run_in_order(tmp_path: Path) -> None:
     process = start("run", HORIZON, "--out", tmp_path / "out")
-    time.sleep(0.6)  # Python is up, PyTorch is being imported
+    deadline = time.monotonic() + 30
+    while not handles(process.pid, signal.SIGTERM):  # from then on PyTorch is being imported
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 0, error
