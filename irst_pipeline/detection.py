@@ -25,10 +25,9 @@ def detect(frame: Frame, found: TargetMap, settings: DetectionSettings) -> Detec
     performance of charge-coupled-device optical position estimators", 1986), plus a share of the blob's extent, by
     which an outline changes between frames, plus a floor.
     """
-    mask = (found.probability > settings.threshold).astype(np.uint8)
-    count, labelled, found_stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    above = found.probability > settings.threshold
+    count, labelled, found_stats, _ = cv2.connectedComponentsWithStats(above.astype(np.uint8), connectivity=8)
     labels, stats = np.asarray(labelled, np.int32), np.asarray(found_stats, np.int32)
-    above = mask.astype(bool)
     scores = np.zeros(count)
     np.maximum.at(scores, labels[above], found.probability[above])
     order = np.argsort(-scores, kind="stable")
