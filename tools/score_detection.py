@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
+from irst_pipeline.datasets import MASKED, read_masked_images
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import load_weights
-from irst_pipeline.training.data import MASKED, read_masked_images
 
 REACH = 3.0  # px
 

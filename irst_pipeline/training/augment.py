@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_pipeline.training.data import MASKED, UNKNOWN, Sample
+from irst_pipeline.datasets import MASKED, UNKNOWN, Sample
 
 POSITIVE_SHARE = 0.85  # of the crops of a frame with targets, how many hold one
 SCALED_SHARE, SCALE_MAX = 0.5, 2.0

@@ -15,13 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from irst_pipeline.errors import IrstError, UsageError
-from irst_pipeline.lsnet.model import MIN_SIZE, LSNet, LSNetConfig
-from irst_pipeline.lsnet.normalise import normalise
-from irst_pipeline.lsnet.weights import save_weights
-from irst_pipeline.settings import Count, NotNegative, Positive, Settings, read_settings
-from irst_pipeline.training.augment import random_crop
-from irst_pipeline.training.data import (
+from irst_pipeline.datasets import (
     MASKED,
     UNKNOWN,
     Sample,
@@ -30,6 +24,12 @@ from irst_pipeline.training.data import (
     read_boxed_videos,
     read_masked_images,
 )
+from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.lsnet.model import MIN_SIZE, LSNet, LSNetConfig
+from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.weights import save_weights
+from irst_pipeline.settings import Count, NotNegative, Positive, Settings, read_settings
+from irst_pipeline.training.augment import random_crop
 from irst_pipeline.training.loss import training_loss
 
 STATE_FILE, WEIGHTS_FILE, CURVE_FILE = "state.safetensors", "weights.safetensors", "curve.csv"

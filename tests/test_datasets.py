@@ -6,9 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from irst_pipeline.errors import UsageError
-from irst_pipeline.training.augment import random_crop
-from irst_pipeline.training.data import (
+from irst_pipeline.datasets import (
     MASKED,
     UNKNOWN,
     Sample,
@@ -17,6 +15,8 @@ from irst_pipeline.training.data import (
     read_boxed_videos,
     read_masked_images,
 )
+from irst_pipeline.errors import UsageError
+from irst_pipeline.training.augment import random_crop
 
 
 def scene(peak: float, noise: float = 2.0) -> np.ndarray:
