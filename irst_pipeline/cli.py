@@ -60,11 +60,12 @@ def train(options: argparse.Namespace) -> None:
     stop = _stop_on_signals()
     from irst_pipeline.engine import find_device
     from irst_pipeline.settings import read_settings
-    from irst_pipeline.training.loop import TrainSettings
+    from irst_pipeline.training.loop import open_run
     from irst_pipeline.training.loop import train as run_training
+    from irst_pipeline.training.settings import TrainSettings
 
     settings = read_settings(TrainSettings, options.config, options.set)
-    weights = run_training(settings, options.data, options.out, find_device(options.device), stop)
+    weights = run_training(open_run(settings, options.out, find_device(options.device)), options.data, stop)
     print(f"weights: {weights}")
 
 

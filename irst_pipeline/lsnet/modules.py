@@ -14,9 +14,18 @@ from irst_pipeline.lsnet.scan import selective_scan
 STRIP_MIN = 7  # attention kernels wider than this are split into a row and a column strip
 
 
+def normalisation(channels: int) -> nn.Module:
+    """Each frame by its own mean and spread over all channels and pixels (Wu and He, "Group Normalization", 2018).
+
+    Sources differ too much, and targets are too rare and too bright, for statistics of a batch to hold for a frame.
+    """
+    return nn.GroupNorm(1, channels)
+
+
 def convolution(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
-    """Convolution and batch normalisation, which a runtime folds into one."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs))
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), normalisation(outputs)
+    )
 
 
 def depthwise(channels: int, kernel: int) -> nn.Module:
@@ -42,7 +51,7 @@ class AxialScan(nn.Module):
         if heads % 2 or inner % heads:
             raise ValueError(f"heads must be even and divide {inner}, got {heads}")
         self.heads, self.state = heads // 2, state
-        self.norm = nn.BatchNorm2d(channels)
+        self.norm = normalisation(channels)
         self.value = nn.Conv2d(channels, inner, 1)
         self.keys = nn.Conv2d(channels, 4 * state, 1)
         self.step = nn.Conv2d(channels, heads, 1)

@@ -1,0 +1,73 @@
+"""The data sets of a training run, and batches of random crops drawn from them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from irst_pipeline.datasets import (
+    Sample,
+    held_out,
+    read_backgrounds,
+    read_boxed_videos,
+    read_masked_images,
+    read_simulated,
+)
+from irst_pipeline.errors import UsageError
+from irst_pipeline.training.augment import random_crop
+from irst_pipeline.training.settings import SourceSettings, TrainSettings
+
+
+@dataclass(frozen=True)
+class DataSet:
+    settings: SourceSettings
+    training: list[Sample]
+    holdout: list[Sample]
+
+
+class Batch(NamedTuple):
+    """Float32 (B, 1, S, S) each: normalised frames, masks in 0..1, weights 0 where a pixel is not to be judged."""
+
+    frames: Tensor
+    mask: Tensor
+    weight: Tensor
+
+
+def read_sources(settings: TrainSettings, root: Path) -> list[DataSet]:
+    """The data sets of a run; `root` is the folder that the recorded ones lie in."""
+    return [_read_source(source, settings, root) for source in settings.sources]
+
+
+def _read_source(source: SourceSettings, settings: TrainSettings, root: Path) -> DataSet:
+    folder = Path(source.folder) if source.layout == "simulated" else root / source.folder
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; give the data root with --data")
+    if source.layout == "masked_images":
+        samples = read_masked_images(folder, "train")
+    elif source.layout == "boxed_videos":
+        samples = read_boxed_videos(folder, settings.video_every)
+    elif source.layout == "backgrounds":
+        samples = read_backgrounds(folder)
+    else:
+        samples = read_simulated(folder, settings.scene_seeds)
+    kept = [s for s in samples if not held_out(s.name)]
+    if not kept:
+        raise UsageError(f"{folder}: holds nothing to train on in the layout {source.layout}")
+    return DataSet(source, kept, [s for s in samples if held_out(s.name)])
+
+
+def draw_batch(sources: list[DataSet], settings: TrainSettings, step: int) -> Batch:
+    """The crops of one step; a function of the seed and the step alone."""
+    rng = np.random.default_rng([settings.seed, step])
+    shares = np.array([s.settings.weight for s in sources])
+    crops = []
+    for pick in rng.choice(len(sources), settings.batch, p=shares / shares.sum()):
+        source = sources[pick]
+        sample = source.training[rng.integers(len(source.training))]
+        implant = bool(rng.random() < source.settings.implant)
+        crops.append(random_crop(sample, settings.crop, implant, rng))
+    planes = ([getattr(c, name) for c in crops] for name in ("frame", "mask", "weight"))
+    return Batch(*(torch.from_numpy(np.stack(p))[:, None] for p in planes))

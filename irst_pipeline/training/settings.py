@@ -1,0 +1,56 @@
+"""What a training run can be told; `configs/train` holds examples."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from irst_pipeline.lsnet.model import MIN_SIZE
+from irst_pipeline.settings import Count, NotNegative, Positive, Settings
+
+
+class SourceSettings(Settings):
+    """One data set and how often a crop comes from it."""
+
+    folder: str
+    """Path below the data root; for `simulated` a folder of scenes, relative to the working directory."""
+    layout: Literal["masked_images", "boxed_videos", "backgrounds", "simulated"]
+    weight: Positive
+    """Share of the crops, relative to the other sources."""
+    implant: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability that point targets are added to a crop."""
+
+
+class TrainSettings(Settings):
+    """A training run."""
+
+    model: Path
+    """YAML of the network's configuration, relative to the working directory."""
+    sources: Annotated[tuple[SourceSettings, ...], Field(min_length=1)]
+    seed: int = 1
+    steps: Count
+    """Optimiser steps in all."""
+    batch: Count = 16
+    """Crops a step."""
+    crop: Annotated[int, Field(ge=MIN_SIZE)] = 128
+    """Side of a crop, px."""
+    learning_rate: Positive = 2e-3
+    weight_decay: NotNegative = 1e-2
+    gradient_norm: Positive = 1.0
+    """Gradients are clipped to this norm."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the running mean of the weights, which is what is saved as the result."""
+    supervised_stages: Count = 2
+    """How many of the last stages carry a loss."""
+    teacher: str | None = None
+    """A larger network to learn from: the name of a shipped one or the path of a .safetensors file."""
+    distillation: NotNegative = 1.0
+    """Weight of the cross entropy with the teacher's probabilities."""
+    video_every: Count = 15
+    """Of the recordings, one frame in so many is used."""
+    scene_seeds: Count = 12
+    """Of the simulated scenes, how many of each are made."""
+    checkpoint_every: Count = 250
+    """Steps between checkpoints."""
+    evaluate_every: Count = 1000
+    """Steps between looks at the frames held out of `train`."""
