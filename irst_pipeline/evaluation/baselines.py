@@ -105,7 +105,7 @@ def _starts(length: int, side: int) -> list[int]:
 
 def _corner_prior(levels: Floats) -> Floats:
     """What looks like a corner or a blob, 0..1: det/trace of the structure tensor times its larger eigenvalue."""
-    gy, gx = (gaussian_filter(levels, 1.0, order) for order in ((1, 0), (0, 1)))
+    gy, gx = np.gradient(gaussian_filter(levels, 1.0))
     xx, xy, yy = (gaussian_filter(product, 2.0) for product in (gx * gx, gx * gy, gy * gy))
     trace, determinant = xx + yy, xx * yy - xy * xy
     larger = trace / 2 + np.sqrt(np.maximum(trace**2 / 4 - determinant, 0))
