@@ -12,6 +12,8 @@ from threading import Event
 
 from irst_pipeline.errors import IrstError
 
+MODEL = "lsnet-nano"
+
 # With both cores busy, OpenMP threads that spin while they wait make PyTorch several times slower. It is read when
 # PyTorch is imported, which happens inside the verbs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -20,7 +22,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 def main(arguments: list[str] | None = None) -> int:
     """Run a verb; returns the exit code: 0, 1 for a failure, 2 for a usage or config error."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(format="irst: %(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.basicConfig(format="irst: %(message)s", stream=sys.stderr)
+    logging.getLogger("irst").setLevel(logging.INFO)
     verb: Callable[[argparse.Namespace], None] = options.verb
     try:
         verb(options)
@@ -69,6 +72,20 @@ def train(options: argparse.Namespace) -> None:
     print(f"weights: {weights}")
 
 
+def evaluate_detection(options: argparse.Namespace) -> None:
+    """Score a network and the classical baselines on labelled frames."""
+    from irst_pipeline.evaluation import evaluate_detection as run_evaluation
+
+    run_evaluation(options.dataset, options.split, options.model, options.device, options.out, options.overwrite)
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Write what a network says of images."""
+    from irst_pipeline.predict import predict_images
+
+    predict_images(options.images, options.model, options.device, options.out, options.parts, options.overwrite)
+
+
 def simulate(options: argparse.Namespace) -> None:
     """Make a sequence with exact ground truth."""
     from irst_pipeline.settings import read_settings
@@ -115,6 +132,26 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint, weights, curve")
     verb.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
+
+    verb = verbs.add_parser("evaluate", help="score against the truth")
+    kinds = verb.add_subparsers(required=True, metavar="WHAT")
+    verb = kinds.add_parser("detection", help="IoU, nIoU, F1, Pd, Fa and the Pd/Fa curve on labelled frames")
+    verb.set_defaults(verb=evaluate_detection)
+    verb.add_argument("dataset", type=Path, help="folder with images/, masks/ and img_idx/SPLIT_*.txt")
+    verb.add_argument("--split", default="test", help="which list of img_idx/ (default: %(default)s)")
+    verb.add_argument("--model", default=MODEL, help="name of a shipped network or path of a .safetensors file")
+    verb.add_argument("--out", type=Path, help="folder for the results (default: runs/evaluate-SET-SPLIT-MODEL)")
+    verb.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    verb.add_argument("--overwrite", action="store_true", help="replace the results that --out already holds")
+
+    verb = verbs.add_parser("predict", help="write probability maps of images")
+    verb.set_defaults(verb=predict)
+    verb.add_argument("images", help="a folder or glob of images, or one image")
+    verb.add_argument("--out", type=Path, required=True, help="folder for the maps: NAME.png, 0..255 for 0..1")
+    verb.add_argument("--model", default=MODEL, help="name of a shipped network or path of a .safetensors file")
+    verb.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    verb.add_argument("--parts", action="store_true", help="also T and B, float TIFF in grey levels")
+    verb.add_argument("--overwrite", action="store_true", help="replace the results that --out already holds")
 
     verb = verbs.add_parser("simulate", help="make a sequence with exact ground truth")
     verb.set_defaults(verb=simulate)

@@ -1,4 +1,4 @@
-"""Frames with target masks from the sets the field trains on, held in memory as 8-bit images."""
+"""Frames with target masks from the sets the field trains on, held in memory at their own depth."""
 
 import csv
 import zlib
@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from irst_pipeline.errors import UsageError
+from irst_pipeline.errors import FrameError, UsageError
 from irst_pipeline.lsnet.normalise import grey_levels
 from irst_pipeline.sources import open_source
+from irst_pipeline.sources.images import SUFFIXES, decode, luminance
+from irst_pipeline.types import Image
 
 MASKED, UNKNOWN = 255, 128  # mask values: target, and "not to be judged"
 HALF_MAXIMUM = 0.5
@@ -29,7 +32,7 @@ class Sample:
     """One labelled frame."""
 
     name: str
-    image: NDArray[np.uint8]
+    image: Image
     """(H, W) grey levels."""
     mask: NDArray[np.uint8]
     """(H, W): 255 target, 128 not to be judged, 0 background."""
@@ -46,31 +49,91 @@ def held_out(name: str) -> bool:
     return zlib.crc32(name.encode()) % HELD_OUT_SHARE == 0
 
 
-def read_grey(path: Path) -> NDArray[np.uint8]:
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise UsageError(f"{path}: not a readable image; check the data set's folder")
-    return np.asarray(image, np.uint8)
+def read_grey(path: Path) -> NDArray[Any]:
+    """An image of any depth (H, W), colour as luminance. Raises UsageError if it cannot be read."""
+    try:
+        image = decode(path)
+    except FrameError as error:
+        raise UsageError(f"{error}; mend the file, or take it out of the data set") from None
+    return image if image.ndim == 2 else luminance(image)
+
+
+def read_image(path: Path) -> Image:
+    """The grey levels (H, W) of an 8 or 16-bit image; raises UsageError for another."""
+    image = read_grey(path)
+    if image.dtype not in (np.uint8, np.uint16):
+        raise UsageError(f"{path}: holds {image.dtype}; a data set's images have 8 or 16 bits without sign")
+    return image
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """A mask (H, W) of `MASKED` and 0. The file may hold 0 and one other level, as 0/1 and 0/255 do, for the target.
+
+    Raises UsageError for a mask of more levels: which of them are target is not for us to guess.
+    """
+    mask = read_grey(path)
+    levels = np.unique(mask)
+    if np.count_nonzero(levels) > 1:
+        some = ", ".join(f"{level:g}" for level in levels[:4]) + (", ..." if len(levels) > 4 else "")
+        raise UsageError(f"{path}: not a binary mask, it holds {len(levels)} levels ({some}); save it as 0 and 255")
+    return np.where(mask != 0, MASKED, 0).astype(np.uint8)
 
 
 def read_masked_images(folder: Path, split: str) -> list[Sample]:
-    """A set in the field's layout: `images/`, `masks/` and `img_idx/<split>_<anything>.txt` with a name a line."""
-    lists = sorted(folder.glob(f"img_idx/{split}*.txt"))
-    if not lists:
-        raise UsageError(f"{folder}: no img_idx/{split}_*.txt; a data set needs images/, masks/ and such a list")
+    """A set in the field's layout: `images/` and `masks/` of the same names, and lists of those names in `img_idx/`.
+
+    `split` is a list's name, or its beginning before an underscore: `test` for `img_idx/test_NUDT-SIRST.txt`. A list
+    holds a name a line, with or without the suffix. Raises UsageError, one line that names the file and the mend,
+    where something is missing or does not fit.
+    """
+    lists = find_list(folder, split)
+    names = [line.strip() for line in lists.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if not names:
+        raise UsageError(f"{lists}: an empty list; it needs the name of an image a line")
+    images, masks = images_in(folder / "images"), images_in(folder / "masks")
     samples = []
-    for name in tqdm(lists[0].read_text().split(), desc=folder.name, leave=False):
-        image, mask = (read_grey(folder / kind / f"{name}.png") for kind in ("images", "masks"))
+    for line in tqdm(names, desc=folder.name, leave=False, disable=None):
+        name = Path(line).stem if Path(line).suffix.lower() in SUFFIXES else line
+        for kind, paths in (("images", images), ("masks", masks)):
+            if name not in paths:
+                raise UsageError(
+                    f"{folder / kind / name}.png: not there, but {lists} names it; add it or strike it out"
+                )
+        image, mask = read_image(images[name]), read_mask(masks[name])
         if image.shape != mask.shape:
-            raise UsageError(f"{folder}/masks/{name}.png: size {mask.shape} differs from its image's {image.shape}")
-        samples.append(Sample(name, image, np.where(mask > UNKNOWN, MASKED, 0).astype(np.uint8)))
+            (rows, columns), (height, width) = mask.shape, image.shape
+            raise UsageError(
+                f"{masks[name]}: {columns}x{rows} px, but its image has {width}x{height}; they must be of one size"
+            )
+        samples.append(Sample(name, image, mask))
     return samples
+
+
+def find_list(folder: Path, split: str) -> Path:
+    """The list of a split; raises UsageError that says which there are if it is not there or more than one fits."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; a data set is a folder of images/, masks/ and img_idx/")
+    lists = {path.stem: path for path in sorted((folder / "img_idx").glob("*.txt"))}
+    fitting = [split] if split in lists else [stem for stem in lists if stem.startswith(f"{split}_")]
+    if len(fitting) == 1:
+        return lists[fitting[0]]
+    there = ", ".join(fitting or lists) or "no lists"
+    if fitting:
+        raise UsageError(f"{folder}/img_idx: more than one list of the split {split} ({there}); give one by its name")
+    raise UsageError(f"{folder}/img_idx: no list {split}.txt or {split}_*.txt; there are: {there}")
+
+
+def images_in(folder: Path) -> dict[str, Path]:
+    """The images of a folder by their names without the suffix."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; a data set is a folder of images/, masks/ and img_idx/")
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
 
 
 def read_backgrounds(folder: Path) -> list[Sample]:
     """Images without any target."""
-    images = {path.stem: read_grey(path) for path in sorted((folder / "images").glob("*.png"))}
-    return [Sample(name, image, np.zeros_like(image)) for name, image in images.items()]
+    images = {name: read_image(path) for name, path in images_in(folder / "images").items()}
+    return [Sample(name, image, np.zeros(image.shape, np.uint8)) for name, image in images.items()]
 
 
 def read_boxed_videos(folder: Path, every: int) -> list[Sample]:
@@ -83,12 +146,11 @@ def read_boxed_videos(folder: Path, every: int) -> list[Sample]:
         with closing(open_source(str(labels.with_name(f"{name}.mp4")))) as source:
             for frame in source:
                 if frame.index % every == 0 and frame.index in boxes:
-                    image = frame.image.astype(np.uint8)
-                    samples.append(Sample(name, image, mask_in_box(image, boxes[frame.index])))
+                    samples.append(Sample(name, frame.image, mask_in_box(frame.image, boxes[frame.index])))
     return samples
 
 
-def mask_in_box(image: NDArray[np.uint8], box: list[float]) -> NDArray[np.uint8]:
+def mask_in_box(image: Image, box: list[float]) -> NDArray[np.uint8]:
     """Mask of the bright target somewhere in a loose box (x, y, w, h px): the blob at half of its maximum.
 
     The box's rim gives the background. A box without a blob clear of its rim is marked as not to be judged, and so
@@ -97,7 +159,7 @@ def mask_in_box(image: NDArray[np.uint8], box: list[float]) -> NDArray[np.uint8]
     height, width = image.shape
     x0, y0 = max(0, int(box[0])), max(0, int(box[1]))
     x1, y1 = min(width, int(np.ceil(box[0] + box[2])) + 1), min(height, int(np.ceil(box[1] + box[3])) + 1)
-    mask = np.zeros_like(image)
+    mask = np.zeros(image.shape, np.uint8)
     patch = image[y0:y1, x0:x1].astype(np.float32)
     if patch.shape[0] < 5 or patch.shape[1] < 5:
         mask[y0:y1, x0:x1] = UNKNOWN

@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -44,3 +46,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"NOT TESTED: a disk that fills up; mounting a small one needs root ({why})")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.fixture
+def field_set(tmp_path: Path) -> Path:
+    """A set in the field's layout: a, b and c of three sizes, each a bright point on a slope with its mask.
+
+    a and b are the split `train`, c is `test`.
+    """
+    root = tmp_path / "SET"
+    for kind in ("images", "masks", "img_idx"):
+        (root / kind).mkdir(parents=True)
+    for index, name in enumerate("abc"):
+        rows, columns = np.mgrid[0 : 48 + 8 * index, 0:64]
+        blob = np.exp(-((rows - 20) ** 2 + (columns - 30) ** 2) / (2 * 1.5**2))
+        noise = np.random.default_rng(index).normal(0, 2, blob.shape)
+        cv2.imwrite(str(root / "images" / f"{name}.png"), np.rint(60 + columns + 100 * blob + noise).astype(np.uint8))
+        cv2.imwrite(str(root / "masks" / f"{name}.png"), np.where(blob >= 0.5, 255, 0).astype(np.uint8))
+    (root / "img_idx" / "train_SET.txt").write_text("a\nb\n")
+    (root / "img_idx" / "test_SET.txt").write_text("c\n")
+    return root

@@ -1,5 +1,7 @@
 """Masks and crops made for training."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,7 @@ from irst_pipeline.datasets import (
     Sample,
     held_out,
     mask_in_box,
+    read_backgrounds,
     read_boxed_videos,
     read_masked_images,
 )
@@ -84,21 +87,95 @@ def test_what_is_not_to_be_judged_stays_so() -> None:
     assert not crop.mask.any()
 
 
-def test_the_fields_layout_is_read(tmp_path: Path) -> None:
-    for kind in ("images", "masks", "img_idx"):
-        (tmp_path / kind).mkdir()
-    for name in ("a", "b", "c"):
-        cv2.imwrite(str(tmp_path / "images" / f"{name}.png"), scene(100))
-        cv2.imwrite(str(tmp_path / "masks" / f"{name}.png"), np.eye(64, 80, dtype=np.uint8) * 255)
-    (tmp_path / "img_idx" / "train_mine.txt").write_text("a\nc\n")
-    found = read_masked_images(tmp_path, "train")
-    assert [s.name for s in found] == ["a", "c"]
-    assert (found[0].mask == MASKED).sum() == 64
-    with pytest.raises(UsageError, match="no img_idx/test"):
-        read_masked_images(tmp_path, "test")
-    (tmp_path / "img_idx" / "train_mine.txt").write_text("a\nmissing\n")
-    with pytest.raises(UsageError, match=r"missing\.png: not a readable image"):
-        read_masked_images(tmp_path, "train")
+def test_the_fields_layout_is_read(field_set: Path) -> None:
+    found = read_masked_images(field_set, "train")
+    assert [s.name for s in found] == ["a", "b"]
+    for sample, height in zip(found, (48, 56), strict=True):
+        assert sample.image.shape == sample.mask.shape == (height, 64)
+        assert set(np.unique(sample.mask)) == {0, MASKED}
+        assert sample.image[sample.mask == MASKED].mean() > sample.image[sample.mask == 0].mean() + 40
+    assert [s.name for s in read_masked_images(field_set, "test_SET")] == ["c"]
+
+
+def edit(path: Path, change: Callable[[np.ndarray], np.ndarray], to: Path | None = None) -> None:
+    """Change an image in place, or into another file instead of it."""
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert image is not None
+    path.unlink()
+    cv2.imwrite(str(to or path), change(image))
+
+
+def test_lists_may_hold_suffixes_and_images_have_others(field_set: Path) -> None:
+    before = read_masked_images(field_set, "train")
+    (field_set / "img_idx" / "train_SET.txt").write_text("\ufeffa.png\r\n\r\n b.bmp \r\n", "utf-8")
+    edit(field_set / "images" / "b.png", lambda i: i, field_set / "images" / "b.BMP")
+    edit(field_set / "masks" / "b.png", lambda m: m, field_set / "masks" / "b.tif")
+    for one, two in zip(before, read_masked_images(field_set, "train"), strict=True):
+        assert one.name == two.name
+        np.testing.assert_array_equal(one.image, two.image)
+        np.testing.assert_array_equal(one.mask, two.mask)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda m: m // 255, lambda m: np.dstack([m, m, m]), lambda m: m.astype(np.uint16) * 257]
+)
+def test_masks_of_two_levels_are_taken(field_set: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    before = read_masked_images(field_set, "train")[0].mask
+    edit(field_set / "masks" / "a.png", change)
+    after = read_masked_images(field_set, "train")[0].mask
+    assert after.dtype == np.uint8
+    np.testing.assert_array_equal(after, before)
+
+
+def test_16_bit_images_keep_every_level(field_set: Path) -> None:
+    before = read_masked_images(field_set, "train")[0]
+    edit(field_set / "images" / "a.png", lambda i: i.astype(np.uint16) * 64 + 7)
+    after = read_masked_images(field_set, "train")[0]
+    np.testing.assert_array_equal(after.image, before.image.astype(np.uint16) * 64 + 7)
+    centre, scale = before.levels
+    assert after.levels == pytest.approx((centre * 64 + 7, scale * 64))
+
+
+def test_images_without_targets_have_empty_masks(field_set: Path) -> None:
+    edit(field_set / "images" / "a.png", lambda i: i, field_set / "images" / "a.bmp")
+    found = read_backgrounds(field_set)
+    assert [s.name for s in found] == ["a", "b", "c"]
+    assert not any(s.mask.any() for s in found)
+
+
+def write_levels(path: Path) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[20, 30:33] = 100, 255, 17
+    cv2.imwrite(str(path), mask)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda s: (s / "masks/b.png").unlink(), r"SET/masks/b\.png: not there, but .*train_SET\.txt names it"),
+        (lambda s: (s / "images/b.png").unlink(), r"SET/images/b\.png: not there, but .*train_SET\.txt names it"),
+        (lambda s: shutil.rmtree(s / "masks"), "SET/masks: no such folder"),
+        (lambda s: (s / "masks/b.png").write_bytes(b"no"), r"SET/masks/b\.png: not a readable image"),
+        (lambda s: edit(s / "masks/b.png", lambda m: m[:40, :63]), r"masks/b\.png: 63x40 px, but its image has 64x56"),
+        (
+            lambda s: write_levels(s / "masks/a.png"),
+            r"a\.png: not a binary mask, it holds 4 levels \(0, 17, 100, 255\)",
+        ),
+        (lambda s: (s / "img_idx/train_SET.txt").write_text(" \n"), r"img_idx/train_SET\.txt: an empty list"),
+        (lambda s: (s / "img_idx/train_SET.txt").unlink(), r"no list train\.txt or train_\*\.txt; there are: test_SET"),
+        (lambda s: shutil.rmtree(s / "img_idx"), "there are: no lists"),
+        (lambda s: (s / "img_idx/train_B.txt").write_text("a"), r"more than one .* \(train_B, train_SET\)"),
+        (lambda s: edit(s / "images/a.png", lambda i: i.astype(np.float32), s / "images/a.tif"), "holds float32"),
+        (lambda s: shutil.rmtree(s), "SET: no such folder"),
+    ],
+)
+def test_a_set_that_does_not_fit_is_told_in_one_line(
+    field_set: Path, spoil: Callable[[Path], object], said: str
+) -> None:
+    spoil(field_set)
+    with pytest.raises(UsageError, match=said) as caught:
+        read_masked_images(field_set, "train")
+    assert "\n" not in str(caught.value)
 
 
 def test_about_a_tenth_is_held_out_and_always_the_same() -> None:
@@ -113,3 +190,11 @@ def test_most_boxes_of_the_recordings_become_masks(real_data: Path) -> None:
     masked = [s for s in samples if (s.mask == MASKED).any()]
     assert len(samples) > 150
     assert len(masked) > 0.8 * len(samples)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("name", "images"), [("NUDT-SIRST", 664), ("NUAA-SIRST", 86)])
+def test_the_published_sets_are_taken_whole(real_data: Path, name: str, images: int) -> None:
+    samples = read_masked_images(real_data / name, "test")
+    assert len(samples) == images
+    assert all((s.mask == MASKED).any() for s in samples)

@@ -21,10 +21,8 @@ def open_source(uri: str, image_rate: float = 30.0) -> Source:
     if scheme := re.match(r"[A-Za-z][\w+.-]*://", uri):  # live sources part here from recordings
         raise UsageError(f"{scheme[0]}: no such kind of source; give a video file, a folder of images or a glob")
     path = Path(uri)
-    if path.is_dir() or (has_magic(uri) and not path.exists()):
-        return ImageSource(path.resolve().name, find_images(uri), image_rate)
-    if not path.exists():
+    if not path.exists() and not has_magic(uri):
         raise UsageError(f"{uri}: no such file or folder; give a video file, a folder of images or a glob")
-    if path.suffix.lower() in SUFFIXES:
-        return ImageSource(path.name, [path], image_rate)
-    return VideoSource(path, image_rate)
+    if path.exists() and not path.is_dir() and path.suffix.lower() not in SUFFIXES:
+        return VideoSource(path, image_rate)
+    return ImageSource(path.resolve().name, find_images(uri), image_rate)

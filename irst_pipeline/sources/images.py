@@ -20,8 +20,9 @@ LEVEL_MAX = 65535
 
 
 def find_images(uri: str) -> list[Path]:
-    """The images in a folder or matching a glob, in natural order. Raises UsageError if there are none."""
-    pattern = f"{escape(uri)}/*" if Path(uri).is_dir() else uri
+    """The images in a folder, matching a glob or of one file, in natural order; raises UsageError if there are none."""
+    path = Path(uri)
+    pattern = f"{escape(uri)}/*" if path.is_dir() else escape(uri) if path.exists() else uri
     names = natsorted(glob(pattern, recursive=True), alg=ns.PATH)  # noqa: PTH207 (Path.glob refuses absolute patterns)
     paths = [Path(name) for name in names]
     images = [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
@@ -31,7 +32,14 @@ def find_images(uri: str) -> list[Path]:
 
 
 def luminance(image: NDArray[Any]) -> NDArray[Any]:
-    """(H, W, 3 or 4) BGR or BGRA to (H, W): 0.299 R + 0.587 G + 0.114 B, at the image's depth."""
+    """(H, W, channels) to (H, W) at the image's depth, or float32 where that is another than 8 or 16 bits.
+
+    BGR and BGRA become 0.299 R + 0.587 G + 0.114 B; of grey with alpha the grey stays.
+    """
+    if image.shape[2] < 3:
+        return image[..., 0]
+    if image.dtype not in (np.uint8, np.uint16):
+        image = image.astype(np.float32)
     code = cv2.COLOR_BGR2GRAY if image.shape[2] == 3 else cv2.COLOR_BGRA2GRAY
     return np.asarray(cv2.cvtColor(image, code))
 
@@ -61,13 +69,9 @@ class ImageSource(Recording):
     def _to_grey(self, image: NDArray[Any]) -> NDArray[Any]:
         if image.ndim == 2:
             return image
-        if image.shape[2] < 3:  # grey, with alpha or without
-            return image[..., 0]
-        if not self._colour_said:
+        if image.shape[2] >= 3 and not self._colour_said:
             log.warning("%s: colour images, converted to luminance", self.name)
             self._colour_said = True
-        if image.dtype not in (np.uint8, np.uint16):
-            image = image.astype(np.float32)
         return luminance(image)
 
     def _to_levels(self, image: NDArray[Any], path: Path) -> Image:

@@ -1,0 +1,47 @@
+"""How well the parts do, measured as the field measures it."""
+
+from pathlib import Path
+
+import torch
+
+from irst_pipeline.datasets import Sample, read_masked_images
+from irst_pipeline.engine import find_device, load_model
+from irst_pipeline.evaluation.detection import DetectionScores, Scores
+from irst_pipeline.evaluation.detectors import BASELINES, network_detector, score
+from irst_pipeline.evaluation.report import REPORT_FILES, table, write_report
+from irst_pipeline.lsnet.model import LSNet
+from irst_pipeline.sinks.base import prepare_folder
+
+__all__ = ["DetectionScores", "Scores", "evaluate_detection", "score_network"]
+
+
+def score_network(network: LSNet, samples: list[Sample], device: torch.device) -> Scores:
+    """Scores at threshold 0.5 of a network that is on `device`, in eval mode, on whole frames of any sizes."""
+    return score(network_detector("network", network, device), samples, curve=False).scores()
+
+
+def evaluate_detection(folder: Path, split: str, model: str, device: str, out: Path | None, overwrite: bool) -> None:
+    """Score a network, and the classical baselines on the same frames, on a split of a set in the field's layout.
+
+    The network runs in PyTorch in float32 at native size (see `irst_pipeline.predict`). The results go to `out`, by
+    default runs/evaluate-SET-SPLIT-MODEL, and as a table to stdout. Raises IrstError, a line for the user.
+    """
+    weights, on = load_model(model), find_device(device)
+    name = folder.resolve().name
+    out = out or Path("runs") / f"evaluate-{name}-{split}-{weights.name}"
+    samples = read_masked_images(folder, split)
+    prepare_folder(out, REPORT_FILES, [], overwrite)
+    detectors = [network_detector(weights.name, weights.network.to(on), on), *BASELINES]
+    scores = {detector.name: score(detector, samples) for detector in detectors}
+    what = {
+        "dataset": name,
+        "split": split,
+        "model": weights.name,
+        "weights_sha256": weights.sha256,
+        "device": str(on),
+        "images": len(samples),
+    }
+    write_report(out, what, scores)
+    print(f"{name} {split}: {len(samples)} images, {scores[weights.name].scores().targets} targets")
+    print(table(scores))
+    print(f"results  {out}: {' '.join(REPORT_FILES)}")

@@ -1,0 +1,103 @@
+"""The files and the table of an evaluation."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from irst_pipeline.evaluation.detection import Counts, DetectionScores, Scores
+from irst_pipeline.sinks.base import OutputFile
+
+SUMMARY_FILE, IMAGES_FILE, CURVE_FILE, PICTURE_FILE = "summary.json", "images.csv", "curve.csv", "curve.png"
+REPORT_FILES = (SUMMARY_FILE, IMAGES_FILE, CURVE_FILE, PICTURE_FILE)
+FA_LEAST = 1e-7  # where the picture's logarithmic axis begins; a curve that reaches none ends there
+
+ScoresByName = Mapping[str, DetectionScores]
+
+
+def write_report(folder: Path, what: dict[str, Any], detectors: ScoresByName) -> None:
+    """Write all of `REPORT_FILES` into an existing folder; `what` says in the summary what was evaluated.
+
+    Shares are 0..1 in all files. Raises IrstError, one line, when a file cannot be written.
+    """
+    curves = {name: scores.curve() for name, scores in detectors.items()}
+    summary = {
+        **what,
+        "detectors": [
+            {"name": name, "threshold": scores.threshold, **_record(scores.scores())}
+            for name, scores in detectors.items()
+        ],
+    }
+    _write(folder / SUMMARY_FILE, (json.dumps(summary, indent=2) + "\n").encode())
+    counted = [field.name for field in fields(Counts)]
+    images = (
+        [detector, image, counts.iou, *(getattr(counts, name) for name in counted)]
+        for detector, scores in detectors.items()
+        for image, counts in scores.counts.items()
+    )
+    _write_table(folder / IMAGES_FILE, ["detector", "image", "iou", *counted], images)
+    names = [field.name for field in fields(Scores)]
+    points = (
+        [detector, f"{threshold:.6g}", *_record(scores).values()]
+        for detector, curve in curves.items()
+        for threshold, scores in curve.items()
+    )
+    _write_table(folder / CURVE_FILE, ["detector", "threshold", *names], points)
+    _write(folder / PICTURE_FILE, draw_curves(f"{what['dataset']} {what['split']}", detectors))
+
+
+def table(detectors: ScoresByName) -> str:
+    """The scores in the units the field prints: %, and 1e-6 for the false-alarm rate."""
+    lines = [f"{'':16}{'IoU %':>8}{'nIoU %':>8}{'F1 %':>8}{'Pd %':>8}{'Fa 1e-6':>10}"]
+    for name, scores in detectors.items():
+        s = scores.scores()
+        shares = "".join(f"{100 * value:8.2f}" for value in (s.iou, s.niou, s.f1, s.pd))
+        lines.append(f"{name:16}{shares}{1e6 * s.fa:10.2f}")
+    return "\n".join(lines)
+
+
+def draw_curves(title: str, detectors: ScoresByName) -> bytes:
+    """A PNG of Pd over Fa by threshold, a line and the operating point for each detector."""
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(
+        xscale="log", xlabel="Fa: false pixels of all pixels", ylabel="Pd: % of all targets", title=title
+    )
+    for name, scores in detectors.items():
+        points = [(max(s.fa, FA_LEAST), 100 * s.pd) for s in scores.curve().values()]
+        (line,) = axes.plot(*zip(*points, strict=True), label=name)
+        at = scores.scores()
+        axes.plot(max(at.fa, FA_LEAST), 100 * at.pd, "o", color=line.get_color())
+    axes.set_xlim(FA_LEAST, 0.1)
+    axes.set_ylim(0, 102)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", title="point: as scored")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    return picture.getvalue()
+
+
+def _record(scores: Scores) -> dict[str, float | int | None]:
+    """JSON knows no NaN: what could not be measured is null."""
+    return {name: None if math.isnan(value) else value for name, value in asdict(scores).items()}
+
+
+def _write_table(path: Path, header: list[str], rows: Iterable[list[Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    _write(path, text.getvalue().encode())
+
+
+def _write(path: Path, data: bytes) -> None:
+    file = OutputFile(path)
+    file.write(data)
+    file.close()

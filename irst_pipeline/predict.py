@@ -1,0 +1,124 @@
+"""A network on single images, exactly: PyTorch in float32, at native size.
+
+A set of images has many sizes, and the engine's CPU runtime compiles for each of them, which takes longer than PyTorch
+takes for an image; it may also compute in bfloat16, and a score that is published should not depend on the processor.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from os.path import commonpath
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from irst_pipeline.engine import find_device, load_model
+from irst_pipeline.errors import FrameError, IrstError, UsageError
+from irst_pipeline.lsnet.model import MIN_SIZE, LSNet
+from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.sinks.base import OutputFile, prepare_folder
+from irst_pipeline.sources.images import ImageSource, find_images
+from irst_pipeline.types import Image
+
+PROBABILITY_LEVELS = 255
+TARGET_FOLDER, BACKGROUND_FOLDER = "target", "background"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one image; each is (H, W) float32."""
+
+    probability: NDArray[np.float32]
+    """0..1: that a pixel belongs to a target."""
+    target: NDArray[np.float32]
+    """T, grey levels above the background; may be negative."""
+    background: NDArray[np.float32]
+    """B, grey levels of the image."""
+
+
+def predict(network: LSNet, image: Image, device: torch.device) -> Prediction:
+    """Run a network that is on `device`, in eval mode, on an image (H, W).
+
+    Raises FrameError for an image too small for the network.
+    """
+    height, width = image.shape
+    if min(height, width) < MIN_SIZE:
+        raise FrameError(f"{width}x{height} px; the network takes {MIN_SIZE}x{MIN_SIZE} and more")
+    frames, centre, scale = normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None].to(device))
+    # TF32, PyTorch's default for convolutions on CUDA, keeps ten bits of a number.
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        parts = network(frames)
+
+    def plane(values: Tensor) -> NDArray[np.float32]:
+        return values[0, 0].cpu().numpy()
+
+    return Prediction(
+        plane(torch.sigmoid(parts.logits)), plane(parts.target * scale), plane(parts.background * scale + centre)
+    )
+
+
+def predict_images(uri: str, model: str, device: str, out: Path, parts: bool, overwrite: bool) -> None:
+    """Write what a network says of the images in a folder, of a glob or of one file.
+
+    `out` gets NAME.png, 8 bits, 0..255 for a probability of 0..1, and with `parts` target/NAME.tiff and
+    background/NAME.tiff, float32 in the image's grey levels. Images that cannot be read are said and left out.
+    Raises UsageError for a folder that holds something already, unless `overwrite`.
+    """
+    weights, on = load_model(model), find_device(device)
+    network = weights.network.to(on)
+    paths = find_images(uri)
+    names = output_names(paths)
+    files = [name for names_of_one in names for name in (names_of_one if parts else names_of_one[:1])]
+    prepare_folder(out, files, paths, overwrite)
+    source = ImageSource(Path(uri).name, paths, image_rate=1.0)
+    for frame in tqdm(source.read(), total=len(paths), unit="image", disable=None):
+        try:
+            found = predict(network, frame.image, on)
+        except FrameError as error:
+            source.fail(f"{paths[frame.index]}: {error}")
+            continue
+        probability = np.rint(found.probability * PROBABILITY_LEVELS).astype(np.uint8)
+        probability_file, target_file, background_file = names[frame.index]
+        _write_image(out / probability_file, probability)
+        if parts:
+            _write_image(out / target_file, found.target)
+            _write_image(out / background_file, found.background)
+    written = len(paths) - source.frames_failed
+    if not written:
+        raise IrstError(f"{uri}: not one image could be read ({source.frames_failed} failed)")
+    print(f"{written} images, {source.frames_failed} failed")
+    print(f"results  {out}")
+
+
+def output_names(paths: list[Path]) -> list[tuple[str, str, str]]:
+    """For each image the files of its probability, T and B, relative to the folder of the results.
+
+    Below the folder that holds all images their paths are kept, and of images that differ in the suffix alone those
+    that are not PNG keep it: a.png and a.tif become a.png and a.tif.png.
+    """
+    root = Path(commonpath([path.parent for path in paths]))
+    inner = [path.relative_to(root) for path in paths]
+    taken = Counter(path.with_suffix(".png") for path in inner)
+
+    def stem(path: Path) -> Path:
+        alone = path.suffix == ".png" or taken[path.with_suffix(".png")] == 1
+        return path.with_suffix("") if alone else path
+
+    stems = [stem(path) for path in inner]
+    for name, uses in Counter(stems).items():
+        if uses > 1:
+            raise UsageError(f"{root / name}: {uses} images would write {name}.png; give them different names")
+    return [(f"{s}.png", f"{TARGET_FOLDER}/{s}.tiff", f"{BACKGROUND_FOLDER}/{s}.tiff") for s in stems]
+
+
+def _write_image(path: Path, image: NDArray[Any]) -> None:
+    _, data = cv2.imencode(path.suffix, image)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = OutputFile(path)
+    file.write(data.tobytes())
+    file.close()
