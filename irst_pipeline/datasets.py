@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from irst_pipeline.errors import FrameError, UsageError
 from irst_pipeline.lsnet.normalise import grey_levels
+from irst_pipeline.settings import read_settings
+from irst_pipeline.simulation import SceneSettings, TrueFrame, render
 from irst_pipeline.sources import open_source
 from irst_pipeline.sources.images import SUFFIXES, decode, luminance
 from irst_pipeline.types import Image
@@ -148,6 +150,31 @@ def read_boxed_videos(folder: Path, every: int) -> list[Sample]:
                 if frame.index % every == 0 and frame.index in boxes:
                     samples.append(Sample(name, frame.image, mask_in_box(frame.image, boxes[frame.index])))
     return samples
+
+
+def read_simulated(folder: Path, seeds: int) -> list[Sample]:
+    """The frames of every scene NAME.yaml of a folder, each with so many seeds; masks are points at half maximum."""
+    samples = []
+    for path in tqdm(sorted(folder.glob("*.yaml")), desc=folder.name, leave=False, disable=None):
+        scene = read_settings(SceneSettings, path)
+        for seed in range(seeds):
+            samples += [
+                Sample(f"{path.stem} {seed}", frame.image, _mask_of_points(scene, frame))
+                for frame in render(scene, seed)
+            ]
+    return samples
+
+
+def _mask_of_points(scene: SceneSettings, frame: TrueFrame) -> NDArray[np.uint8]:
+    mask = np.zeros(frame.image.shape, np.uint8)
+    rows, columns = np.indices(mask.shape)
+    # The pixels integrate the blur over their own area, whose variance is 1/12.
+    spread = scene.sensor.psf_sigma_px**2 + 1 / 12
+    for target in frame.targets:
+        distance = (rows - target.y) ** 2 + (columns - target.x) ** 2
+        if target.visible:
+            mask[distance <= max(2 * np.log(1 / HALF_MAXIMUM) * spread, distance.min())] = MASKED
+    return mask
 
 
 def mask_in_box(image: Image, box: list[float]) -> NDArray[np.uint8]:

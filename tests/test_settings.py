@@ -9,7 +9,7 @@ from irst_pipeline.config import RunSettings
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import LSNetConfig
 from irst_pipeline.settings import read_settings
-from irst_pipeline.training.loop import TrainSettings
+from irst_pipeline.training.settings import TrainSettings
 
 ROOT = Path(__file__).parents[1]
 

@@ -129,13 +129,15 @@ class Head(nn.Module):
         self.up = stride // self.fine
         self.enter = convolution(features, width * self.up**2, 1)
         self.mix = convolution(width + self.fine**2, width)
+        self.refine = convolution(width, width)
         self.out = nn.Conv2d(width, self.fine**2, 3, padding=1)
         nn.init.constant_(self.out.bias, -4.0)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor, foreground: Tensor) -> Tensor:
         x = F.pixel_shuffle(F.relu(self.enter(features)), self.up)
         x = torch.cat([x, F.pixel_unshuffle(foreground, self.fine)], 1)
-        return F.pixel_shuffle(self.out(F.relu(self.mix(x))), self.fine)
+        x = F.relu(self.mix(x))
+        return F.pixel_shuffle(self.out(x + F.relu(self.refine(x))), self.fine)
 
 
 class LSNet(nn.Module):

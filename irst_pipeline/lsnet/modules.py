@@ -23,9 +23,7 @@ def normalisation(channels: int) -> nn.Module:
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), normalisation(outputs)
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), normalisation(outputs))
 
 
 def depthwise(channels: int, kernel: int) -> nn.Module:

@@ -65,7 +65,7 @@ class Run:
         }
 
     def train_step(self, batch: Batch, shards: ThreadPoolExecutor | None) -> float:
-        """One step of the optimisers; returns the loss. Raises IrstError, with the network untouched, if it is not finite.
+        """One step of the optimisers; returns the loss. Raises IrstError, with nothing changed, if it is not finite.
 
         On a CPU each of the threads of `shards` takes its share of the crops: the network's many small operations leave
         most of a core idle when each is divided over all cores instead.
@@ -74,14 +74,14 @@ class Run:
             results = [self._gradients(batch)]
         else:
             count = min(torch.get_num_threads(), len(batch.frames))
-            parts = zip(*(plane.chunk(count) for plane in batch), strict=True)
-            results = list(shards.map(lambda part: self._gradients(Batch(*part)), parts))
+            pieces = zip(*(plane.chunk(count) for plane in batch), strict=True)
+            results = list(shards.map(lambda piece: self._gradients(Batch(*piece)), pieces))
         # Every loss is a mean over frames: shards weigh by their number of frames.
         shares = [len(plane) / len(batch.frames) for plane in batch.frames.chunk(len(results))]
         loss = sum(share * loss for share, (loss, _) in zip(shares, results, strict=True))
-        for index, parameter in enumerate(self.network.parameters()):
-            parts_of = [share * g[index] for share, (_, g) in zip(shares, results, strict=True) if g[index] is not None]
-            parameter.grad = torch.stack(parts_of).sum(0) if parts_of else None
+        for parameter, *gradients in zip(self.network.parameters(), *(g for _, g in results), strict=True):
+            parts = [share * g for share, g in zip(shares, gradients, strict=True) if g is not None]
+            parameter.grad = torch.stack(parts).sum(0) if parts else None
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm).item()
         if not math.isfinite(loss + norm):
             raise IrstError(
