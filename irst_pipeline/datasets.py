@@ -85,17 +85,17 @@ def read_masked_images(folder: Path, split: str) -> list[Sample]:
     """A set in the field's layout: `images/` and `masks/` of the same names, and lists of those names in `img_idx/`.
 
     `split` is a list's name, or its beginning before an underscore: `test` for `img_idx/test_NUDT-SIRST.txt`. A list
-    holds a name a line, with or without the suffix. Raises UsageError, one line that names the file and the mend,
-    where something is missing or does not fit.
+    holds a name a line, with or without the suffix; a name that comes twice counts once. Raises UsageError, one line
+    that names the file and the mend, where something is missing or does not fit.
     """
     lists = find_list(folder, split)
-    names = [line.strip() for line in lists.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    lines = [line.strip() for line in lists.read_text("utf-8-sig", "replace").splitlines()]
+    names = list(dict.fromkeys(Path(n).stem if Path(n).suffix.lower() in SUFFIXES else n for n in lines if n))
     if not names:
         raise UsageError(f"{lists}: an empty list; it needs the name of an image a line")
     images, masks = images_in(folder / "images"), images_in(folder / "masks")
     samples = []
-    for line in tqdm(names, desc=folder.name, leave=False, disable=None):
-        name = Path(line).stem if Path(line).suffix.lower() in SUFFIXES else line
+    for name in tqdm(names, desc=folder.name, leave=False, disable=None):
         for kind, paths in (("images", images), ("masks", masks)):
             if name not in paths:
                 raise UsageError(

@@ -66,7 +66,8 @@ def predict_images(uri: str, model: str, device: str, out: Path, parts: bool, ov
     """Write what a network says of the images in a folder, of a glob or of one file.
 
     `out` gets NAME.png, 8 bits, 0..255 for a probability of 0..1, and with `parts` target/NAME.tiff and
-    background/NAME.tiff, float32 in the image's grey levels. Images that cannot be read are said and left out.
+    background/NAME.tiff, float32 in the image's grey levels (those of 16 bits to which its source maps another depth).
+    Images that cannot be read are said and left out.
     Raises UsageError for a folder that holds something already, unless `overwrite`.
     """
     weights, on = load_model(model), find_device(device)
@@ -75,7 +76,7 @@ def predict_images(uri: str, model: str, device: str, out: Path, parts: bool, ov
     names = output_names(paths)
     files = [name for names_of_one in names for name in (names_of_one if parts else names_of_one[:1])]
     prepare_folder(out, files, paths, overwrite)
-    source = ImageSource(Path(uri).name, paths, image_rate=1.0)
+    source = ImageSource(uri, paths, image_rate=1.0)
     for frame in tqdm(source.read(), total=len(paths), unit="image", disable=None):
         try:
             found = predict(network, frame.image, on)

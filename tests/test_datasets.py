@@ -107,7 +107,7 @@ def edit(path: Path, change: Callable[[np.ndarray], np.ndarray], to: Path | None
 
 def test_lists_may_hold_suffixes_and_images_have_others(field_set: Path) -> None:
     before = read_masked_images(field_set, "train")
-    (field_set / "img_idx" / "train_SET.txt").write_text("\ufeffa.png\r\n\r\n b.bmp \r\n", "utf-8")
+    (field_set / "img_idx" / "train_SET.txt").write_text("\ufeffa.png\r\n\r\n b.bmp \r\na\r\n", "utf-8")
     edit(field_set / "images" / "b.png", lambda i: i, field_set / "images" / "b.BMP")
     edit(field_set / "masks" / "b.png", lambda m: m, field_set / "masks" / "b.tif")
     for one, two in zip(before, read_masked_images(field_set, "train"), strict=True):

@@ -105,8 +105,13 @@ def _starts(length: int, side: int) -> list[int]:
 
 def _corner_prior(levels: Floats) -> Floats:
     """What looks like a corner or a blob, 0..1: det/trace of the structure tensor times its larger eigenvalue."""
-    gy, gx = np.gradient(gaussian_filter(levels, 1.0))
-    xx, xy, yy = (gaussian_filter(product, 2.0) for product in (gx * gx, gx * gy, gy * gy))
+
+    def smooth(plane: Floats, sigma: float) -> Floats:
+        # The other way of mirroring, which repeats the outermost pixels, makes corners at the frame's edge.
+        return gaussian_filter(plane, sigma, mode="mirror")
+
+    gy, gx = np.asarray(np.gradient(smooth(levels, 1.0)))
+    xx, xy, yy = (smooth(product, 2.0) for product in (gx * gx, gx * gy, gy * gy))
     trace, determinant = xx + yy, xx * yy - xy * xy
     larger = trace / 2 + np.sqrt(np.maximum(trace**2 / 4 - determinant, 0))
     prior = larger * determinant / np.maximum(trace, 1e-9)

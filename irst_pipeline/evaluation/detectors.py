@@ -53,7 +53,7 @@ BASELINES = (
     _baseline("white top-hat", white_top_hat, 11.3),
     _baseline("max-median", max_median, 16.0),
     _baseline("MPCM", local_contrast, 6.7),
-    _baseline("PSTNN", pstnn, 16.0),
+    _baseline("PSTNN", pstnn, 19.0),
 )
 """The classical detectors under the field's adaptive threshold, mean + k deviations of a frame's saliency.
 

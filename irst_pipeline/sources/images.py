@@ -52,7 +52,6 @@ class ImageSource(Recording):
         self._paths = paths
         self._levels: tuple[float, float] | None = None
         self._colour_said = False
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # an image that cannot be read is said by us
 
     def close(self) -> None:
         """Nothing stays open between images."""
@@ -100,6 +99,7 @@ def level_range(image: NDArray[Any]) -> tuple[float, float]:
 
 def decode(path: Path) -> NDArray[Any]:
     """The image at its own depth, (H, W) or (H, W, channels). Raises FrameError if it cannot be read whole."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what cannot be read is said by us
     try:
         data = path.read_bytes()
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
