@@ -10,12 +10,11 @@ from typing import Any
 from tqdm import tqdm
 
 from irst_pipeline.config import RunSettings
-from irst_pipeline.engine import open_engine
-from irst_pipeline.errors import IrstError, UsageError
-from irst_pipeline.lsnet.weights import Weights, WeightsError, load_weights
+from irst_pipeline.engine import load_model, open_engine
+from irst_pipeline.errors import IrstError
 from irst_pipeline.pipeline import RunStatistics, run_pipeline
 from irst_pipeline.sinks import RESULT_FILES, RunHeader, open_sinks
-from irst_pipeline.sinks.base import OutputFile
+from irst_pipeline.sinks.base import OutputFile, prepare_folder
 from irst_pipeline.sources import open_source
 
 REPORT_FILE = "run.json"
@@ -27,11 +26,11 @@ def run_recording(uri: str, settings: RunSettings, out: Path | None, overwrite: 
     Whatever ends the run, what was found so far is on disk and `run.json` says how it ended.
     Raises IrstError, a line for the user, when it could not go on.
     """
-    weights = _load(settings.model)
+    weights = load_model(settings.model)
     engine = open_engine(weights.network, settings.device)
     with closing(open_source(uri, settings.image_rate)) as source:
         folder = out or Path("runs") / Path(source.name).stem
-        _prepare(folder, uri, overwrite)
+        prepare_folder(folder, (*RESULT_FILES, REPORT_FILE), [Path(uri)], overwrite)
         header = RunHeader(
             source=source.name,
             uri=uri,
@@ -64,30 +63,6 @@ def run_recording(uri: str, settings: RunSettings, out: Path | None, overwrite: 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _load(name: str) -> Weights:
-    try:
-        return load_weights(name)
-    except WeightsError as error:
-        raise UsageError(str(error)) from None
-
-
-def _prepare(folder: Path, uri: str, overwrite: bool) -> None:
-    """Make the folder; from one that holds something, when asked to, remove the results of an earlier run."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file; give a folder with --out")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise UsageError(f"{folder}: holds results already; add --overwrite, or choose another folder with --out")
-    results = [folder / name for name in (*RESULT_FILES, REPORT_FILE)]
-    if Path(uri).resolve() in (path.resolve() for path in results):
-        raise UsageError(f"{uri}: would be replaced by the results; choose another folder with --out")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in results:
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise IrstError(f"{folder}: cannot write there ({error.strerror}); choose another folder with --out") from None
 
 
 def _write_report(folder: Path, header: RunHeader, outcome: str, report: dict[str, Any]) -> None:

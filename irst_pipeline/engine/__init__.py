@@ -1,4 +1,4 @@
-"""Running a network on frames. `open_engine` is the door."""
+"""Running a network on frames. `load_model` and `open_engine` are the doors."""
 
 from typing import Any
 
@@ -9,8 +9,17 @@ from irst_pipeline.engine.cpu import CpuEngine
 from irst_pipeline.engine.cuda import CudaEngine
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import LSNet
+from irst_pipeline.lsnet.weights import Weights, WeightsError, load_weights
 
-__all__ = ["Engine", "find_device", "open_engine"]
+__all__ = ["Engine", "find_device", "load_model", "open_engine"]
+
+
+def load_model(name: str) -> Weights:
+    """A shipped network by its name, or any by its file; raises UsageError where there is none."""
+    try:
+        return load_weights(name)
+    except WeightsError as error:
+        raise UsageError(str(error)) from None
 
 
 def find_device(name: str) -> torch.device:

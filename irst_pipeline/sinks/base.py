@@ -3,7 +3,7 @@
 import errno
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_pipeline.config import VideoSettings
-from irst_pipeline.errors import IrstError
+from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.types import FrameResult
 
 _MENDS = {
@@ -58,6 +58,27 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Complete what was written; quiet after a failed `write`, and when called again."""
+
+
+def prepare_folder(folder: Path, names: Iterable[str], inputs: Iterable[Path], overwrite: bool) -> None:
+    """Make the folder for results of these names; those of an earlier run, with `overwrite`, are removed from it.
+
+    Raises UsageError for a folder that holds something already, and where results would replace an input.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; give a folder with --out")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise UsageError(f"{folder}: holds results already; add --overwrite, or choose another folder with --out")
+    results = {path.resolve(): path for path in (folder / name for name in names)}
+    for path in inputs:
+        if path.resolve() in results:
+            raise UsageError(f"{path}: would be replaced by the results; choose another folder with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in results.values():
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise IrstError(f"{folder}: cannot write there ({error.strerror}); choose another folder with --out") from None
 
 
 class OutputFile:
