@@ -51,7 +51,7 @@ def whole_line_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 def chunked_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int) -> Tensor:
     """The same scan with a state handed from chunk to chunk; shapes as in `selective_scan`."""
-    length = x.shape[-2]
+    length = int(x.shape[-2])  # a plain number, also while a graph is recorded: ONNX divides towards zero
     count = -(-length // chunk)
     padding = count * chunk - length
 
