@@ -1,7 +1,7 @@
 """The network as one ONNX file that takes raw grey levels, so that no user has to normalise frames as training did.
 
-A file holds for frames of one size: the length of the scanned lines, and whether they are cut into chunks, is part of the
-recorded graph.
+A file holds for frames of one size: the length of the scanned lines, and whether they are cut into chunks, is part of
+the recorded graph.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 usage: benchmark_runtimes.py [--model lsnet-nano] [--sizes 320x256 ...] [--frames 60]
 
-From raw grey levels on. The runtimes take turns, frame by frame, so that whatever else the machine does slows all alike.
+All start from raw grey levels, and take turns, frame by frame, so that whatever else the machine does slows all alike.
 """
 
 import argparse

@@ -35,7 +35,7 @@ def selective_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """
     if x.shape[-2] <= WHOLE_LINE_MAX:
         return whole_line_scan(x, a, b, c)
-    recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
     kernels = mamba_kernels() if x.is_cuda and not recorded else None
     return chunked_scan(x, a, b, c, CHUNK) if kernels is None else fused_scan(x, a, b, c, kernels)
 
