@@ -1,4 +1,4 @@
-"""Compare what can run a network on this CPU: OpenVINO, ONNX Runtime (pip install onnx onnxruntime), eager PyTorch.
+"""Compare what can run a network on this CPU: OpenVINO, ONNX Runtime (pip install '.[onnx]') and eager PyTorch.
 
 usage: benchmark_runtimes.py [--model lsnet-nano] [--sizes 320x256 ...] [--frames 60]
 
