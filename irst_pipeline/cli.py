@@ -96,6 +96,30 @@ def simulate(options: argparse.Namespace) -> None:
     print(f"sequence and ground truth: {options.out}")
 
 
+def explain(options: argparse.Namespace) -> None:
+    """Show how a network takes an image apart."""
+    from irst_pipeline.explain import explain_image
+
+    explain_image(options.image, options.model, options.out, options.overwrite)
+    print(f"figure, arrays and numbers: {options.out}")
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write a network as an ONNX file."""
+    from irst_pipeline.engine import load_model
+    from irst_pipeline.export import export_onnx
+
+    export_onnx(load_model(options.model), options.out, *options.size)
+    print(f"network for raw frames of {options.size[0]}x{options.size[1]} px: {options.out}")
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text}: expected WIDTHxHEIGHT in px, as 320x256")
+    return int(width), int(height)
+
+
 def _stop_on_signals() -> Event:
     """An event that Ctrl-C or SIGTERM sets; a second signal ends the process at once."""
     stop = Event()
@@ -158,6 +182,19 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("scene", type=Path, help="YAML of the scene, as videos/horizon/scene.yaml")
     verb.add_argument("--out", type=Path, required=True)
     verb.add_argument("--seed", type=int, default=0)
+
+    verb = verbs.add_parser("explain", help="show how a network takes an image apart: background, target, noise")
+    verb.set_defaults(verb=explain)
+    verb.add_argument("image", help="an image; of a video or a folder, the first frame")
+    verb.add_argument("--out", type=Path, required=True, help="folder for the figure, the arrays and the numbers")
+    verb.add_argument("--model", default="lsnet-nano", help="name of a shipped network or path of a .safetensors file")
+    verb.add_argument("--overwrite", action="store_true", help="replace the results that --out already holds")
+
+    verb = verbs.add_parser("export", help="write a network as an ONNX file")
+    verb.set_defaults(verb=export)
+    verb.add_argument("--model", required=True, help="name of a shipped network or path of a .safetensors file")
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
+    verb.add_argument("--size", type=_size, required=True, metavar="WxH", help="of the frames, as 320x256")
     return parser
 
 

@@ -1,8 +1,8 @@
-"""Compare what can run a network on this CPU: OpenVINO, ONNX Runtime (pip install onnx onnxruntime), eager PyTorch.
+"""Compare what can run a network on this CPU: OpenVINO, ONNX Runtime (pip install '.[onnx]') and eager PyTorch.
 
-usage: benchmark_runtimes.py [--model lsnet-nano] [--size 320x256] [--frames 60]
+usage: benchmark_runtimes.py [--model lsnet-nano] [--sizes 320x256 ...] [--frames 60]
 
-The runtimes take turns, frame by frame, so that whatever else the machine does slows all alike.
+All start from raw grey levels, and take turns, frame by frame, so that whatever else the machine does slows all alike.
 """
 
 import argparse
@@ -20,7 +20,9 @@ import torch
 
 from irst_pipeline.engine.base import TargetNet
 from irst_pipeline.engine.cpu import to_openvino
-from irst_pipeline.lsnet.weights import load_weights
+from irst_pipeline.export import INPUT, export_onnx
+from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.weights import Weights, load_weights
 
 
 def openvino_runner(network: TargetNet, frame: torch.Tensor, precision: str) -> Callable[[], object]:
@@ -29,50 +31,58 @@ def openvino_runner(network: TargetNet, frame: torch.Tensor, precision: str) -> 
     import openvino  # after the engine, which keeps it from reporting its use
 
     request = openvino.Core().compile_model(model, "CPU", hints).create_infer_request()
-    return lambda: request.infer({0: frame.numpy()}, share_inputs=True)
+    return lambda: request.infer({0: normalise(frame).frames.numpy()}, share_inputs=True)
 
 
-def onnx_runner(network: TargetNet, frame: torch.Tensor) -> Callable[[], object]:
+def onnx_runner(weights: Weights, frame: torch.Tensor) -> Callable[[], object]:
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        torch.onnx.export(network, (frame,), str(path), dynamo=False, opset_version=17)
+        export_onnx(weights, path, frame.shape[3], frame.shape[2])
         session = onnxruntime.InferenceSession(path.read_bytes())
-    name = session.get_inputs()[0].name
-    return lambda: session.run(None, {name: frame.numpy()})
+    return lambda: session.run(None, {INPUT: frame.numpy()})
+
+
+def benchmark(weights: Weights, width: int, height: int, frames: int) -> None:
+    """Print the median time a frame of every runtime, and what that is a pixel."""
+    network, frame = TargetNet(weights.network).eval(), 100 + 10 * torch.randn(1, 1, height, width)
+
+    def eager() -> object:
+        with torch.inference_mode():
+            return network(normalise(frame).frames)
+
+    runners = {
+        "OpenVINO, its own choice": openvino_runner(network, frame, ""),
+        "OpenVINO, float32": openvino_runner(network, frame, "f32"),
+        "ONNX Runtime, float32": onnx_runner(weights, frame),
+        "PyTorch eager, float32": eager,
+    }
+    times: dict[str, list[float]] = {name: [] for name in runners}
+    for _ in range(frames):
+        for name, run in runners.items():
+            begun = perf_counter()
+            run()
+            times[name].append(perf_counter() - begun)
+    medians = {name: float(np.median(found)) for name, found in times.items()}
+    print(f"{weights.name}, {width}x{height}, {os.cpu_count()} cores")
+    for name, seconds in medians.items():
+        ratio = seconds / min(medians.values())
+        print(
+            f"{name:26} {1e3 * seconds:8.1f} ms {1e9 * seconds / (width * height):7.1f} ns a pixel   ratio {ratio:5.2f}"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="lsnet-nano")
-    parser.add_argument("--size", default="320x256", help="WIDTHxHEIGHT")
+    parser.add_argument("--sizes", nargs="+", default=["320x256"], help="WIDTHxHEIGHT")
     parser.add_argument("--frames", type=int, default=60)
     options = parser.parse_args()
-    width, height = (int(side) for side in options.size.split("x"))
     warnings.simplefilter("ignore")
-    network, frame = TargetNet(load_weights(options.model).network).eval(), torch.randn(1, 1, height, width)
-
-    def eager() -> object:
-        with torch.inference_mode():
-            return network(frame)
-
-    runners = {
-        "OpenVINO, its own choice": openvino_runner(network, frame, ""),
-        "OpenVINO, float32": openvino_runner(network, frame, "f32"),
-        "ONNX Runtime, float32": onnx_runner(network, frame),
-        "PyTorch eager, float32": eager,
-    }
-    times: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(options.frames):
-        for name, run in runners.items():
-            begun = perf_counter()
-            run()
-            times[name].append(1e3 * (perf_counter() - begun))
-    best = min(np.median(t) for t in times.values())
-    print(f"{options.model}, {options.size}, {os.cpu_count()} cores, ms a frame")
-    for name, found in times.items():
-        print(f"{name:26} median {np.median(found):7.1f}   ratio {np.median(found) / best:5.2f}")
+    for size in options.sizes:
+        width, height = (int(side) for side in size.split("x"))
+        benchmark(load_weights(options.model), width, height, options.frames)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class Engine(ABC, Generic[Ticket]):
 
         Raises IrstError for a frame too small for the network.
         """
-        _check_size(frame)
+        check_size(frame)
         self.warm_up(frame.image)
 
     def run(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, TargetMap]]:
@@ -77,7 +77,7 @@ class Engine(ABC, Generic[Ticket]):
         """
         waiting: deque[_InFlight[Ticket]] = deque()
         for frame in frames:
-            _check_size(frame)
+            check_size(frame)
             started = perf_counter()
             waiting.append(_InFlight(frame, self.submit(frame.image), started))
             if len(waiting) == self.slots:
@@ -90,7 +90,8 @@ class Engine(ABC, Generic[Ticket]):
         return flight.frame, TargetMap(probability, intensity, perf_counter() - flight.started)
 
 
-def _check_size(frame: Frame) -> None:
+def check_size(frame: Frame) -> None:
+    """Raises IrstError for a frame too small for the network."""
     height, width = frame.image.shape
     if min(height, width) < MIN_SIZE:
         raise IrstError(f"{frame.source}: {width}x{height} px; the network takes {MIN_SIZE}x{MIN_SIZE} and more")

@@ -27,7 +27,7 @@ def grey_levels(frames: Tensor) -> tuple[Tensor, Tensor]:
     height, width = frames.shape[-2:]
     stride = max(1, -(-int((height * width) ** 0.5) // int(SAMPLES_MAX**0.5)))
     samples = frames[..., ::stride, ::stride].flatten(1).float().sort(1).values
-    last = samples.shape[1] - 1
+    last = int(samples.shape[1]) - 1  # a plain number, also while a graph is recorded
     low, centre, high = (samples[:, round(q * last)].view(-1, 1, 1, 1) for q in (0.01, 0.5, 0.99))
     return centre, ((high - low) / SPREAD).clamp(min=LEVELS_MIN)
 

@@ -9,12 +9,20 @@ a matrix, y = ((C B^T) o M) x is a masked Gram matrix of rank at most the state 
 counterpart of singular value thresholding (Dao and Gu, "Transformers are SSMs", 2024, section 5).
 """
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 WHOLE_LINE_MAX = 128
 CHUNK = 64
+STEP_MIN = 1e-8  # least decay of a step, so that it can be divided by; over 1,000 steps it changes a sum by 1e-5
+
+CausalScan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]
+"""The recurrence h_i = exp(dt_i A) h_(i-1) + dt_i B_i x_i, y_i = C_i h_i as Mamba-2 calls it: x (lines, L, K, P),
+dt (lines, L, K), A (K,), B and C (lines, L, groups, N) and a chunk size to y (lines, L, K, P)."""
 
 
 def selective_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -22,11 +30,14 @@ def selective_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
     x: (..., K, L, P) values, already multiplied by their step; a: (..., K, L) log decays, <= 0;
     b, c: (..., 1 or K, L, N) input and output vectors. Returns (..., K, L, P).
-    Lines longer than `WHOLE_LINE_MAX` are scanned in chunks, so that cost grows linearly with L.
+    Lines longer than `WHOLE_LINE_MAX` are scanned in chunks, so that cost grows linearly with L: by Mamba's kernels on
+    CUDA where they are installed, and not while a graph is recorded, which is to hold matrix products alone.
     """
-    if x.shape[-2] > WHOLE_LINE_MAX:
-        return chunked_scan(x, a, b, c, CHUNK)
-    return whole_line_scan(x, a, b, c)
+    if x.shape[-2] <= WHOLE_LINE_MAX:
+        return whole_line_scan(x, a, b, c)
+    recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
+    kernels = mamba_kernels() if x.is_cuda and not recorded else None
+    return chunked_scan(x, a, b, c, CHUNK) if kernels is None else fused_scan(x, a, b, c, kernels)
 
 
 def whole_line_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -40,7 +51,7 @@ def whole_line_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 def chunked_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int) -> Tensor:
     """The same scan with a state handed from chunk to chunk; shapes as in `selective_scan`."""
-    length = x.shape[-2]
+    length = int(x.shape[-2])  # a plain number, also while a graph is recorded: ONNX divides towards zero
     count = -(-length // chunk)
     padding = count * chunk - length
 
@@ -61,6 +72,39 @@ def chunked_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int) -> Tens
     behind = _carry(b.transpose(-1, -2) @ (to_start * x), whole, range(count - 1, -1, -1))
     y = y + from_start * (c @ ahead) + from_end * (c @ behind)
     return y.flatten(-3, -2)[..., :length, :]
+
+
+@cache
+def mamba_kernels() -> CausalScan | None:
+    """`mamba_chunk_scan_combined`, if the optional package `mamba-ssm` is installed; it needs a CUDA device to run."""
+    try:
+        from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
+    except ImportError:
+        return None
+    return mamba_chunk_scan_combined
+
+
+def fused_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor, causal: CausalScan) -> Tensor:
+    """The same scan as two causal ones, on the lines and on the lines reversed, in float32 at least.
+
+    Both count the diagonal, so it is taken off once. The causal scan multiplies x by the step that also decays the
+    state, so x is divided by it before. Shapes as in `selective_scan`. Mamba's kernels multiply float32 in TF32, with
+    ten bits of each number, unless TRITON_F32_DEFAULT=ieee is set.
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
+    value, step, keys, queries = x.to(wide), (-a.to(wide)).clamp(min=STEP_MIN).unsqueeze(-1), b.to(wide), c.to(wide)
+
+    def both_ways(t: Tensor) -> Tensor:
+        lines = t.reshape(-1, *t.shape[-3:]).transpose(1, 2)
+        return torch.cat([lines, lines.flip(1)])
+
+    rates = step.new_full((x.shape[-3],), -1.0)
+    scanned = causal(
+        both_ways(value / step), both_ways(step).squeeze(-1), rates, both_ways(keys), both_ways(queries), CHUNK
+    )
+    ahead, behind = scanned.chunk(2)
+    y = (ahead + behind.flip(1)).transpose(1, 2).reshape(x.shape)
+    return (y - (queries * keys).sum(-1, keepdim=True) * value).to(x.dtype)
 
 
 def _sums(a: Tensor) -> tuple[Tensor, Tensor]:

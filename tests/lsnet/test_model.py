@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from irst_pipeline.lsnet.model import Lattice, LSNet, LSNetConfig
 from irst_pipeline.lsnet.modules import NoiseStep, SoftThreshold
@@ -23,6 +24,18 @@ def network(name: str) -> LSNet:
 def test_size(name: str) -> None:
     low, high = SIZES_M[name]
     assert low <= sum(p.numel() for p in network(name).parameters()) / 1e6 <= high
+
+
+@pytest.mark.parametrize("name", SIZES_M)
+def test_work_grows_linearly_with_the_pixels(name: str) -> None:
+    def work_per_pixel(width: int, height: int) -> float:
+        with FlopCounterMode(display=False) as counter:
+            network(name).to("meta")(torch.zeros(1, 1, height, width, device="meta"))
+        return counter.get_total_flops() / (width * height)
+
+    small = work_per_pixel(320, 256)
+    for width, height in ((640, 512), (1280, 1024), (5120, 4096)):
+        assert work_per_pixel(width, height) <= 1.05 * small
 
 
 @pytest.mark.parametrize("name", SIZES_M)

@@ -1,0 +1,82 @@
+"""The network as one ONNX file that takes raw grey levels, so that no user has to normalise frames as training did.
+
+A file holds for frames of one size: the length of the scanned lines, and whether they are cut into chunks, is part of
+the recorded graph.
+"""
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from irst_pipeline.engine.base import TargetNet
+from irst_pipeline.errors import UsageError
+from irst_pipeline.lsnet.model import MIN_SIZE
+from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.weights import Weights
+
+OPSET = 17
+INPUT, PROBABILITY, TARGET = "frame", "probability", "target"
+DESCRIPTION = {
+    INPUT: "float32 (1, 1, height, width): raw grey levels of any depth, gain and offset, not normalised",
+    PROBABILITY: "float32 (1, 1, height, width): 0..1, that a pixel belongs to a target; detect at 0.5",
+    TARGET: "float32 (1, 1, height, width): the sparse component T in grey levels",
+}
+
+
+class RawTargetNet(nn.Module):
+    """The network between raw frames (B, 1, H, W) and probability and T in grey levels, both (B, 1, H, W)."""
+
+    def __init__(self, network: TargetNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        normalised = normalise(frames)
+        probability, target = self.network(normalised.frames)
+        return probability, target * normalised.scale
+
+
+def export_onnx(weights: Weights, path: Path, width: int, height: int) -> None:
+    """Write the network for frames of width x height px; `DESCRIPTION` and what it is are in the file's metadata.
+
+    Raises UsageError for a size the network does not take, a file that exists, or if the package onnx is missing.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise UsageError("export: the package onnx is missing; pip install 'irst-pipeline[onnx]'") from None
+    if min(width, height) < MIN_SIZE:
+        raise UsageError(f"--size {width}x{height}: the network takes {MIN_SIZE}x{MIN_SIZE} px and more")
+    if path.exists():
+        raise UsageError(f"{path}: exists already; remove it, or choose another name with --out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The file appears whole or not at all.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        temporary = Path(folder) / "network.onnx"
+        with warnings.catch_warnings():
+            # PyTorch warns that a trace holds for one size alone, which is said above, and that its other exporter is
+            # to replace this one; that one asks for another package and gains nothing at a fixed size.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                RawTargetNet(TargetNet(weights.network)).eval(),
+                (torch.zeros(1, 1, height, width),),
+                os.fspath(temporary),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[PROBABILITY, TARGET],
+            )
+        model = onnx.load(temporary)
+        properties = {
+            "model": weights.name,
+            "weights_sha256": weights.sha256,
+            "width": str(width),
+            "height": str(height),
+        }
+        onnx.helper.set_model_props(model, properties | DESCRIPTION)
+        onnx.save(model, temporary)
+        temporary.replace(path)

@@ -1,0 +1,96 @@
+"""The exported network against the network itself, in the runtimes it is exported for."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from irst_pipeline.cli import main
+from irst_pipeline.engine.base import TargetNet
+from irst_pipeline.export import DESCRIPTION, INPUT, OPSET, RawTargetNet, export_onnx
+from irst_pipeline.lsnet.weights import load_weights
+from irst_pipeline.sources import open_source
+
+CLOUDS = Path(__file__).parents[1] / "videos" / "clouds" / "sequence16.mkv"
+Maps = list[NDArray[np.float32]]
+
+
+def cut(width: int, height: int) -> NDArray[np.float32]:
+    """The first frame of a sequence, repeated or cut to a size, with its brightest target in the middle."""
+    image = next(iter(open_source(str(CLOUDS)))).image.astype(np.float32)
+    network = RawTargetNet(TargetNet(load_weights("lsnet-nano").network))
+    with torch.inference_mode():
+        probability = network(torch.from_numpy(image)[None, None])[0][0, 0].numpy()
+    row, column = np.unravel_index(probability.argmax(), image.shape)
+    rows, columns = (np.arange(n) - n // 2 for n in (height, width))
+    return image[np.ix_((row + rows) % image.shape[0], (column + columns) % image.shape[1])][None, None]
+
+
+def in_onnx_runtime(path: Path, frame: NDArray[np.float32]) -> Maps:
+    return onnxruntime.InferenceSession(path).run(None, {INPUT: frame})
+
+
+def in_openvino(path: Path, frame: NDArray[np.float32]) -> Maps:
+    import openvino  # after the engine, which keeps it from reporting its use
+
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return list(compiled([frame]).values())
+
+
+# Lines of more than 1024 px are scanned in chunks.
+@pytest.mark.parametrize("run", [in_onnx_runtime, in_openvino])
+@pytest.mark.parametrize(("width", "height"), [(16, 16), (320, 256), (333, 101), (1100, 64), (61, 1290)])
+def test_runtimes_find_what_pytorch_finds(
+    run: Callable[[Path, NDArray[np.float32]], Maps], width: int, height: int, tmp_path: Path
+) -> None:
+    weights, frame = load_weights("lsnet-nano"), cut(width, height)
+    export_onnx(weights, tmp_path / "net.onnx", width, height)
+    with torch.inference_mode():
+        expected = RawTargetNet(TargetNet(weights.network))(torch.from_numpy(frame))
+    probability, target = run(tmp_path / "net.onnx", frame)
+    assert expected[0].max() > 0.5 or min(width, height) == 16
+    np.testing.assert_allclose(probability, expected[0].numpy(), rtol=0, atol=1e-3)
+    np.testing.assert_allclose(target, expected[1].numpy(), rtol=0, atol=1e-3 * expected[1].abs().max().item())
+
+
+def test_the_file_says_what_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "new" / "net.onnx"
+    arguments = ["export", "--model", "lsnet-nano", "--out", str(path), "--size", "64x48"]
+    assert main(arguments) == 0
+    model = onnx.load(path)
+    onnx.checker.check_model(model)
+    said = {p.key: p.value for p in model.metadata_props}
+    assert said.items() >= DESCRIPTION.items()
+    assert (said["model"], said["width"], said["height"]) == ("lsnet-nano", "64", "48")
+    assert said["weights_sha256"] == load_weights("lsnet-nano").sha256
+    assert [o.version for o in model.opset_import] == [OPSET]
+    assert [p.name for p in path.parent.iterdir()] == ["net.onnx"]
+    assert main(arguments) == 2
+    assert f"{path}: exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "reason"),
+    [
+        ("lsnet-nano", "15x64", "--size 15x64: the network takes 16x16 px and more"),
+        ("lsnet-tiny", "64x64", "lsnet-tiny: no such model; shipped: "),
+    ],
+)
+def test_what_cannot_be_exported_is_said(
+    model: str, size: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "--model", model, "--out", str(tmp_path / "net.onnx"), "--size", size]) == 2
+    assert reason in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_size_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "--model", "lsnet-nano", "--out", str(tmp_path / "net.onnx"), "--size", "320,256"])
+    assert ended.value.code == 2
+    assert "320,256: expected WIDTHxHEIGHT" in capsys.readouterr().err
