@@ -79,13 +79,18 @@ class Stage(nn.Module):
         self.noise = NoiseStep(config.channels, config.noise_width)
         self.multiplier = MultiplierStep()
 
-    def forward(self, d: Tensor, b: Tensor, t: Tensor, n: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        """One iteration: each variable from the newest others. Returns B, T, N, Y and the sparse features."""
+    def forward(
+        self, d: Tensor, b: Tensor, t: Tensor, n: Tensor, y: Tensor, code: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """One iteration: each variable from the newest others. Returns B, T, N, Y and the sparse code.
+
+        T comes first: in the first stage, where B is nothing yet, it sees the whole frame.
+        """
+        t, code = self.target(t, d - b - t - n + y, code)
         b = self.background(b, d - b - t - n + y)
-        t, features = self.target(t, d - b - t - n + y)
         n = self.noise(n, d - b - t - n + y)
         y = self.multiplier(y, d - b - t - n)
-        return b, t, n, y, features
+        return b, t, n, y, code
 
 
 class Lattice(nn.Module):
@@ -121,20 +126,20 @@ class Lattice(nn.Module):
 
 
 class Head(nn.Module):
-    """Logits from the sparse features and, at half the stride, from the frame less its background."""
+    """Logits from the sparse code and, at half the stride, from the frame less its background."""
 
-    def __init__(self, features: int, stride: int, width: int) -> None:
+    def __init__(self, channels: int, stride: int, width: int) -> None:
         super().__init__()
         self.fine = max(1, stride // 2)
         self.up = stride // self.fine
-        self.enter = convolution(features, width * self.up**2, 1)
+        self.enter = convolution(channels, width * self.up**2, 1)
         self.mix = convolution(width + self.fine**2, width)
         self.refine = convolution(width, width)
         self.out = nn.Conv2d(width, self.fine**2, 3, padding=1)
         nn.init.constant_(self.out.bias, -4.0)  # type: ignore[arg-type]
 
-    def forward(self, features: Tensor, foreground: Tensor) -> Tensor:
-        x = F.pixel_shuffle(F.relu(self.enter(features)), self.up)
+    def forward(self, code: Tensor, foreground: Tensor) -> Tensor:
+        x = F.pixel_shuffle(F.relu(self.enter(code)), self.up)
         x = torch.cat([x, F.pixel_unshuffle(foreground, self.fine)], 1)
         x = F.relu(self.mix(x))
         return F.pixel_shuffle(self.out(x + F.relu(self.refine(x))), self.fine)
@@ -164,13 +169,14 @@ class LSNet(nn.Module):
         image = F.pad(frames, padding, mode="reflect")
         d = self.lattice.encode(image)
         b = t = n = y = torch.zeros_like(d)
+        code = None
         results = []
         for index, stage in enumerate(self.stages):
-            b, t, n, y, features = stage(d, b, t, n, y)
+            b, t, n, y, code = stage(d, b, t, n, y, code)
             if index >= len(self.stages) - last:
                 background = self.lattice.decode(b)
                 parts = (
-                    self.head(features, image - background),
+                    self.head(code, image - background),
                     self.lattice.decode(t),
                     background,
                     self.lattice.decode(n),

@@ -96,12 +96,13 @@ class AxialScan(nn.Module):
 class BackgroundStep(nn.Module):
     """LBM: V = B + eta R, B <- V + P(V), with P a pyramid that scans at its coarsest level.
 
-    `widths` are the channels at 1/2, 1/4, ... of the working resolution. P's last layer starts at zero.
+    `widths` are the channels at 1/2, 1/4, ... of the working resolution. P's last layer starts at zero and eta at one:
+    before it has learnt anything the background is the frame less its targets.
     """
 
     def __init__(self, channels: int, widths: tuple[int, ...], state: int, heads: int, expand: int, gate: bool) -> None:
         super().__init__()
-        self.eta = nn.Parameter(torch.tensor(0.5))
+        self.eta = nn.Parameter(torch.tensor(1.0))
         pyramid = (channels, *widths)
         pairs = list(pairwise(pyramid))
         # One level is pooled, several are unshuffled: on a single coarse level pooling keeps the cost down.
@@ -144,10 +145,12 @@ class SoftThreshold(nn.Module):
 
 
 class TargetStep(nn.Module):
-    """LTM: r = T + eta R, T <- r + W~ S(W r; theta(r)), with W a transform of one or more scales.
+    """LTM: r = T + eta R, T <- r sigmoid(W~ z) with the sparse code z = S(W r + m; theta), m the code one stage before.
 
+    A soft threshold shrinks its argument by a factor between zero and one; here W~ makes that factor from the code, so
+    that T keeps the intensity of what it takes from r, and what is found once is not lost. W has one or more scales:
     `widths` and `kernels` are the channels and attention kernels at 1, 1/2, 1/4, ... of the working resolution.
-    Returns T and the finest level's sparse features, on which the detection head works.
+    Returns T and the finest level's code, on which the detection head works.
     """
 
     def __init__(self, channels: int, widths: tuple[int, ...], kernels: tuple[int, ...]) -> None:
@@ -161,16 +164,18 @@ class TargetStep(nn.Module):
         self.synthesis = nn.Conv2d(widths[0], channels, 3, padding=1)
         with torch.no_grad():
             self.synthesis.weight.mul_(0.1)
+        nn.init.constant_(self.synthesis.bias, -2.0)  # type: ignore[arg-type]
 
-    def forward(self, t: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, t: Tensor, r: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
         r = t + self.eta * r
         x, levels = r, []
         for level, (analysis, threshold) in enumerate(zip(self.analysis, self.threshold, strict=True)):
-            x = threshold(analysis(F.pixel_unshuffle(x, 2) if level else x))
+            x = analysis(F.pixel_unshuffle(x, 2) if level else x)
+            x = threshold(x if level or memory is None else x + memory)
             levels.append(x)
         for merge, level_features in zip(reversed(self.merge), reversed(levels[:-1]), strict=True):
             x = level_features + F.relu(merge(F.interpolate(x, scale_factor=2.0, mode="nearest")))
-        return r + self.synthesis(x), x
+        return r * self.synthesis(x).sigmoid(), x
 
 
 class NoiseStep(nn.Module):

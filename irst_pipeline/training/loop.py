@@ -103,7 +103,7 @@ class Run:
     def _gradients(self, batch: Batch) -> tuple[float, tuple[Tensor | None, ...]]:
         frames, mask, weight = (plane.to(self.device, non_blocking=True) for plane in batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            stages = self.network.unfold(frames, self.settings.supervised_stages)
+            stages = self.network.unfold(frames, len(self.network.stages))
         stages = [Decomposition(*(part.float() for part in stage)) for stage in stages]
         loss = training_loss(stages, frames, mask, weight)
         if self.teacher is not None:

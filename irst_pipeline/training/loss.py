@@ -8,9 +8,9 @@ from irst_pipeline.lsnet.model import Decomposition
 
 CROSS_ENTROPY_WEIGHT = 0.5
 STAGE_DISCOUNT = 0.5  # weight of each earlier stage against the one after it
-RESIDUAL_WEIGHT = 0.1
-BACKGROUND_WEIGHT = 0.1
-MARGIN = 3  # px round a target in which the background is not asked to equal the frame
+RESIDUAL_WEIGHT = 1.0
+BACKGROUND_WEIGHT = 0.5
+MARGIN = 3  # px round a target that belong to it as far as the background is concerned
 AREA_MIN = 10.0  # px, so that a frame without a target does not divide by nothing
 
 
@@ -28,19 +28,28 @@ def detection_loss(logits: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
     return (1 - soft_iou + CROSS_ENTROPY_WEIGHT * cross_entropy(logits, mask, weight)).mean()
 
 
-def decomposition_loss(parts: Decomposition, frames: Tensor, elsewhere: Tensor) -> Tensor:
-    """0.1 ||D - B - T - N||^2 + 0.1 ||elsewhere (D - B)||_1, both a pixel; `elsewhere` is 0 round the targets."""
+def painted_over(frames: Tensor, mask: Tensor) -> Tensor:
+    """The frames (B, 1, H, W) with the targets and a margin round them replaced by their surroundings."""
+    elsewhere = 1 - F.max_pool2d(mask, 2 * MARGIN + 1, stride=1, padding=MARGIN)
+    sums, shares = (F.avg_pool2d(plane, 16, stride=4, padding=6) for plane in (frames * elsewhere, elsewhere))
+    surroundings = F.interpolate(sums / shares.clamp(min=1e-3), frames.shape[-2:], mode="bilinear")
+    return torch.where(elsewhere > 0, frames, surroundings)
+
+
+def decomposition_loss(parts: Decomposition, frames: Tensor, background: Tensor) -> Tensor:
+    """||D - B - T - N||_1 + 0.5 ||B* - B||_1, both a pixel, B* the frame with its targets painted over.
+
+    First powers, for noise is so much weaker than the scene that squares would leave several times its level.
+    """
     residual = frames - parts.background - parts.target - parts.noise
-    background = (elsewhere * (frames - parts.background)).abs().mean()
-    return RESIDUAL_WEIGHT * residual.square().mean() + BACKGROUND_WEIGHT * background
+    return RESIDUAL_WEIGHT * residual.abs().mean() + BACKGROUND_WEIGHT * (background - parts.background).abs().mean()
 
 
 def training_loss(stages: list[Decomposition], frames: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
-    """Deep supervision: the last stage counts whole, each earlier one less."""
-    elsewhere = 1 - F.max_pool2d(mask, 2 * MARGIN + 1, stride=1, padding=MARGIN)
-    discounts = [STAGE_DISCOUNT**age for age in reversed(range(len(stages)))]
+    """Deep supervision: every stage has to decompose alike; to detect, the last whole and each earlier one less."""
+    background = painted_over(frames, mask)
     losses = [
-        discount * (detection_loss(parts.logits, mask, weight) + decomposition_loss(parts, frames, elsewhere))
-        for discount, parts in zip(discounts, stages, strict=True)
+        decomposition_loss(parts, frames, background) + STAGE_DISCOUNT**age * detection_loss(parts.logits, mask, weight)
+        for age, parts in enumerate(reversed(stages))
     ]
     return torch.stack(losses).sum()

@@ -40,8 +40,6 @@ class TrainSettings(Settings):
     """Gradients are clipped to this norm."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the running mean of the weights, which is what is saved as the result."""
-    supervised_stages: Count = 2
-    """How many of the last stages carry a loss."""
     teacher: str | None = None
     """A larger network to learn from: the name of a shipped one or the path of a .safetensors file."""
     distillation: NotNegative = 1.0
