@@ -8,6 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
+# As the command does, before PyTorch is imported: threads that spin while they wait make everything slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 
 # Two cores, often busy: more threads than cores make everything slower.

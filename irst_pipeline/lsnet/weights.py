@@ -69,6 +69,6 @@ def load_weights(name: str) -> Weights:
         network = LSNet(LSNetConfig(**fields))
         network.load_state_dict(tensors)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{path}: its weights do not fit the network its own config names ({reason})") from None
     return Weights(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), network.eval())

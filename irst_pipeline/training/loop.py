@@ -105,7 +105,7 @@ class Run:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             stages = self.network.unfold(frames, len(self.network.stages))
         stages = [Decomposition(*(part.float() for part in stage)) for stage in stages]
-        loss = training_loss(stages, frames, mask, weight)
+        loss = training_loss(stages, frames, mask, weight, self.settings.decomposition)
         if self.teacher is not None:
             with torch.no_grad():
                 taught = self.teacher(frames).logits.sigmoid()
@@ -114,6 +114,8 @@ class Run:
 
     def save(self) -> None:
         """Replace the checkpoint whole: a kill in the middle leaves the one before."""
+        note = {"steps": str(self.step), "seed": str(self.settings.seed)}
+        save_weights(self.mean, self.folder / WEIGHTS_FILE, note)
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"mean.{k}": v for k, v in self.mean.state_dict().items()}
         for name, optimiser in self.optimisers.items():
@@ -122,8 +124,6 @@ class Run:
         temporary = self.folder / f".{STATE_FILE}"
         save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, {"step": str(self.step)})
         temporary.replace(self.folder / STATE_FILE)
-        note = {"steps": str(self.step), "seed": str(self.settings.seed)}
-        save_weights(self.mean, self.folder / WEIGHTS_FILE, note)
 
     def restore(self) -> None:
         """Go on from the folder's checkpoint, if it has one; raises UsageError for that of another network."""

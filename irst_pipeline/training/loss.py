@@ -45,11 +45,17 @@ def decomposition_loss(parts: Decomposition, frames: Tensor, background: Tensor)
     return RESIDUAL_WEIGHT * residual.abs().mean() + BACKGROUND_WEIGHT * (background - parts.background).abs().mean()
 
 
-def training_loss(stages: list[Decomposition], frames: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
-    """Deep supervision: every stage has to decompose alike; to detect, the last whole and each earlier one less."""
+def training_loss(
+    stages: list[Decomposition], frames: Tensor, mask: Tensor, weight: Tensor, decomposition: float
+) -> Tensor:
+    """Deep supervision: every stage has to decompose alike; to detect, the last whole and each earlier one less.
+
+    `decomposition` is the weight of the first of these.
+    """
     background = painted_over(frames, mask)
     losses = [
-        decomposition_loss(parts, frames, background) + STAGE_DISCOUNT**age * detection_loss(parts.logits, mask, weight)
+        decomposition * decomposition_loss(parts, frames, background)
+        + STAGE_DISCOUNT**age * detection_loss(parts.logits, mask, weight)
         for age, parts in enumerate(reversed(stages))
     ]
     return torch.stack(losses).sum()

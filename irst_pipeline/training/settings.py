@@ -40,6 +40,8 @@ class TrainSettings(Settings):
     """Gradients are clipped to this norm."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the running mean of the weights, which is what is saved as the result."""
+    decomposition: NotNegative = 1.0
+    """Weight of the decomposition's loss; that of the detections is 1."""
     teacher: str | None = None
     """A larger network to learn from: the name of a shipped one or the path of a .safetensors file."""
     distillation: NotNegative = 1.0

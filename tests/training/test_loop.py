@@ -1,5 +1,9 @@
 """Training: it learns, and a run that was killed goes on as if it had not been."""
 
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
@@ -8,13 +12,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
+from safetensors import safe_open
 from safetensors.torch import load_file
 
-from irst_pipeline.errors import UsageError
+from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.model import Decomposition
-from irst_pipeline.lsnet.weights import load_weights
-from irst_pipeline.training.loop import learning_rate, open_run, train
-from irst_pipeline.training.loss import detection_loss, training_loss
+from irst_pipeline.lsnet.weights import load_weights, save_weights
+from irst_pipeline.training.batches import draw_batch, read_sources
+from irst_pipeline.training.loop import build_network, learning_rate, open_run, train
+from irst_pipeline.training.loss import detection_loss, painted_over, training_loss
+from irst_pipeline.training.muon import orthogonal
 from irst_pipeline.training.settings import TrainSettings
 
 MODEL = Path(__file__).parents[2] / "configs" / "models" / "lsnet-nano.yaml"
@@ -94,6 +102,83 @@ def test_a_checkpoint_of_another_network_is_refused(data: Path, tmp_path: Path) 
         trained(settings(2, model=other), data, tmp_path, Event())
 
 
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_checkpoint(data: Path, tmp_path: Path) -> None:
+    trained(settings(3), data, tmp_path, Event())
+    with pytest.raises(IrstError, match=r"not finite at step \d+ .* go on from it with a lower learning_rate"):
+        trained(settings(60, learning_rate=1e8, checkpoint_every=1000), data, tmp_path, Event())
+    left = load_file(tmp_path / "state.safetensors")
+    assert all(tensor.isfinite().all() for tensor in left.values())
+    assert load_file(trained(settings(5), data, tmp_path, Event()))
+
+
+def test_a_kill_at_any_moment_loses_only_the_steps_since_the_checkpoint(data: Path, tmp_path: Path) -> None:
+    """SIGKILL, again and again, of a process that does little but write checkpoints."""
+    config = tmp_path / "train.yaml"
+    tree = settings(10_000, checkpoint_every=1, batch=1, crop=16).model_dump(mode="json", exclude={"teacher"})
+    config.write_text(yaml.safe_dump(tree))
+    command = [sys.executable, "-m", "irst_pipeline.cli", "train", "--config", config, "--data", data, "--out"]
+    run, state, reached = tmp_path / "run", tmp_path / "run" / "state.safetensors", 0
+    for delay in (0.0, 0.11, 0.23):
+        with subprocess.Popen([*map(str, command), str(run)], stderr=subprocess.DEVNULL) as process:
+            while not (state.exists() and step_of(state) > reached):
+                assert process.poll() is None
+                time.sleep(0.01)
+            time.sleep(delay)
+            process.kill()
+        reached = step_of(state)
+        assert load_weights(str(run / "weights.safetensors"))
+    assert reached >= 3
+
+
+def step_of(state: Path) -> int:
+    with safe_open(state, "pt") as file:
+        return int(file.metadata()["step"])
+
+
+def test_a_teacher_is_followed(data: Path, tmp_path: Path) -> None:
+    """Taught on frames without a label by a network that sees targets everywhere, a student comes to see them."""
+    teacher = build_network(MODEL, 2, CPU)
+    torch.nn.init.constant_(teacher.get_parameter("head.out.bias"), 8.0)
+    save_weights(teacher, tmp_path / "teacher.safetensors", {})
+    frames = torch.randn(1, 1, 48, 48)
+    seen = {}
+    for name, weight in (("alone", 0.0), ("taught", 20.0)):
+        taught = {"teacher": str(tmp_path / "teacher.safetensors"), "distillation": weight}
+        path = trained(settings(40, **taught), data, tmp_path / name, Event())
+        with torch.inference_mode():
+            seen[name] = load_weights(str(path)).network(frames).logits.sigmoid().mean().item()
+    assert seen["taught"] > 0.1 > seen["alone"]
+
+
+def test_predictions_are_drawn(data: Path, tmp_path: Path) -> None:
+    trained(settings(2), data, tmp_path, Event())
+    picture = cv2.imread(str(tmp_path / "preview.png"))
+    assert picture is not None
+    assert picture.std() > 10
+
+
+def test_shards_of_a_batch_make_the_step_of_the_whole(data: Path, tmp_path: Path) -> None:
+    s = settings(2)
+    batch = draw_batch(read_sources(s, data), s, 0)
+    weights = []
+    for shards in (None, 2):
+        run = open_run(s, tmp_path, CPU)
+        with ThreadPoolExecutor(2) as pool:
+            run.train_step(batch, pool if shards else None)
+        weights.append(run.network.state_dict())
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (16, 16)])
+def test_muon_steps_along_all_directions_alike(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    left, _, right = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    values = torch.linalg.svdvals(orthogonal(left @ torch.diag(torch.logspace(0, -1.5, min(shape))) @ right))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+
+
 def test_a_missing_set_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="points: no such folder; give the data root with --data"):
         trained(settings(1), tmp_path, tmp_path / "run", Event())
@@ -132,10 +217,20 @@ def test_pixels_not_to_be_judged_do_not_count(masked: tuple[torch.Tensor, torch.
     assert detection_loss(logits, mask, weight) == detection_loss(noisy, mask, weight)
 
 
+def test_a_painted_over_frame_has_no_target_and_is_the_same_elsewhere(
+    masked: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    mask, _ = masked
+    rows = torch.linspace(0, 5, 32).view(1, 1, 32, 1).expand_as(mask)
+    clean = painted_over(rows + 50 * mask, mask)
+    torch.testing.assert_close(clean, rows, rtol=0, atol=0.6)
+    assert torch.equal(clean[1], rows[1])
+
+
 def test_a_decomposition_that_sums_to_the_frame_costs_less(masked: tuple[torch.Tensor, torch.Tensor]) -> None:
     mask, weight = masked
     frames = torch.randn_like(mask) + 5 * mask
     logits, zero = 20 * mask - 10, torch.zeros_like(mask)
     exact = Decomposition(logits, mask * frames, (1 - mask) * frames, zero)
     empty = Decomposition(logits, zero, zero, zero)
-    assert training_loss([exact], frames, mask, weight) < training_loss([empty], frames, mask, weight)
+    assert training_loss([exact], frames, mask, weight, 1.0) < training_loss([empty], frames, mask, weight, 1.0)
