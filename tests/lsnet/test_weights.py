@@ -47,3 +47,16 @@ def test_strangers_are_refused(network: LSNet, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(WeightsError, match="lsnet-nano"):
         load_weights("lsnet-gigantic")
+
+
+def test_a_network_without_weights_is_not_offered_as_one() -> None:
+    with pytest.raises(WeightsError, match="lsnet-base: not trained yet; `irst train"):
+        load_weights("lsnet-base")
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_a_shipped_network_has_a_card(name: str) -> None:
+    card = (SHIPPED / f"{name}.md").read_text()
+    for part in ("Data", "Recipe", "Checkpoint rule", "Results", "Limits"):
+        assert f"## {part}" in card
+    assert load_weights(name).sha256 in card

@@ -55,14 +55,12 @@ def test_every_stage_explains_more_of_the_frame(explained: list[tuple[Image, lis
 
 
 @pytest.mark.real
-@pytest.mark.xfail(strict=True, reason="the shipped lsnet-nano doubles it from stage 1 to 2: B starts from nothing")
 def test_effective_rank_of_the_background_falls_or_holds(explained: list[tuple[Image, list[StageView]]]) -> None:
     ranks = np.array([[view.effective_rank for view in views] for _, views in explained])
     assert (ranks[:, 1:] <= RANK_TOLERANCE * ranks[:, :-1]).all()
 
 
 @pytest.mark.real
-@pytest.mark.xfail(strict=True, reason="the shipped lsnet-nano leaves several times the noise unexplained")
 def test_background_target_and_noise_are_the_frame_within_its_noise(
     explained: list[tuple[Image, list[StageView]]],
 ) -> None:
