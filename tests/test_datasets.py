@@ -17,6 +17,7 @@ from irst_pipeline.datasets import (
     read_backgrounds,
     read_boxed_videos,
     read_masked_images,
+    read_simulated,
 )
 from irst_pipeline.errors import UsageError
 from irst_pipeline.training.augment import random_crop
@@ -198,3 +199,19 @@ def test_the_published_sets_are_taken_whole(real_data: Path, name: str, images: 
     samples = read_masked_images(real_data / name, "test")
     assert len(samples) == images
     assert all((s.mask == MASKED).any() for s in samples)
+
+
+def test_simulated_scenes_are_labelled_where_their_targets_are(tmp_path: Path) -> None:
+    (tmp_path / "calm.yaml").write_text(
+        "{width_px: 64, height_px: 64, frames: 2, frame_rate_hz: 1, clouds: {coverage: 0}, sky: {glow: 0},"
+        " targets: [{x_px: 20.2, y_px: 30.4, vx_px_s: 8, vy_px_s: 0, snr: 40}]}"
+    )
+    samples = read_simulated(tmp_path, seeds=2)
+    assert [s.name for s in samples] == ["calm 0", "calm 0", "calm 1", "calm 1"]
+    assert not np.array_equal(samples[0].image, samples[2].image)
+    for frame, sample in enumerate(samples):
+        rows, columns = np.nonzero(sample.mask == MASKED)
+        assert 1 <= len(rows) <= 9
+        assert abs(rows.mean() - 30.4) < 1
+        assert abs(columns.mean() - (20.2 + 8 * (frame % 2))) < 1
+        assert sample.image[sample.mask == MASKED].min() > np.median(sample.image) + 5 * 3
