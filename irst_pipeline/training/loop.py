@@ -1,5 +1,6 @@
 """The training loop: one joint run over all data sets that can be killed at any moment and resumed."""
 
+import copy
 import csv
 import math
 import time
@@ -53,8 +54,7 @@ class Run:
     def __init__(self, network: LSNet, teacher: LSNet | None, settings: TrainSettings, folder: Path) -> None:
         self.network, self.teacher, self.settings, self.folder, self.step = network, teacher, settings, folder, 0
         self.device = next(network.parameters()).device
-        self.mean = LSNet(network.config).to(self.device).eval()
-        self.mean.load_state_dict(network.state_dict())
+        self.mean = copy.deepcopy(network).eval()
         kernels = [p for part in (network.stages, network.head) for p in part.parameters() if _mixes_channels(p)]
         chosen = set(map(id, kernels))
         others = [p for p in network.parameters() if id(p) not in chosen]
