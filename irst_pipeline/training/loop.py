@@ -37,7 +37,7 @@ STATE_FILE, WEIGHTS_FILE, CURVE_FILE, PREVIEW_FILE = (
     "preview.png",
 )
 WARM_UP_STEPS = 100
-DECAY_SHARE = 0.4  # of all steps, at the end, over which the learning rate falls to zero
+DECAY_SHARE = 0.6  # of all steps, at the end, over which the learning rate falls to zero
 BATCHES_AHEAD = 4
 
 

@@ -11,6 +11,7 @@ STAGE_DISCOUNT = 0.5  # weight of each earlier stage against the one after it
 RESIDUAL_WEIGHT = 1.0
 BACKGROUND_WEIGHT = 0.5
 MARGIN = 3  # px round a target that belong to it as far as the background is concerned
+CONTRAST_MIN = 10.0  # units of the frame times px, so that a frame without a target does not divide by nothing
 AREA_MIN = 10.0  # px, so that a frame without a target does not divide by nothing
 
 
@@ -37,12 +38,15 @@ def painted_over(frames: Tensor, mask: Tensor) -> Tensor:
 
 
 def decomposition_loss(parts: Decomposition, frames: Tensor, background: Tensor) -> Tensor:
-    """||D - B - T - N||_1 + 0.5 ||B* - B||_1, both a pixel, B* the frame with its targets painted over.
+    """||D - B - T - N||_1 + 0.5 ||B* - B||_1, both a pixel, + 0.5 of the share of the targets' contrast left in B.
 
-    First powers, for noise is so much weaker than the scene that squares would leave several times its level.
+    B* is the frame with its targets painted over. First powers, for noise is so much weaker than the scene that squares
+    would leave several times its level; a share, for targets are so few pixels that B could else keep them.
     """
-    residual = frames - parts.background - parts.target - parts.noise
-    return RESIDUAL_WEIGHT * residual.abs().mean() + BACKGROUND_WEIGHT * (background - parts.background).abs().mean()
+    residual = (frames - parts.background - parts.target - parts.noise).abs().mean()
+    left, contrast = (background - parts.background).abs(), (frames - background).abs()
+    kept = (left * (contrast > 0)).sum((1, 2, 3)) / (contrast.sum((1, 2, 3)) + CONTRAST_MIN)
+    return RESIDUAL_WEIGHT * residual + BACKGROUND_WEIGHT * (left.mean() + kept.mean())
 
 
 def training_loss(
