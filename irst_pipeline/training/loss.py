@@ -11,6 +11,7 @@ STAGE_DISCOUNT = 0.5  # weight of each earlier stage against the one after it
 RESIDUAL_WEIGHT = 1.0
 BACKGROUND_WEIGHT = 0.5
 MARGIN = 3  # px round a target that belong to it as far as the background is concerned
+SURROUNDINGS = 32  # px, side of the square whose mean takes a target's place
 CONTRAST_MIN = 10.0  # units of the frame times px, so that a frame without a target does not divide by nothing
 AREA_MIN = 10.0  # px, so that a frame without a target does not divide by nothing
 
@@ -32,19 +33,23 @@ def detection_loss(logits: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
 def painted_over(frames: Tensor, mask: Tensor) -> Tensor:
     """The frames (B, 1, H, W) with the targets and a margin round them replaced by their surroundings."""
     elsewhere = 1 - F.max_pool2d(mask, 2 * MARGIN + 1, stride=1, padding=MARGIN)
-    sums, shares = (F.avg_pool2d(plane, 16, stride=4, padding=6) for plane in (frames * elsewhere, elsewhere))
+    sums, shares = (
+        F.avg_pool2d(plane, SURROUNDINGS, stride=4, padding=SURROUNDINGS // 2 - 2)
+        for plane in (frames * elsewhere, elsewhere)
+    )
     surroundings = F.interpolate(sums / shares.clamp(min=1e-3), frames.shape[-2:], mode="bilinear")
     return torch.where(elsewhere > 0, frames, surroundings)
 
 
-def decomposition_loss(parts: Decomposition, frames: Tensor, background: Tensor) -> Tensor:
+def decomposition_loss(parts: Decomposition, frames: Tensor, background: Tensor, weight: Tensor) -> Tensor:
     """||D - B - T - N||_1 + 0.5 ||B* - B||_1, both a pixel, + 0.5 of the share of the targets' contrast left in B.
 
     B* is the frame with its targets painted over. First powers, for noise is so much weaker than the scene that squares
     would leave several times its level; a share, for targets are so few pixels that B could else keep them.
     """
     residual = (frames - parts.background - parts.target - parts.noise).abs().mean()
-    left, contrast = (background - parts.background).abs(), (frames - background).abs()
+    # Where nobody knows whether there is a target, nobody knows the background.
+    left, contrast = weight * (background - parts.background).abs(), weight * (frames - background).abs()
     kept = (left * (contrast > 0)).sum((1, 2, 3)) / (contrast.sum((1, 2, 3)) + CONTRAST_MIN)
     return RESIDUAL_WEIGHT * residual + BACKGROUND_WEIGHT * (left.mean() + kept.mean())
 
@@ -58,7 +63,7 @@ def training_loss(
     """
     background = painted_over(frames, mask)
     losses = [
-        decomposition * decomposition_loss(parts, frames, background)
+        decomposition * decomposition_loss(parts, frames, background, weight)
         + STAGE_DISCOUNT**age * detection_loss(parts.logits, mask, weight)
         for age, parts in enumerate(reversed(stages))
     ]

@@ -217,14 +217,14 @@ def test_pixels_not_to_be_judged_do_not_count(masked: tuple[torch.Tensor, torch.
     assert detection_loss(logits, mask, weight) == detection_loss(noisy, mask, weight)
 
 
-def test_a_painted_over_frame_has_no_target_and_is_the_same_elsewhere(
-    masked: tuple[torch.Tensor, torch.Tensor],
-) -> None:
-    mask, _ = masked
-    rows = torch.linspace(0, 5, 32).view(1, 1, 32, 1).expand_as(mask)
-    clean = painted_over(rows + 50 * mask, mask)
-    torch.testing.assert_close(clean, rows, rtol=0, atol=0.6)
-    assert torch.equal(clean[1], rows[1])
+@pytest.mark.parametrize("side", [1, 8, 16])
+def test_a_painted_over_frame_has_no_target_and_is_the_same_elsewhere(side: int) -> None:
+    mask = torch.zeros(2, 1, 64, 64)
+    mask[0, 0, 24 : 24 + side, 30 : 30 + side] = 1
+    slope = torch.linspace(2, 4, 64).view(1, 1, 64, 1).expand_as(mask)
+    clean = painted_over(slope + 50 * mask, mask)
+    torch.testing.assert_close(clean, slope, rtol=0, atol=0.5)
+    assert torch.equal(clean[1], slope[1])
 
 
 def test_a_decomposition_that_sums_to_the_frame_costs_less(masked: tuple[torch.Tensor, torch.Tensor]) -> None:
