@@ -141,15 +141,26 @@ def read_backgrounds(folder: Path) -> list[Sample]:
 def read_boxed_videos(folder: Path, every: int) -> list[Sample]:
     """Every `every`-th labelled frame of NAME.mp4 with loose boxes in NAME.gt.csv (frame,x,y,w,h)."""
     samples = []
-    for labels in tqdm(sorted(folder.glob("*.gt.csv")), desc=folder.name, leave=False):
-        name = labels.name.removesuffix(".gt.csv")
-        with labels.open() as file:
-            boxes = {int(row["frame"]): [float(row[k]) for k in "xywh"] for row in csv.DictReader(file)}
+    for labels in tqdm(sorted(folder.glob("*.gt.csv")), desc=folder.name, leave=False, disable=None):
+        name, boxes = labels.name.removesuffix(".gt.csv"), read_boxes(labels)
         with closing(open_source(str(labels.with_name(f"{name}.mp4")))) as source:
             for frame in source:
                 if frame.index % every == 0 and frame.index in boxes:
-                    samples.append(Sample(name, frame.image, mask_in_box(frame.image, boxes[frame.index])))
+                    masks = [mask_in_box(frame.image, box) for box in boxes[frame.index]]
+                    samples.append(Sample(name, frame.image, np.maximum.reduce(masks)))
     return samples
+
+
+def read_boxes(labels: Path) -> dict[int, list[list[float]]]:
+    """The boxes (x, y, w, h px) of each frame in a CSV with those columns and `frame`."""
+    boxes: dict[int, list[list[float]]] = {}
+    with labels.open(newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), 2):
+            try:
+                boxes.setdefault(int(row["frame"]), []).append([float(row[k]) for k in "xywh"])
+            except (KeyError, ValueError, TypeError):
+                raise UsageError(f"{labels}: line {number}: expected numbers under frame,x,y,w,h") from None
+    return boxes
 
 
 def read_simulated(folder: Path, seeds: int) -> list[Sample]:

@@ -6,6 +6,7 @@ takes for an image; it may also compute in bfloat16, and a score that is publish
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from os.path import commonpath
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,7 @@ def predict_images(uri: str, model: str, device: str, out: Path, parts: bool, ov
     network = weights.network.to(on)
     paths = find_images(uri)
     names = output_names(paths)
-    files = [name for names_of_one in names for name in (names_of_one if parts else names_of_one[:1])]
-    prepare_folder(out, files, paths, overwrite)
+    prepare_folder(out, chain.from_iterable(names), paths, overwrite)
     source = ImageSource(uri, paths, image_rate=1.0)
     for frame in tqdm(source.read(), total=len(paths), unit="image", disable=None):
         try:

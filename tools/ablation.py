@@ -8,6 +8,7 @@ Held out is a tenth of each train split; nothing is scored on a test split. The 
 import argparse
 import csv
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from torch import Tensor, nn
 
+from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.model import LSNet, Stage
 from irst_pipeline.lsnet.modules import BackgroundStep, SoftThreshold
 from irst_pipeline.settings import read_settings
-from irst_pipeline.training.loop import CURVE_FILE, Run, build_network, train
+from irst_pipeline.training.loop import CURVE_FILE, Run, open_run, train
 from irst_pipeline.training.settings import TrainSettings
 
 
@@ -51,13 +53,19 @@ def replacing(kind: type[nn.Module], part: str, other: Callable[[], nn.Module]) 
 
 
 def with_stages(count: int) -> Callable[[LSNet], LSNet]:
-    return lambda network: LSNet(replace(network.config, stages=count))
+    def change(network: LSNet) -> LSNet:
+        del network.stages[count:]
+        network.config = replace(network.config, stages=count)
+        return network
+
+    return change
 
 
 def unchanged(network: LSNet) -> LSNet:
     return network
 
 
+# A change of the network, and a factor of the decomposition loss.
 VARIANTS: dict[str, tuple[Callable[[LSNet], LSNet], float]] = {
     "whole": (unchanged, 1.0),
     "no scan": (replacing(BackgroundStep, "scan", Nothing), 1.0),
@@ -77,16 +85,19 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     settings = read_settings(TrainSettings, options.config, options.set)
+    if options.out.exists():
+        raise UsageError(f"{options.out}: exists already; remove it, or choose another folder with --out")
     lines: list[str] = []
-    for name, (change, decomposition) in VARIANTS.items():
+    for name, (change, factor) in VARIANTS.items():
         folder = options.out / name.replace(" ", "-")
-        network = change(build_network(settings.model, settings.seed, torch.device("cpu")))
-        own = settings.model_copy(update={"decomposition": decomposition, "evaluate_every": settings.steps})
-        train(Run(network, None, own, folder), options.data, Event())
+        weight = factor * settings.decomposition
+        own = settings.model_copy(update={"decomposition": weight, "evaluate_every": settings.steps})
+        run = open_run(own, folder, torch.device("cpu"))
+        train(Run(change(run.network), run.teacher, own, folder), options.data, Event())
         with (folder / CURVE_FILE).open() as file:
             row = list(csv.DictReader(file))[-1]
         scores = {key: f"{100 * float(value):.1f}" for key, value in row.items() if key.startswith(("iou", "pd"))}
-        size = sum(p.numel() for p in network.parameters()) / 1e6
+        size = sum(p.numel() for p in run.network.parameters()) / 1e6
         if not lines:
             lines = [f"| variant | M parameters | {' | '.join(scores)} |", "| --- " * (2 + len(scores)) + "|"]
         lines.append(f"| {name} | {size:.3f} | {' | '.join(scores.values())} |")
@@ -95,4 +106,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except IrstError as error:
+        sys.exit(f"ablation: error: {error}")

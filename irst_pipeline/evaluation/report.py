@@ -9,7 +9,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from irst_pipeline.evaluation.detection import Counts, DetectionScores, Scores
@@ -66,7 +65,6 @@ def table(detectors: ScoresByName) -> str:
 def draw_curves(title: str, detectors: ScoresByName) -> bytes:
     """A PNG of Pd over Fa by threshold, a line and the operating point for each detector."""
     figure = Figure(figsize=(8, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot(
         xscale="log", xlabel="Fa: false pixels of all pixels", ylabel="Pd: % of all targets", title=title
     )

@@ -4,6 +4,7 @@ After Li, Wang and Chen, "From Optimization to Network: A Low-Rank and Sparse-Aw
 Infrared Small Target Detection". One implementation; `lsnet-nano` and `lsnet-base` are two configurations of it.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,6 +51,10 @@ class LSNetConfig:
     def __post_init__(self) -> None:
         sizes = (self.stages, self.scan_state, self.scan_heads, self.scan_expand, self.noise_width, self.head_width)
         widths = (self.background_widths, self.target_widths, self.attention_kernels)
+        if any(kernel % 2 == 0 for kernel in self.attention_kernels):
+            raise ValueError(f"attention_kernels must be odd, got {self.attention_kernels}")
+        if len(self.attention_kernels) != len(self.target_widths):
+            raise ValueError("attention_kernels and target_widths must be of one length")
         if min(sizes) < 1 or not all(widths) or min(min(row) for row in widths) < 1:
             raise ValueError("every size of the network must be at least 1, and every list of widths hold one")
 
@@ -93,6 +98,12 @@ class Stage(nn.Module):
         return b, t, n, y, code
 
 
+def full_precision(like: Tensor) -> AbstractContextManager[object]:
+    """Sums of images keep their digits also in mixed precision: the noise is a thousandth of the scene."""
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
 class Lattice(nn.Module):
     """Linear map between the image and the working domain, and back; identity at stride 1.
 
@@ -119,10 +130,16 @@ class Lattice(nn.Module):
                     self.decoder.weight[channel, channel] = 1
 
     def encode(self, image: Tensor) -> Tensor:
-        return image if self.stride == 1 else self.encoder(F.pixel_unshuffle(image, 2))
+        if self.stride == 1:
+            return image
+        with full_precision(image):
+            return self.encoder(F.pixel_unshuffle(image, 2))
 
     def decode(self, latent: Tensor) -> Tensor:
-        return latent if self.stride == 1 else F.pixel_shuffle(self.decoder(latent), 4)
+        if self.stride == 1:
+            return latent
+        with full_precision(latent):
+            return F.pixel_shuffle(self.decoder(latent), 4)
 
 
 class Head(nn.Module):

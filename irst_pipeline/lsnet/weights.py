@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from irst_pipeline.lsnet.model import LSNet, LSNetConfig
 
@@ -32,14 +33,18 @@ class Weights:
 
 
 def save_weights(network: LSNet, path: Path, note: dict[str, str]) -> None:
-    """Write weights with their configuration and a note of how they came to be.
-
-    A kill leaves the old file or the new one.
-    """
+    """Write weights with their configuration and a note of how they came to be."""
     metadata = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(network.config)), **note}
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    write_tensors(network.state_dict(), path, metadata)
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file; a kill leaves the old file or the new one. Raises OSError."""
     temporary = path.with_name(f".{path.name}")
-    save_file(tensors, temporary, metadata)
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+    except SafetensorError as error:
+        raise OSError(None, str(error), str(path)) from None
     temporary.replace(path)
 
 

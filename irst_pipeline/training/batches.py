@@ -17,6 +17,7 @@ from irst_pipeline.datasets import (
     read_simulated,
 )
 from irst_pipeline.errors import UsageError
+from irst_pipeline.lsnet.model import MIN_SIZE
 from irst_pipeline.training.augment import random_crop
 from irst_pipeline.training.settings import SourceSettings, TrainSettings
 
@@ -42,9 +43,11 @@ def read_sources(settings: TrainSettings, root: Path) -> list[DataSet]:
 
 
 def _read_source(source: SourceSettings, settings: TrainSettings, root: Path) -> DataSet:
-    folder = Path(source.folder) if source.layout == "simulated" else root / source.folder
+    simulated = source.layout == "simulated"
+    folder = Path(source.folder) if simulated else root / source.folder
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; give the data root with --data")
+        mend = "run where it is, or name another in the config" if simulated else "give the data root with --data"
+        raise UsageError(f"{folder}: no such folder; {mend}")
     if source.layout == "masked_images":
         samples = read_masked_images(folder, "train")
     elif source.layout == "boxed_videos":
@@ -53,9 +56,14 @@ def _read_source(source: SourceSettings, settings: TrainSettings, root: Path) ->
         samples = read_backgrounds(folder)
     else:
         samples = read_simulated(folder, settings.scene_seeds)
+    small = next((s for s in samples if min(s.image.shape) < MIN_SIZE), None)
+    if small:
+        raise UsageError(f"{folder}: {small.name} has less than {MIN_SIZE}x{MIN_SIZE} px; take it out of the data set")
     kept = [s for s in samples if not held_out(s.name)]
     if not kept:
-        raise UsageError(f"{folder}: holds nothing to train on in the layout {source.layout}")
+        raise UsageError(
+            f"{folder}: nothing to train on in the layout {source.layout}; {len(samples)} frames, all held out"
+        )
     return DataSet(source, kept, [s for s in samples if held_out(s.name)])
 
 

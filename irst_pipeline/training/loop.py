@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -22,7 +21,7 @@ from irst_pipeline.engine import load_model
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation import score_network
 from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
-from irst_pipeline.lsnet.weights import save_weights
+from irst_pipeline.lsnet.weights import save_weights, write_tensors
 from irst_pipeline.settings import read_settings
 from irst_pipeline.training.batches import Batch, DataSet, draw_batch, read_sources
 from irst_pipeline.training.loss import cross_entropy, training_loss
@@ -101,7 +100,7 @@ class Run:
         return loss
 
     def _gradients(self, batch: Batch) -> tuple[float, tuple[Tensor | None, ...]]:
-        frames, mask, weight = (plane.to(self.device, non_blocking=True) for plane in batch)
+        frames, mask, weight = (plane.to(self.device) for plane in batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             stages = self.network.unfold(frames, len(self.network.stages))
         stages = [Decomposition(*(part.float() for part in stage)) for stage in stages]
@@ -121,15 +120,13 @@ class Run:
         for name, optimiser in self.optimisers.items():
             for index, moments in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-        temporary = self.folder / f".{STATE_FILE}"
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, {"step": str(self.step)})
-        temporary.replace(self.folder / STATE_FILE)
+        write_tensors(tensors, self.folder / STATE_FILE, {"step": str(self.step)})
 
-    def restore(self) -> None:
-        """Go on from the folder's checkpoint, if it has one; raises UsageError for that of another network."""
+    def restore(self) -> bool:
+        """Go on from the folder's checkpoint, and say if it has one; raises UsageError for that of another network."""
         path = self.folder / STATE_FILE
         if not path.exists():
-            return
+            return False
         try:
             with safe_open(path, "pt") as file:
                 self.step = int(file.metadata()["step"])
@@ -146,9 +143,10 @@ class Run:
                     index, _, moment = key.partition(".")
                     moments.setdefault(int(index), {})[moment] = value
                 optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
-        except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(f"{path}: not a checkpoint of this run ({reason}); train into another folder") from None
+        return True
 
 
 def _mixes_channels(parameter: nn.Parameter) -> bool:
@@ -180,9 +178,14 @@ class Curve:
     def __init__(self, run: Run, sources: list[DataSet]) -> None:
         self._run, self._path, self._started = run, run.folder / CURVE_FILE, time.monotonic()
         self._watched = [s for s in sources if s.holdout and s.settings.layout != "backgrounds"]
-        if not run.step:
-            names = [f"{score} {s.settings.folder}" for s in self._watched for score in self.SCORES]
-            self._path.write_text(",".join(["step", "seconds", "loss", *names]) + "\n")
+        names = [f"{score} {s.settings.folder}" for s in self._watched for score in self.SCORES]
+        header = ",".join(["step", "seconds", "loss", *names])
+        old = self._path.read_text().splitlines() if run.step and self._path.exists() else [header]
+        if old[0] != header:
+            raise UsageError(f"{self._path}: is of other data sets ({old[0]}); train into another folder")
+        # What was scored after the checkpoint is scored again.
+        kept = [row for row in old[1:] if int(row.split(",")[0]) <= run.step]
+        self._path.write_text("\n".join([header, *kept]) + "\n")
 
     def add(self, loss: float) -> None:
         """Score the running mean, write a row, and draw a held-out frame of each data set."""
@@ -201,11 +204,13 @@ def train(run: Run, data: Path, stop: Event) -> Path:
 
     The folder of the run then holds the checkpoint, the weights, the curve (step, seconds of this sitting, loss, and
     IoU, Pd and Fa on the held-out frames of each data set) and a picture of predictions on such frames.
+    Raises UsageError for a folder that holds something else.
     """
     settings = run.settings
-    run.folder.mkdir(parents=True, exist_ok=True)
     sources = read_sources(settings, data)
-    run.restore()
+    if not run.restore():
+        _claim(run.folder)
+        run.save()
     curve, losses = Curve(run, sources), []
     threads = torch.get_num_threads()
     with (
@@ -217,15 +222,21 @@ def train(run: Run, data: Path, stop: Event) -> Path:
             losses.append(run.train_step(batch, shards if run.device.type == "cpu" else None))
             progress.update()
             last, stopping = run.step == settings.steps, stop.is_set()
-            if last or stopping or run.step % settings.checkpoint_every == 0:
-                run.save()
-                progress.set_postfix(loss=f"{np.mean(losses):.3f}", refresh=False)
             if last or run.step % settings.evaluate_every == 0:
                 curve.add(float(np.mean(losses)))
+                progress.set_postfix(loss=f"{np.mean(losses):.3f}", refresh=False)
                 losses.clear()
+            if last or stopping or run.step % settings.checkpoint_every == 0:
+                run.save()
             if stopping:
                 break
     return run.folder / WEIGHTS_FILE
+
+
+def _claim(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise UsageError(f"{folder}: holds files, but no {STATE_FILE} to go on from; train into another folder")
 
 
 def _draw_ahead(

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from irst_pipeline.datasets import MASKED, Sample
@@ -17,7 +16,6 @@ LEVELS = (-4.0, 8.0)  # of the normalised frame that are drawn black and white
 def draw_preview(network: LSNet, samples: list[Sample], device: torch.device, path: Path) -> None:
     """A PNG with a row for each sample; `network` is on `device`, in eval mode."""
     figure = Figure(figsize=(2.2 * len(COLUMNS), 2.1 * len(samples)), layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.subplots(len(samples), len(COLUMNS), squeeze=False)
     for axes, sample in zip(grid, samples, strict=True):
         frames = normalise(torch.from_numpy(sample.image)[None, None].to(device)).frames

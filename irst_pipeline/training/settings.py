@@ -27,7 +27,7 @@ class TrainSettings(Settings):
     model: Path
     """YAML of the network's configuration, relative to the working directory."""
     sources: Annotated[tuple[SourceSettings, ...], Field(min_length=1)]
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0)] = 1
     steps: Count
     """Optimiser steps in all."""
     batch: Count = 16
