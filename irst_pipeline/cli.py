@@ -12,8 +12,6 @@ from threading import Event
 
 from irst_pipeline.errors import IrstError
 
-MODEL = "lsnet-nano"
-
 # With both cores busy, OpenMP threads that spin while they wait make PyTorch several times slower. It is read when
 # PyTorch is imported, which happens inside the verbs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -137,8 +135,9 @@ def _stop_on_signals() -> Event:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="irst", description="Infrared search and track.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
+    _, device, overwrite = _shared_flags()
 
-    verb = verbs.add_parser("run", help="find and track targets in a recording")
+    verb = verbs.add_parser("run", parents=[overwrite], help="find and track targets in a recording")
     verb.set_defaults(verb=run)
     verb.add_argument("source", help="a video file, or a folder or glob of images")
     verb.add_argument("--config", type=Path, help="YAML settings; configs/default.yaml shows them all")
@@ -147,35 +146,13 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--device", help="auto, cpu, cuda or cuda:N")
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
     verb.add_argument("--no-video", action="store_true", help="write no annotated video")
-    verb.add_argument("--overwrite", action="store_true", help="replace the results that --out already holds")
 
-    verb = verbs.add_parser("train", help="train a network, or go on training it")
+    verb = verbs.add_parser("train", parents=[device], help="train a network, or go on training it")
     verb.set_defaults(verb=train)
     verb.add_argument("--config", type=Path, required=True, help="YAML of the run, as configs/train/lsnet-nano.yaml")
     verb.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
     verb.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint, weights, curve")
-    verb.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
-
-    verb = verbs.add_parser("evaluate", help="score against the truth")
-    kinds = verb.add_subparsers(required=True, metavar="WHAT")
-    verb = kinds.add_parser("detection", help="IoU, nIoU, F1, Pd, Fa and the Pd/Fa curve on labelled frames")
-    verb.set_defaults(verb=evaluate_detection)
-    verb.add_argument("dataset", type=Path, help="folder with images/, masks/ and img_idx/SPLIT_*.txt")
-    verb.add_argument("--split", default="test", help="which list of img_idx/ (default: %(default)s)")
-    verb.add_argument("--model", default=MODEL, help="name of a shipped network or path of a .safetensors file")
-    verb.add_argument("--out", type=Path, help="folder for the results (default: runs/evaluate-SET-SPLIT-MODEL)")
-    verb.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    verb.add_argument("--overwrite", action="store_true", help="replace the results that --out already holds")
-
-    verb = verbs.add_parser("predict", help="write probability maps of images")
-    verb.set_defaults(verb=predict)
-    verb.add_argument("images", help="a folder or glob of images, or one image")
-    verb.add_argument("--out", type=Path, required=True, help="folder for the maps: NAME.png, 0..255 for 0..1")
-    verb.add_argument("--model", default=MODEL, help="name of a shipped network or path of a .safetensors file")
-    verb.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    verb.add_argument("--parts", action="store_true", help="also T and B, float TIFF in grey levels")
-    verb.add_argument("--overwrite", action="store_true", help="replace the results that --out already holds")
 
     verb = verbs.add_parser("simulate", help="make a sequence with exact ground truth")
     verb.set_defaults(verb=simulate)
@@ -183,19 +160,52 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True)
     verb.add_argument("--seed", type=int, default=0)
 
-    verb = verbs.add_parser("explain", help="show how a network takes an image apart: background, target, noise")
+    _add_network_verbs(verbs)
+    return parser
+
+
+def _add_network_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    model, device, overwrite = _shared_flags()
+
+    verb = verbs.add_parser("evaluate", help="score against the truth")
+    kinds = verb.add_subparsers(required=True, metavar="WHAT")
+    verb = kinds.add_parser(
+        "detection",
+        parents=[model, device, overwrite],
+        help="IoU, nIoU, F1, Pd, Fa and the Pd/Fa curve on labelled frames",
+    )
+    verb.set_defaults(verb=evaluate_detection)
+    verb.add_argument("dataset", type=Path, help="folder with images/, masks/ and img_idx/SPLIT_*.txt")
+    verb.add_argument("--split", default="test", help="which list of img_idx/ (default: %(default)s)")
+    verb.add_argument("--out", type=Path, help="folder for the results (default: runs/evaluate-SET-SPLIT-MODEL)")
+
+    verb = verbs.add_parser("predict", parents=[model, device, overwrite], help="write probability maps of images")
+    verb.set_defaults(verb=predict)
+    verb.add_argument("images", help="a folder or glob of images, or one image")
+    verb.add_argument("--out", type=Path, required=True, help="folder for the maps: NAME.png, 0..255 for 0..1")
+    verb.add_argument("--parts", action="store_true", help="also T and B, float TIFF in grey levels")
+
+    verb = verbs.add_parser(
+        "explain", parents=[model, overwrite], help="show how a network takes an image apart: background, target, noise"
+    )
     verb.set_defaults(verb=explain)
     verb.add_argument("image", help="an image; of a video or a folder, the first frame")
     verb.add_argument("--out", type=Path, required=True, help="folder for the figure, the arrays and the numbers")
-    verb.add_argument("--model", default="lsnet-nano", help="name of a shipped network or path of a .safetensors file")
-    verb.add_argument("--overwrite", action="store_true", help="replace the results that --out already holds")
 
     verb = verbs.add_parser("export", help="write a network as an ONNX file")
     verb.set_defaults(verb=export)
     verb.add_argument("--model", required=True, help="name of a shipped network or path of a .safetensors file")
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
     verb.add_argument("--size", type=_size, required=True, metavar="WxH", help="of the frames, as 320x256")
-    return parser
+
+
+def _shared_flags() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser, argparse.ArgumentParser]:
+    """--model, --device and --overwrite, as parents of the verbs that take them."""
+    model, device, overwrite = (argparse.ArgumentParser(add_help=False) for _ in range(3))
+    model.add_argument("--model", default="lsnet-nano", help="name of a shipped network or path of a .safetensors file")
+    device.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    overwrite.add_argument("--overwrite", action="store_true", help="replace the results that --out already holds")
+    return model, device, overwrite
 
 
 if __name__ == "__main__":
