@@ -1,0 +1,50 @@
+"""The loss prefers what a detector should do."""
+
+import pytest
+import torch
+
+from irst_pipeline.lsnet.model import Decomposition
+from irst_pipeline.training.loss import detection_loss, painted_over, training_loss
+
+
+@pytest.fixture
+def masked() -> tuple[torch.Tensor, torch.Tensor]:
+    mask = torch.zeros(2, 1, 32, 32)
+    mask[0, 0, 10:13, 10:13] = 1
+    return mask, torch.ones_like(mask)
+
+
+def test_the_loss_prefers_better_detections(masked: tuple[torch.Tensor, torch.Tensor]) -> None:
+    mask, weight = masked
+    perfect, nothing, everything = 20 * mask - 10, torch.full_like(mask, -10), torch.full_like(mask, 10)
+    losses = [detection_loss(logits, mask, weight).item() for logits in (perfect, nothing, everything)]
+    assert losses[0] < 0.05 < losses[1] < losses[2]
+
+
+def test_pixels_not_to_be_judged_do_not_count(masked: tuple[torch.Tensor, torch.Tensor]) -> None:
+    mask, weight = masked
+    weight = weight.clone()
+    weight[:, :, 20:, 20:] = 0
+    logits = torch.full_like(mask, -10)
+    noisy = logits.clone()
+    noisy[:, :, 20:, 20:] = 10
+    assert detection_loss(logits, mask, weight) == detection_loss(noisy, mask, weight)
+
+
+@pytest.mark.parametrize("side", [1, 8, 16])
+def test_a_painted_over_frame_has_no_target_and_is_the_same_elsewhere(side: int) -> None:
+    mask = torch.zeros(2, 1, 64, 64)
+    mask[0, 0, 24 : 24 + side, 30 : 30 + side] = 1
+    slope = torch.linspace(2, 4, 64).view(1, 1, 64, 1).expand_as(mask)
+    clean = painted_over(slope + 50 * mask, mask)
+    torch.testing.assert_close(clean, slope, rtol=0, atol=0.5)
+    assert torch.equal(clean[1], slope[1])
+
+
+def test_a_decomposition_that_sums_to_the_frame_costs_less(masked: tuple[torch.Tensor, torch.Tensor]) -> None:
+    mask, weight = masked
+    frames = torch.randn_like(mask) + 5 * mask
+    logits, zero = 20 * mask - 10, torch.zeros_like(mask)
+    exact = Decomposition(logits, mask * frames, (1 - mask) * frames, zero)
+    empty = Decomposition(logits, zero, zero, zero)
+    assert training_loss([exact], frames, mask, weight, 1.0) < training_loss([empty], frames, mask, weight, 1.0)
