@@ -24,6 +24,7 @@ from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
 from irst_pipeline.lsnet.weights import save_weights, write_tensors
 from irst_pipeline.settings import read_settings
 from irst_pipeline.training.batches import Batch, DataSet, draw_batch, read_sources
+from irst_pipeline.training.calibrate import calibrate
 from irst_pipeline.training.loss import cross_entropy, training_loss
 from irst_pipeline.training.muon import Muon
 from irst_pipeline.training.preview import draw_preview
@@ -165,9 +166,15 @@ def build_network(path: Path, seed: int, device: torch.device) -> LSNet:
 
 
 def open_run(settings: TrainSettings, folder: Path, device: torch.device) -> Run:
-    """A run at its first step; raises UsageError for a teacher that is not there."""
+    """A run at its first step; raises UsageError for a teacher or a start that is not there or does not fit."""
     teacher = load_model(settings.teacher).network.to(device) if settings.teacher else None
-    return Run(build_network(settings.model, settings.seed, device), teacher, settings, folder)
+    network = build_network(settings.model, settings.seed, device)
+    if settings.start:
+        start = load_model(settings.start).network
+        if start.config != network.config:
+            raise UsageError(f"start {settings.start}: is of another network than {settings.model}")
+        network.load_state_dict(start.state_dict())
+    return Run(network, teacher, settings, folder)
 
 
 class Curve:
@@ -204,6 +211,7 @@ def train(run: Run, data: Path, stop: Event) -> Path:
 
     The folder of the run then holds the checkpoint, the weights, the curve (step, seconds of this sitting, loss, and
     IoU, Pd and Fa on the held-out frames of each data set) and a picture of predictions on such frames.
+    After the last step the logits are shifted to where the held-out frames of exact masks are outlined best.
     Raises UsageError for a folder that holds something else.
     """
     settings = run.settings
@@ -212,6 +220,7 @@ def train(run: Run, data: Path, stop: Event) -> Path:
         _claim(run.folder)
         run.save()
     curve, losses = Curve(run, sources), []
+    exact = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
     threads = torch.get_num_threads()
     with (
         tqdm(total=settings.steps, initial=run.step, desc="training", unit="step", mininterval=5) as progress,
@@ -222,6 +231,8 @@ def train(run: Run, data: Path, stop: Event) -> Path:
             losses.append(run.train_step(batch, shards if run.device.type == "cpu" else None))
             progress.update()
             last, stopping = run.step == settings.steps, stop.is_set()
+            if last and exact:
+                calibrate(run.mean, exact, run.device)
             if last or run.step % settings.evaluate_every == 0:
                 curve.add(float(np.mean(losses)))
                 progress.set_postfix(loss=f"{np.mean(losses):.3f}", refresh=False)

@@ -26,6 +26,8 @@ class TrainSettings(Settings):
 
     model: Path
     """YAML of the network's configuration, relative to the working directory."""
+    start: str | None = None
+    """Weights to start from, a shipped network's name or the path of a .safetensors file; without it, random ones."""
     sources: Annotated[tuple[SourceSettings, ...], Field(min_length=1)]
     seed: Annotated[int, Field(ge=0)] = 1
     steps: Count

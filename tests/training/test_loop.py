@@ -172,6 +172,18 @@ def test_shards_of_a_batch_make_the_gradient_of_the_whole(data: Path, tmp_path: 
         torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
 
 
+def test_a_run_may_start_from_weights(tmp_path: Path) -> None:
+    start = build_network(MODEL, 7, CPU)
+    save_weights(start, tmp_path / "start.safetensors", {})
+    run = open_run(settings(1, start=str(tmp_path / "start.safetensors")), tmp_path / "run", CPU)
+    for now, then in zip(run.network.parameters(), start.parameters(), strict=True):
+        assert torch.equal(now, then)
+    small = tmp_path / "small.yaml"
+    small.write_text(MODEL.read_text().replace("head_width: 24", "head_width: 8"))
+    with pytest.raises(UsageError, match="is of another network"):
+        open_run(settings(1, start=str(tmp_path / "start.safetensors"), model=small), tmp_path / "other", CPU)
+
+
 def test_a_folder_of_something_else_is_left_alone(data: Path, tmp_path: Path) -> None:
     (tmp_path / "weights.safetensors").write_bytes(b"precious")
     with pytest.raises(UsageError, match=r"holds files, but no state\.safetensors"):

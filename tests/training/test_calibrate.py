@@ -1,0 +1,29 @@
+"""Calibration moves the logits to where targets are outlined best."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from irst_pipeline.datasets import MASKED, Sample
+from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.training.calibrate import calibrate
+from irst_pipeline.training.loop import build_network
+
+MODEL = Path(__file__).parents[2] / "configs" / "models" / "lsnet-nano.yaml"
+
+
+@pytest.mark.parametrize("excess", [-1.5, 0.0, 2.0])
+def test_an_excess_of_the_logits_is_taken_off(excess: float) -> None:
+    cpu, rng = torch.device("cpu"), np.random.default_rng(0)
+    network = build_network(MODEL, 1, cpu).eval()
+    image = rng.normal(100, 5, (64, 64)).astype(np.uint8)
+    with torch.inference_mode():
+        logits = network(normalise(torch.from_numpy(image)[None, None]).frames).logits[0, 0].numpy()
+    # What it says of this frame is true by definition, where the masks end at a logit between two pixels.
+    level = float(np.quantile(logits, 0.95))
+    mask = np.where(logits > level, MASKED, 0).astype(np.uint8)
+    with torch.no_grad():
+        network.get_parameter("head.out.bias").add_(excess - level)
+    assert calibrate(network, [[Sample("s", image, mask)]], cpu) == pytest.approx(-excess, abs=0.07)
