@@ -31,7 +31,7 @@ class TrackerSettings(Settings):
     """px/s; spread of the unknown velocity of a new track."""
     gate_probability: Probability = 0.999
     """Share of true detections that the gate lets through."""
-    start_score: Probability = 0.99
+    start_score: Probability = 0.95
     """Probability that a detection must have to start a track; weaker ones keep tracks alive."""
     confirm_hits: Annotated[int, Field(ge=2)] = 5
     """M: a track is confirmed with so many detections ..."""
