@@ -1,7 +1,7 @@
 """The network on a CPU, through OpenVINO.
 
-Measured on two cores of an AMD EPYC 9005, lsnet-nano on 320x256, ms a frame: OpenVINO 5.8 in the bfloat16 that it
-chooses by itself where the processor has it and 8.2 in float32; ONNX Runtime 13.6; PyTorch eager 48.3
+Measured on two cores of an AMD EPYC 9005, lsnet-nano on 320x256, ms a frame: OpenVINO 7.2 in the bfloat16 that it
+chooses by itself where the processor has it and 9.7 in float32; ONNX Runtime 15.8; PyTorch eager 47.2
 (`tools/benchmark_runtimes.py`).
 """
 

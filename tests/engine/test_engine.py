@@ -50,9 +50,7 @@ def test_maps_are_the_networks(engine: Engine[Any], frames: list[Frame]) -> None
         assert found.probability.dtype == found.intensity.dtype == np.float32
         np.testing.assert_allclose(found.probability, probability, atol=TOLERANCE)
         assert np.abs(found.probability - probability).mean() < 1e-3
-        np.testing.assert_allclose(
-            found.intensity, intensity, atol=0.1 * np.abs(intensity).max()
-        )  # T is a share of the frame, as uncertain as the probability
+        np.testing.assert_allclose(found.intensity, intensity, atol=0.1 * np.abs(intensity).max())
         assert found.probability.max() > 0.5
         assert found.seconds > 0
 
