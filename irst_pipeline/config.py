@@ -33,9 +33,9 @@ class TrackerSettings(Settings):
     """Share of true detections that the gate lets through."""
     start_score: Probability = 0.95
     """Probability that a detection must have to start a track; weaker ones keep tracks alive."""
-    confirm_hits: Annotated[int, Field(ge=2)] = 5
+    confirm_hits: Annotated[int, Field(ge=2)] = 6
     """M: a track is confirmed with so many detections ..."""
-    confirm_frames: Count = 7
+    confirm_frames: Count = 8
     """... in its first N frames, or else given up."""
     coast_seconds: Positive = 0.7
     """A confirmed track without detections lives so long."""

@@ -12,8 +12,9 @@ from irst_pipeline.cli import main
 
 VIDEOS = Path(__file__).parents[1] / "videos"
 SAMPLES = {"clouds": "sequence16.mkv", "horizon": "sequence8.mp4"}
-UNTRACKED: dict[str, set[int]] = {"clouds": set(), "horizon": {5}}
-"""Three to six grey levels above cloud in the 8-bit sequence: the network sees it in half of its frames."""
+ERROR_MAX = 0.5  # px, root mean square
+ERRORS_MAX = {("horizon", 6): 0.8}
+"""The target of SNR 6 is not seen in a sixth of its frames, where its track is a prediction."""
 REACH = 3.0  # px, the field's radius for a hit
 
 
@@ -46,10 +47,9 @@ def test_every_target_is_tracked_under_one_id(name: str, tmp_path: Path) -> None
             ids[targets[t][0]].add(tracks[k][0])
             errors[targets[t][0]].append(distance[t, k])
     for target, frames in seen.items():
-        if target in UNTRACKED[name]:
-            continue
         assert len(ids[target]) == 1, f"target {target} has ids {ids[target]}"
         assert len(errors[target]) > 0.7 * frames, f"target {target}: {len(errors[target])} of {frames} frames"
-        assert np.sqrt(np.mean(np.square(errors[target]))) < 0.5, f"target {target}"
+        error = np.sqrt(np.mean(np.square(errors[target])))
+        assert error < ERRORS_MAX.get((name, target), ERROR_MAX), f"target {target}"
     on_target = {id_ for of_target in ids.values() for id_ in of_target}
     assert not tracked - on_target

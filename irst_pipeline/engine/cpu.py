@@ -7,14 +7,17 @@ chooses by itself where the processor has it and 9.7 in float32; ONNX Runtime 15
 
 import sys
 import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import cycle
 
 import numpy as np
 import torch
 
 from irst_pipeline.engine.base import Engine, Map, TargetNet
 from irst_pipeline.lsnet.model import LSNet
-from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.normalise import Normalised, normalise
 from irst_pipeline.types import Image
 
 # OpenVINO tells its makers of every import and conversion, unless this package of theirs cannot be imported.
@@ -27,33 +30,66 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noq
 SIZES_KEPT = 4
 
 
-class CpuEngine(Engine[tuple[Map, Map]]):
-    """One frame at a time on all cores: a second frame in flight would only share them."""
+@dataclass(frozen=True)
+class Ticket:
+    """A frame in flight."""
 
-    slots = 1
+    request: openvino.InferRequest
+    frames: Normalised
+    """What the request reads, kept until it is done."""
 
-    def __init__(self, network: LSNet) -> None:
+
+class CpuEngine(Engine[Ticket]):
+    """All cores on one frame where the newest counts; otherwise several frames at a time, each on cores of its own,
+    which takes less for each, for cores need not wait for one another.
+    """
+
+    def __init__(self, network: LSNet, newest: bool) -> None:
+        self.slots = 1  # until OpenVINO has said how many pay
+        self._hint = "LATENCY" if newest else "THROUGHPUT"
         self._network = TargetNet(network).eval()
         self._core = openvino.Core()
         self.device = f"cpu, OpenVINO on {self._core.get_property('CPU', 'FULL_DEVICE_NAME')}"
-        self._compiled = lru_cache(SIZES_KEPT)(self._compile)
+        self._requests = lru_cache(SIZES_KEPT)(self._compile)
 
     def warm_up(self, image: Image) -> None:
-        self._compiled(*image.shape)
+        self._requests(*image.shape)
 
-    def submit(self, image: Image) -> tuple[Map, Map]:
-        normalised = normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None])
-        request = self._compiled(*image.shape)
-        request.infer({0: normalised.frames.numpy()}, share_inputs=True)
-        probability, target = (request.get_output_tensor(i).data[0, 0] for i in (0, 1))
-        return probability.copy(), target * np.float32(normalised.scale.item())
+    def submit(self, image: Image) -> Ticket:
+        request, frames = next(self._requests(*image.shape)), _normalised(image)
+        request.wait()  # at once, unless a run was given up with this request in flight
+        request.start_async({0: frames.frames.numpy()}, share_inputs=True)
+        return Ticket(request, frames)
 
-    def collect(self, ticket: tuple[Map, Map]) -> tuple[Map, Map]:
-        return ticket
+    def collect(self, ticket: Ticket) -> tuple[Map, Map]:
+        ticket.request.wait()
+        probability, target = (ticket.request.get_output_tensor(i).data[0, 0] for i in (0, 1))
+        return probability.copy(), target * np.float32(ticket.frames.scale.item())
 
-    def _compile(self, height: int, width: int) -> openvino.InferRequest:
+    def network_alone(self, image: Image) -> Callable[[], None]:
+        frames, request = _normalised(image).frames.numpy(), next(self._requests(*image.shape))
+
+        def once() -> None:
+            request.infer({0: frames}, share_inputs=True)
+
+        return once
+
+    def _compile(self, height: int, width: int) -> Iterator[openvino.InferRequest]:
+        """Requests for frames of one size, taken in turn."""
         model = to_openvino(self._network, height, width)
-        return self._core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+        compiled = self._core.compile_model(model, "CPU", {"PERFORMANCE_HINT": self._hint})
+        if self._hint == "THROUGHPUT":
+            self.slots = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        return cycle([compiled.create_infer_request() for _ in range(self.slots)])
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16; where it does not, PyTorch is many times slower in it."""
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _normalised(image: Image) -> Normalised:
+    return normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None])
 
 
 def to_openvino(network: TargetNet, height: int, width: int) -> openvino.Model:

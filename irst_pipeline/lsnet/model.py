@@ -21,6 +21,7 @@ from irst_pipeline.lsnet.modules import (
 )
 
 MIN_SIZE = 16  # px, the smallest height and width a frame may have
+RARE = -4.0  # logit of a pixel before anything is learnt: targets are few
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,12 @@ class LSNetConfig:
     """Kernel of the threshold's spatial attention at each of those scales, px."""
     noise_width: int
     head_width: int
+    detail_width: int
+    """Channels of the head at full resolution."""
 
     def __post_init__(self) -> None:
-        sizes = (self.stages, self.scan_state, self.scan_heads, self.scan_expand, self.noise_width, self.head_width)
+        scan = (self.scan_state, self.scan_heads, self.scan_expand)
+        sizes = (self.stages, *scan, self.noise_width, self.head_width, self.detail_width)
         widths = (self.background_widths, self.target_widths, self.attention_kernels)
         if any(kernel % 2 == 0 for kernel in self.attention_kernels):
             raise ValueError(f"attention_kernels must be odd, got {self.attention_kernels}")
@@ -143,23 +147,48 @@ class Lattice(nn.Module):
 
 
 class Head(nn.Module):
-    """Logits from the sparse code and, at half the stride, from the frame less its background."""
+    """Logits from the sparse code and the frame less its background.
 
-    def __init__(self, channels: int, stride: int, width: int) -> None:
+    Outlines are seen and drawn at full resolution, where a kernel means the same at every pixel; in between, at half
+    the stride, they meet the code.
+    """
+
+    def __init__(self, channels: int, stride: int, width: int, detail: int) -> None:
         super().__init__()
         self.fine = max(1, stride // 2)
         self.up = stride // self.fine
+        self.look = convolution(1, detail)
+        self.sharpen = convolution(detail, detail)
+        self.down = convolution(detail, width, stride=self.fine)
         self.enter = convolution(channels, width * self.up**2, 1)
-        self.mix = convolution(width + self.fine**2, width)
+        self.mix = convolution(width, width)
         self.refine = convolution(width, width)
-        self.out = nn.Conv2d(width, self.fine**2, 3, padding=1)
-        nn.init.constant_(self.out.bias, -4.0)  # type: ignore[arg-type]
+        self.spread = nn.Conv2d(width, detail * self.fine**2, 1)
+        self.outline = convolution(detail, detail)
+        self.out = nn.Conv2d(detail, 1, 3, padding=1)
+        nn.init.constant_(self.out.bias, RARE)  # type: ignore[arg-type]
 
     def forward(self, code: Tensor, foreground: Tensor) -> Tensor:
-        x = F.pixel_shuffle(F.relu(self.enter(code)), self.up)
-        x = torch.cat([x, F.pixel_unshuffle(foreground, self.fine)], 1)
-        x = F.relu(self.mix(x))
-        return F.pixel_shuffle(self.out(x + F.relu(self.refine(x))), self.fine)
+        seen = F.relu(self.look(foreground))
+        seen = seen + F.relu(self.sharpen(seen))
+        x = F.relu(self.down(seen) + F.pixel_shuffle(self.enter(code), self.up))
+        x = x + F.relu(self.mix(x))
+        x = x + F.relu(self.refine(x))
+        x = seen + F.pixel_shuffle(self.spread(x), self.fine)
+        return self.out(x + F.relu(self.outline(x)))
+
+
+class Glance(nn.Module):
+    """Logits straight from the sparse code: what the stages before the last are held to in training."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.out = nn.Conv2d(channels, stride**2, 1)
+        nn.init.constant_(self.out.bias, RARE)  # type: ignore[arg-type]
+
+    def forward(self, code: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.out(code), self.stride)
 
 
 class LSNet(nn.Module):
@@ -170,7 +199,8 @@ class LSNet(nn.Module):
         self.config = config
         self.lattice = Lattice(config.stride, config.channels)
         self.stages = nn.ModuleList(Stage(config) for _ in range(config.stages))
-        self.head = Head(config.target_widths[0], config.stride, config.head_width)
+        self.glance = Glance(config.target_widths[0], config.stride)
+        self.head = Head(config.target_widths[0], config.stride, config.head_width, config.detail_width)
         coarsest = max(len(config.background_widths), len(config.target_widths) - 1)
         self.multiple = config.stride * 2**coarsest
 
@@ -190,10 +220,11 @@ class LSNet(nn.Module):
         results = []
         for index, stage in enumerate(self.stages):
             b, t, n, y, code = stage(d, b, t, n, y, code)
+            final = index == len(self.stages) - 1
             if index >= len(self.stages) - last:
                 background = self.lattice.decode(b)
                 parts = (
-                    self.head(code, image - background),
+                    self.head(code, image - background) if final else self.glance(code),
                     self.lattice.decode(t),
                     background,
                     self.lattice.decode(n),

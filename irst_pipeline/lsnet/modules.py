@@ -22,8 +22,10 @@ def normalisation(channels: int) -> nn.Module:
     return nn.GroupNorm(1, channels)
 
 
-def convolution(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), normalisation(outputs))
+def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False), normalisation(outputs)
+    )
 
 
 def depthwise(channels: int, kernel: int) -> nn.Module:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from irst_pipeline.datasets import MASKED, UNKNOWN, Sample
 
 POSITIVE_SHARE = 0.85  # of the crops of a frame with targets, how many hold one
-SCALED_SHARE, SCALE_MAX = 0.5, 2.0
+SCALED_SHARE, SCALE_MAX = 0.3, 2.0
 NOISY_SHARE, NOISE_MAX = 0.3, 0.3  # in units of the normalised frame
 STRETCH_MAX = 1.5
 IMPLANTS_MAX = 3

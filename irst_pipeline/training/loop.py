@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from irst_pipeline.engine import load_model
+from irst_pipeline.engine.cpu import has_bfloat16
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation import score_network
 from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
@@ -37,8 +39,11 @@ STATE_FILE, WEIGHTS_FILE, CURVE_FILE, PREVIEW_FILE = (
     "preview.png",
 )
 WARM_UP_STEPS = 100
-DECAY_SHARE = 0.6  # of all steps, at the end, over which the learning rate falls to zero
+DECAY_SHARE = 0.8  # of all steps, at the end, over which the learning rate falls to zero
 BATCHES_AHEAD = 4
+
+Gradients = tuple[float, tuple[Tensor | None, ...]]
+"""The loss of some crops, and its gradient by each of the network's parameters."""
 
 
 def learning_rate(settings: TrainSettings, step: int) -> float:
@@ -48,14 +53,27 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
     return settings.learning_rate * factor
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch without threads of its own: to wake them takes longer than the work on parameters this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class Run:
     """A training run in a folder: network, running mean, optimisers and step, saved and restored as one."""
 
     def __init__(self, network: LSNet, teacher: LSNet | None, settings: TrainSettings, folder: Path) -> None:
         self.network, self.teacher, self.settings, self.folder, self.step = network, teacher, settings, folder, 0
         self.device = next(network.parameters()).device
+        self.mixed_precision = self.device.type == "cuda" or has_bfloat16()
         self.mean = copy.deepcopy(network).eval()
-        kernels = [p for part in (network.stages, network.head) for p in part.parameters() if _mixes_channels(p)]
+        parts = (network.stages, network.glance, network.head)
+        kernels = [p for part in parts for p in part.parameters() if _mixes_channels(p)]
         chosen = set(map(id, kernels))
         others = [p for p in network.parameters() if id(p) not in chosen]
         rate, decay = settings.learning_rate, settings.weight_decay
@@ -76,6 +94,10 @@ class Run:
             count = min(torch.get_num_threads(), len(batch.frames))
             pieces = zip(*(plane.chunk(count) for plane in batch), strict=True)
             results = list(shards.map(lambda piece: self._gradients(Batch(*piece)), pieces))
+        with one_thread():
+            return self._step(batch, results)
+
+    def _step(self, batch: Batch, results: list[Gradients]) -> float:
         # Every loss is a mean over frames: shards weigh by their number of frames.
         shares = [len(plane) / len(batch.frames) for plane in batch.frames.chunk(len(results))]
         loss = sum(share * loss for share, (loss, _) in zip(shares, results, strict=True))
@@ -100,9 +122,9 @@ class Run:
                 mean.lerp_(now, 1 - decay)
         return loss
 
-    def _gradients(self, batch: Batch) -> tuple[float, tuple[Tensor | None, ...]]:
+    def _gradients(self, batch: Batch) -> Gradients:
         frames, mask, weight = (plane.to(self.device) for plane in batch)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision):
             stages = self.network.unfold(frames, len(self.network.stages))
         stages = [Decomposition(*(part.float() for part in stage)) for stage in stages]
         loss = training_loss(stages, frames, mask, weight, self.settings.decomposition)

@@ -10,6 +10,7 @@ CROSS_ENTROPY_WEIGHT = 0.5
 STAGE_DISCOUNT = 0.5  # weight of each earlier stage against the one after it
 RESIDUAL_WEIGHT = 1.0
 BACKGROUND_WEIGHT = 0.5
+ROUGHENING_WEIGHT = 1.0
 MARGIN = 3  # px round a target that belong to it as far as the background is concerned
 SURROUNDINGS = 32  # px, side of the square whose mean takes a target's place
 CONTRAST_MIN = 10.0  # units of the frame times px, so that a frame without a target does not divide by nothing
@@ -54,12 +55,28 @@ def decomposition_loss(parts: Decomposition, frames: Tensor, background: Tensor,
     return RESIDUAL_WEIGHT * residual + BACKGROUND_WEIGHT * (left.mean() + kept.mean())
 
 
+def roughness(images: Tensor) -> Tensor:
+    """Total variation a pixel of each image of (B, 1, H, W): (B,)."""
+    down, right = images.diff(dim=2), images.diff(dim=3)
+    return down.abs().mean((1, 2, 3)) + right.abs().mean((1, 2, 3))
+
+
+def roughening(stages: list[Decomposition]) -> Tensor:
+    """By how much the background grows rougher from stage to stage, summed over those and averaged over frames.
+
+    It stands for the background's rank, which should not grow: a singular value decomposition of every stage would take
+    longer than all the rest of a step.
+    """
+    levels = torch.stack([roughness(parts.background) for parts in stages])
+    return F.relu(levels.diff(dim=0)).sum(0).mean()
+
+
 def training_loss(
     stages: list[Decomposition], frames: Tensor, mask: Tensor, weight: Tensor, decomposition: float
 ) -> Tensor:
     """Deep supervision: every stage has to decompose alike; to detect, the last whole and each earlier one less.
 
-    `decomposition` is the weight of the first of these.
+    `decomposition` is the weight of all that does not detect.
     """
     background = painted_over(frames, mask)
     losses = [
@@ -67,4 +84,4 @@ def training_loss(
         + STAGE_DISCOUNT**age * detection_loss(parts.logits, mask, weight)
         for age, parts in enumerate(reversed(stages))
     ]
-    return torch.stack(losses).sum()
+    return torch.stack(losses).sum() + decomposition * ROUGHENING_WEIGHT * roughening(stages)

@@ -4,6 +4,7 @@ After Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 
 here the kernels of convolutions are matrices of output channels by all the rest.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import torch
@@ -25,6 +26,8 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             raise NotImplementedError("Muon takes no closure")
         for group in self.param_groups:
+            # Those of one shape go together: each alone is too little work for a matrix product.
+            alike: defaultdict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
@@ -32,19 +35,30 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
                 mean = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonal(parameter.grad.lerp(mean, group["momentum"]).flatten(1))
-                scale = ADAM_SCALE * max(update.shape) ** 0.5
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update.view(parameter.shape), alpha=-group["lr"] * scale)
+                update = parameter.grad.lerp(mean, group["momentum"]).flatten(1)
+                alike[update.shape].append((parameter, update))
+            for shape, pairs in alike.items():
+                scale = ADAM_SCALE * max(shape) ** 0.5
+                updates = orthogonal(torch.stack([update for _, update in pairs]))
+                for (parameter, _), update in zip(pairs, updates, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.add_(update.view(parameter.shape), alpha=-group["lr"] * scale)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The (m, n) matrix with its singular values brought near one, in 0.7 to 1.2, by Newton and Schulz's iteration."""
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Matrices (..., m, n) with singular values brought near one, in 0.7 to 1.2, by Newton and Schulz's iteration.
+
+    Every round multiplies X by a polynomial P of its Gram matrix G, which makes P G P of G: all rounds but the last
+    product can be done on the smaller side.
+    """
     a, b, c = NEWTON_SCHULZ
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    one = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
+    gram, whole = x @ x.mT, one
     for _ in range(ROUNDS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+        p = a * one + b * gram + c * gram @ gram
+        gram, whole = p @ gram @ p, p @ whole
+    x = whole @ x
+    return x.mT if tall else x

@@ -36,6 +36,9 @@ class TrainSettings(Settings):
     """Crops a step."""
     crop: Annotated[int, Field(ge=MIN_SIZE)] = 128
     """Side of a crop, px."""
+    wide: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the steps, at the end, in which crops are half as many and twice as wide: narrow crops show more targets
+    in the time, wide ones hold as much clutter to each as a frame does."""
     learning_rate: Positive = 2e-3
     weight_decay: NotNegative = 1e-2
     gradient_norm: Positive = 1.0
@@ -56,3 +59,9 @@ class TrainSettings(Settings):
     """Steps between checkpoints."""
     evaluate_every: Count = 1000
     """Steps between looks at the frames held out of `train`."""
+
+    def crops(self, step: int) -> tuple[int, int]:
+        """How many crops a step takes, and their side in px."""
+        if step < (1 - self.wide) * self.steps:
+            return self.batch, self.crop
+        return max(1, self.batch // 2), 2 * self.crop

@@ -55,7 +55,7 @@ def test_every_stage_explains_more_of_the_frame(explained: list[tuple[Image, lis
 
 
 @pytest.mark.real
-@pytest.mark.xfail(strict=True, reason="from stage 2 to 3 it rises, by 8 % in the median of NUDT-SIRST")
+@pytest.mark.xfail(strict=True, reason="from stage 1 to 2 it rises, by 19 % in the median of NUDT-SIRST")
 def test_effective_rank_of_the_background_falls_or_holds(explained: list[tuple[Image, list[StageView]]]) -> None:
     ranks = np.array([[view.effective_rank for view in views] for _, views in explained])
     assert (ranks[:, 1:] <= RANK_TOLERANCE * ranks[:, :-1]).all()

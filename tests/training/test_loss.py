@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from irst_pipeline.lsnet.model import Decomposition
-from irst_pipeline.training.loss import detection_loss, painted_over, training_loss
+from irst_pipeline.training.loss import detection_loss, painted_over, roughening, training_loss
 
 
 @pytest.fixture
@@ -48,3 +48,16 @@ def test_a_decomposition_that_sums_to_the_frame_costs_less(masked: tuple[torch.T
     exact = Decomposition(logits, mask * frames, (1 - mask) * frames, zero)
     empty = Decomposition(logits, zero, zero, zero)
     assert training_loss([exact], frames, mask, weight, 1.0) < training_loss([empty], frames, mask, weight, 1.0)
+
+
+def test_a_background_may_grow_smoother_but_not_rougher_from_stage_to_stage() -> None:
+    rough = torch.randn(2, 1, 32, 32)
+    smooth, none = torch.nn.functional.avg_pool2d(rough, 5, stride=1, padding=2), torch.zeros_like(rough)
+
+    def stage(background: torch.Tensor) -> Decomposition:
+        return Decomposition(none, none, background, none)
+
+    assert roughening([stage(rough), stage(smooth), stage(smooth)]) == 0
+    assert roughening([stage(smooth), stage(rough)]) > 1
+    # A step up is not made good by one down.
+    assert roughening([stage(smooth), stage(rough), stage(smooth)]) > 1
