@@ -39,10 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Process a recording."""
+    """Process recordings."""
     stop = _stop_on_signals()
     from irst_pipeline.config import RunSettings
-    from irst_pipeline.run import run_recording
+    from irst_pipeline.run import run_recordings
     from irst_pipeline.settings import read_settings
 
     flags = {"model": options.model, "device": options.device}
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     settings = read_settings(RunSettings, options.config, overrides)
     if options.no_video:
         settings = settings.model_copy(update={"sinks": tuple(s for s in settings.sinks if s != "video")})
-    run_recording(options.source, settings, options.out, options.overwrite, stop)
+    run_recordings(options.sources, settings, options.out, options.overwrite, options.realtime, stop)
 
 
 def train(options: argparse.Namespace) -> None:
@@ -102,6 +102,22 @@ def explain(options: argparse.Namespace) -> None:
     print(f"figure, arrays and numbers: {options.out}")
 
 
+def bench(options: argparse.Namespace) -> None:
+    """Measure how fast everything is here."""
+    from irst_pipeline.bench import run_bench
+
+    run_bench(
+        options.model,
+        options.device,
+        options.sizes,
+        options.sources,
+        options.frames,
+        options.out,
+        options.overwrite,
+        options.profile,
+    )
+
+
 def export(options: argparse.Namespace) -> None:
     """Write a network as an ONNX file."""
     from irst_pipeline.engine import load_model
@@ -137,15 +153,27 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _, device, overwrite = _shared_flags()
 
-    verb = verbs.add_parser("run", parents=[overwrite], help="find and track targets in a recording")
+    verb = verbs.add_parser("run", parents=[overwrite], help="find and track targets in recordings")
     verb.set_defaults(verb=run)
-    verb.add_argument("source", help="a video file, or a folder or glob of images")
+    verb.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="a video file, or a folder or glob of images; several are run at once",
+    )
     verb.add_argument("--config", type=Path, help="YAML settings; configs/default.yaml shows them all")
-    verb.add_argument("--out", type=Path, help="folder for the results (default: runs/NAME)")
+    verb.add_argument(
+        "--out",
+        type=Path,
+        help="folder for the results; of several sources, for a folder for each (default: runs/NAME)",
+    )
     verb.add_argument("--model", help="name of a shipped network or path of a .safetensors file")
     verb.add_argument("--device", help="auto, cpu, cuda or cuda:N")
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
     verb.add_argument("--no-video", action="store_true", help="write no annotated video")
+    verb.add_argument(
+        "--realtime", action="store_true", help="replay it as a live camera: at its own rate, the newest frame first"
+    )
 
     verb = verbs.add_parser("train", parents=[device], help="train a network, or go on training it")
     verb.set_defaults(verb=train)
@@ -191,6 +219,20 @@ def _add_network_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     verb.set_defaults(verb=explain)
     verb.add_argument("image", help="an image; of a video or a folder, the first frame")
     verb.add_argument("--out", type=Path, required=True, help="folder for the figure, the arrays and the numbers")
+
+    verb = verbs.add_parser(
+        "bench", parents=[model, device, overwrite], help="measure the network, the engine and the whole pipeline here"
+    )
+    verb.set_defaults(verb=bench)
+    sizes = [(256, 256), (320, 256), (640, 512), (1280, 1024)]
+    verb.add_argument("--sizes", type=_size, nargs="+", default=sizes, metavar="WxH", help="of the frames, even")
+    counts = [2, 4, 8, 16]
+    verb.add_argument(
+        "--sources", type=int, nargs="*", default=counts, metavar="N", help="pipelines at once (first size)"
+    )
+    verb.add_argument("--frames", type=int, default=200, help="of each source at each size (default: %(default)s)")
+    verb.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for the results (%(default)s)")
+    verb.add_argument("--profile", action="store_true", help="also a trace a size, for chrome://tracing or Perfetto")
 
     verb = verbs.add_parser("export", help="write a network as an ONNX file")
     verb.set_defaults(verb=export)

@@ -1,15 +1,15 @@
 """Joins the rooms: source -> engine -> detection and tracking -> sinks, each in a thread of its own.
 
 Every stage hands its results on through a bounded queue, so that a slow stage holds the ones before it back instead of
-letting frames pile up. Order is kept, and an exception in any stage ends the run with its cause.
+letting frames pile up. Order is kept, and an exception in any stage ends the run with its cause. A recording waits for
+the slowest stage; a live source does not wait, and what the network is too late for is dropped and counted.
 """
 
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 from threading import Event, Thread
 from time import perf_counter
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from irst_pipeline.engine import Engine
 from irst_pipeline.sinks import Sink
 from irst_pipeline.sources import Source
 from irst_pipeline.tracking.tracker import Tracker
-from irst_pipeline.types import Frame, FrameResult, TargetMap
+from irst_pipeline.types import Frame, FrameResult, Span, TargetMap
 
 T = TypeVar("T")
 POLL_SECONDS = 0.1
@@ -55,23 +55,28 @@ class RunStatistics:
     """What a run counted, growing as it goes."""
 
     frames: int = 0
+    """Processed and written."""
+    frames_dropped: int = 0
+    """Of a live source, given up for a newer one."""
     seconds: float = 0.0
     tracks_confirmed: int = 0
     latency: dict[str, LatencyHistogram] = field(default_factory=dict)
     """By stage (read, network, detect, track, write), and `total`: from before reading until written."""
 
-    def add(self, result: FrameResult, write_seconds: float, now: float) -> None:
+    def add(self, result: FrameResult) -> None:
+        """Count a frame that is written."""
         self.frames += 1
         self.tracks_confirmed += sum(event.kind == "confirmed" for event in result.events)
-        durations = {"total": now - result.started, **result.seconds, "write": write_seconds}
+        durations = {stage: span.seconds for stage, span in result.spans.items()}
+        durations = {"total": result.spans["write"].end - result.spans["read"].start, **durations}
         for stage, seconds in durations.items():
             self.latency.setdefault(stage, LatencyHistogram()).add(seconds)
 
     def report(self, source: Source) -> dict[str, Any]:
         """The counters as `run.json` holds them."""
         return {
-            "frames_read": self.frames,
-            "frames_dropped": 0,
+            "frames_read": self.frames + self.frames_dropped,
+            "frames_dropped": self.frames_dropped,
             "frames_failed": source.frames_failed,
             "frames_per_second": round(self.frames / self.seconds, 2) if self.seconds else 0.0,
             "tracks_confirmed": self.tracks_confirmed,
@@ -97,10 +102,18 @@ def run_pipeline(
     if first is None:
         return
     engine.prepare(first)
-    readings: deque[tuple[float, float]] = deque()  # one for each frame on its way to the tracker, in order
-    frames = in_thread(_read(chain([first], frames_in), stop, readings), settings.queue_frames)
-    maps = in_thread(engine.run(frames), settings.queue_frames)
-    results = in_thread(_track(maps, settings, readings), settings.queue_frames)
+    readings: dict[int, Span] = {}  # of the frames on their way to the tracker, by their index
+
+    def drop(frame: Frame) -> None:
+        del readings[frame.index]
+        statistics.frames_dropped += 1
+
+    # A frame that waits grows old: of a live source none waits but the newest.
+    depth = 1 if source.live else settings.queue_frames
+    read = _read(chain([first], frames_in), stop, readings)
+    frames = in_thread(read, depth, drop if source.live else None)
+    maps = in_thread(engine.run(frames), depth)
+    results = in_thread(_track(maps, settings, readings), depth)
     begun = perf_counter()
     # All of them, for a stage that failed is still held by its exception: no thread may outlive the run.
     with closing(frames), closing(maps), closing(results):
@@ -108,40 +121,42 @@ def run_pipeline(
             before = perf_counter()
             for sink in sinks:
                 sink.write(result)
-            now = perf_counter()
-            statistics.add(result, now - before, now)
-            statistics.seconds = now - begun
+            result.spans["write"] = Span(before, perf_counter())
+            statistics.add(result)
+            statistics.seconds = result.spans["write"].end - begun
             yield result
 
 
-def _read(frames: Iterator[Frame], stop: Event, readings: deque[tuple[float, float]]) -> Iterator[Frame]:
+def _read(frames: Iterator[Frame], stop: Event, readings: dict[int, Span]) -> Iterator[Frame]:
     while not stop.is_set():
         started = perf_counter()
         frame = next(frames, None)
         if frame is None:
             return
-        readings.append((started, perf_counter() - started))
+        readings[frame.index] = Span(started, perf_counter())
         yield frame
 
 
 def _track(
-    maps: Iterable[tuple[Frame, TargetMap]], settings: RunSettings, readings: deque[tuple[float, float]]
+    maps: Iterable[tuple[Frame, TargetMap]], settings: RunSettings, readings: dict[int, Span]
 ) -> Iterator[FrameResult]:
     tracker = Tracker(settings.tracker)
     for frame, found in maps:
-        started, read_seconds = readings.popleft()
+        read = readings.pop(frame.index)
         t0 = perf_counter()
         detections = detect(frame, found, settings.detection)
         t1 = perf_counter()
         tracks, events = tracker.step(frame, detections)
-        seconds = {"read": read_seconds, "network": found.seconds, "detect": t1 - t0, "track": perf_counter() - t1}
-        yield FrameResult(frame, detections, tracks, events, started, seconds)
+        spans = {"read": read, "network": found.span, "detect": Span(t0, t1), "track": Span(t1, perf_counter())}
+        yield FrameResult(frame, detections, tracks, events, spans)
 
 
-def in_thread(items: Iterable[T], depth: int) -> Generator[T]:
+def in_thread(items: Iterable[T], depth: int, drop: Callable[[T], None] | None = None) -> Generator[T]:
     """Iterate `items` in a thread of its own, at most `depth` of them ahead of the consumer.
 
-    An exception in `items` is raised here, after the items before it. When the consumer stops early, the thread ends.
+    Without `drop` the thread waits where the consumer is slower; with it, the oldest item that waits is dropped, and
+    told to `drop`. An exception in `items` is raised here, after the items before it. When the consumer stops early,
+    the thread ends.
     """
     queue: Queue[Any] = Queue(depth)
     abandoned = Event()
@@ -150,10 +165,12 @@ def in_thread(items: Iterable[T], depth: int) -> Generator[T]:
     def hand_over(item: Any) -> bool:
         while not abandoned.is_set():
             try:
-                queue.put(item, timeout=POLL_SECONDS)
+                queue.put(item, timeout=0 if drop and item is not _END else POLL_SECONDS)
                 return True
             except Full:
-                continue
+                if drop and item is not _END:
+                    with suppress(Empty):  # the consumer was faster
+                        drop(queue.get_nowait())
         return False
 
     def work() -> None:

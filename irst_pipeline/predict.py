@@ -22,7 +22,7 @@ from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.errors import FrameError, IrstError, UsageError
 from irst_pipeline.lsnet.model import MIN_SIZE, LSNet
 from irst_pipeline.lsnet.normalise import normalise
-from irst_pipeline.sinks.base import OutputFile, prepare_folder
+from irst_pipeline.sinks.base import prepare_folder, write_file
 from irst_pipeline.sources.images import ImageSource, find_images
 from irst_pipeline.types import Image
 
@@ -120,6 +120,4 @@ def output_names(paths: list[Path]) -> list[tuple[str, str, str]]:
 def _write_image(path: Path, image: NDArray[Any]) -> None:
     _, data = cv2.imencode(path.suffix, image)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = OutputFile(path)
-    file.write(data.tobytes())
-    file.close()
+    write_file(path, data.tobytes())

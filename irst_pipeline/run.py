@@ -1,81 +1,146 @@
-"""One run of the pipeline on a recording: folder, files, progress, summary."""
+"""Runs of the pipeline on recordings: folders, files, progress, summaries."""
 
 import json
+import logging
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Never
 
 from tqdm import tqdm
 
 from irst_pipeline.config import RunSettings
-from irst_pipeline.engine import load_model, open_engine
+from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError
+from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.pipeline import RunStatistics, run_pipeline
 from irst_pipeline.sinks import RESULT_FILES, RunHeader, open_sinks
-from irst_pipeline.sinks.base import OutputFile, prepare_folder
-from irst_pipeline.sources import open_source
+from irst_pipeline.sinks.base import prepare_folder, write_file
+from irst_pipeline.sources import Source, open_source
+
+log = logging.getLogger("irst")
 
 REPORT_FILE = "run.json"
+RECORDINGS_AT_ONCE = 16  # the next ones wait; cameras do not
 
 
-def run_recording(uri: str, settings: RunSettings, out: Path | None, overwrite: bool, stop: Event) -> None:
-    """Process the recording at `uri` to its end, or until `stop` is set, and write the results into a folder.
+@dataclass(frozen=True)
+class Run:
+    """One recording and where its results go."""
 
-    Whatever ends the run, what was found so far is on disk and `run.json` says how it ended.
-    Raises IrstError, a line for the user, when it could not go on.
+    source: Source
+    folder: Path
+    header: RunHeader
+
+
+def run_recordings(
+    uris: list[str], settings: RunSettings, out: Path | None, overwrite: bool, realtime: bool, stop: Event
+) -> None:
+    """Process recordings to their ends, or until `stop` is set, and write the results into a folder.
+
+    Several are run at once through one engine; each has a tracker of its own, and a folder of its own in `out`. With
+    `realtime` they are replayed as live cameras. Whatever ends a run, what was found so far is on disk and `run.json`
+    says how it ended; the others go on. Raises IrstError, a line for the user, when one could not go on.
     """
     weights = load_model(settings.model)
-    engine = open_engine(weights.network, settings.device)
-    with closing(open_source(uri, settings.image_rate)) as source:
-        folder = out or Path("runs") / Path(source.name).stem
-        prepare_folder(folder, (*RESULT_FILES, REPORT_FILE), [Path(uri)], overwrite)
-        header = RunHeader(
-            source=source.name,
-            uri=uri,
-            model=weights.name,
-            weights_sha256=weights.sha256,
-            device=engine.device,
-            config=settings.model_dump(mode="json"),
-            started=_now(),
-            frame_rate=source.frame_rate,
-            video=settings.video,
-        )
-        statistics = RunStatistics()
-        try:
-            with ExitStack() as opened:
-                sinks = open_sinks(settings.sinks, folder, header)
-                for sink in sinks:
-                    opened.callback(sink.close)
-                results = run_pipeline(source, engine, settings, sinks, stop, statistics)
-                opened.callback(results.close)
-                for _ in tqdm(results, total=source.frame_count, unit="frame", disable=None):
-                    pass
-        except BaseException as error:
-            with suppress(IrstError):  # the first failure is the one to tell
-                _write_report(folder, header, f"failed: {error}", statistics.report(source))
-            raise
-        outcome, report = "interrupted" if stop.is_set() else "complete", statistics.report(source)
-        _write_report(folder, header, outcome, report)
-    _summarise(folder, outcome, report)
+    with ExitStack() as opened:
+        sources = [opened.enter_context(closing(open_source(uri, settings.image_rate, realtime))) for uri in uris]
+        engine = open_engine(weights.network, settings.device, newest=sources[0].live)
+        if len(sources) > 1:
+            engine = opened.enter_context(closing(SharedEngine(engine)))
+        folders = result_folders([source.name for source in sources], out)
+        for folder in folders:
+            prepare_folder(folder, (*RESULT_FILES, REPORT_FILE), map(Path, uris), overwrite)
+        runs = [
+            Run(source, folder, run_header(uri, source, weights, engine, settings))
+            for uri, source, folder in zip(uris, sources, folders, strict=True)
+        ]
+        counts = [source.frame_count for source in sources]
+        total = None if None in counts else sum(count or 0 for count in counts)
+        progress = opened.enter_context(tqdm(total=total, unit="frame", disable=None))
+        with ThreadPoolExecutor(len(runs) if realtime else min(len(runs), RECORDINGS_AT_ONCE)) as pool:
+            ended = [pool.submit(_finish, run, engine, settings, stop, progress) for run in runs]
+    for run, result in zip(runs, ended, strict=True):
+        if not result.exception():
+            _summarise(run.folder, result.result())
+    failures = [error for result in ended if (error := result.exception())]
+    for error in failures[1:]:
+        log.error("error: %s", error)
+    if failures:
+        raise failures[0]
+
+
+def result_folders(names: list[str], out: Path | None) -> list[Path]:
+    """A folder for each source: of one alone `out` itself, of several one in it by each one's name.
+
+    A namesake's ends in -2, the next one's in -3.
+    """
+    if out and len(names) == 1:
+        return [out]
+    seen: Counter[str] = Counter()
+    folders = []
+    for stem in (Path(name).stem for name in names):
+        seen[stem] += 1
+        folders.append((out or Path("runs")) / (stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"))
+    return folders
+
+
+def _finish(
+    run: Run, engine: Engine[Any], settings: RunSettings, stop: Event, progress: "tqdm[Never]"
+) -> dict[str, Any]:
+    """Carry a run out; returns what `run.json` says of it."""
+    statistics = RunStatistics()
+    try:
+        with ExitStack() as opened:
+            sinks = open_sinks(settings.sinks, run.folder, run.header)
+            for sink in sinks:
+                opened.callback(sink.close)
+            results = run_pipeline(run.source, engine, settings, sinks, stop, statistics)
+            opened.callback(results.close)
+            for _ in results:
+                progress.update()
+    except BaseException as error:
+        with suppress(IrstError):  # the first failure is the one to tell
+            _write_report(run, f"failed: {error}", statistics)
+        raise
+    return _write_report(run, "interrupted" if stop.is_set() else "complete", statistics)
+
+
+def run_header(uri: str, source: Source, weights: Weights, engine: Engine[Any], settings: RunSettings) -> RunHeader:
+    """What is known of a run that begins now, on the `source` behind `uri`."""
+    return RunHeader(
+        source=source.name,
+        uri=uri,
+        model=weights.name,
+        weights_sha256=weights.sha256,
+        device=engine.device,
+        config=settings.model_dump(mode="json"),
+        started=_now(),
+        frame_rate=source.frame_rate,
+        video=settings.video,
+    )
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _write_report(folder: Path, header: RunHeader, outcome: str, report: dict[str, Any]) -> None:
+def _write_report(run: Run, outcome: str, statistics: RunStatistics) -> dict[str, Any]:
     """`run.json`: what ran, how it ended, what it counted."""
-    ran = {"outcome": outcome, **header.record(), "finished": _now()}
-    file = OutputFile(folder / REPORT_FILE)
-    file.write((json.dumps(ran | report, indent=2) + "\n").encode())
-    file.close()
+    ran = {"outcome": outcome, **run.header.record(), "finished": _now()}
+    report = ran | statistics.report(run.source)
+    write_file(run.folder / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
+    return report
 
 
-def _summarise(folder: Path, outcome: str, report: dict[str, Any]) -> None:
+def _summarise(folder: Path, report: dict[str, Any]) -> None:
     latency = report["latency_ms"].get("total", {})
-    print(f"{outcome}: {report['frames_read']} frames, {report['frames_failed']} failed")
+    dropped = f", {report['frames_dropped']} dropped" if report["frames_dropped"] else ""
+    print(f"{report['outcome']}: {report['frames_read']} frames, {report['frames_failed']} failed{dropped}")
     print(f"speed    {report['frames_per_second']:.1f} frames/s")
     print("latency  " + ", ".join(f"{name} {value:.0f} ms" for name, value in latency.items()))
     print(f"tracks   {report['tracks_confirmed']} confirmed")

@@ -6,6 +6,7 @@ clock. Frames are counted from 0. Arrays of one dataclass are row-aligned: row i
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,17 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Image = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+class Span(NamedTuple):
+    """When a piece of work was done, on the clock of `time.perf_counter`."""
+
+    start: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
 
 
 @dataclass(frozen=True)
@@ -36,7 +48,7 @@ class TargetMap:
     """(H, W), 0..1: that a pixel belongs to a target."""
     intensity: NDArray[np.float32]
     """(H, W) grey levels: the sparse component T."""
-    seconds: float
+    span: Span
     """From handing the frame to the engine until its map was there."""
 
 
@@ -125,7 +137,5 @@ class FrameResult:
     detections: Detections
     tracks: Tracks
     events: tuple[TrackEvent, ...]
-    started: float
-    """`time.perf_counter()` before the frame was read, for latency."""
-    seconds: dict[str, float]
-    """Time spent by stage: read, network, detect, track."""
+    spans: dict[str, Span]
+    """The work of each stage on it: read, network, detect, track, and once it is written, write."""

@@ -5,11 +5,12 @@ import pytest
 
 from irst_pipeline.config import DetectionSettings
 from irst_pipeline.detection import detect
-from irst_pipeline.types import Detections, Floats, Frame, TargetMap
+from irst_pipeline.types import Detections, Floats, Frame, Span, TargetMap
 
 SETTINGS = DetectionSettings()
 SHAPE = (64, 80)
 LEVEL = 1000.0
+NO_TIME = Span(0.0, 0.0)
 
 
 def blob(x: float, y: float, sigma: float = 1.2) -> Floats:
@@ -27,7 +28,7 @@ def seen(
     probability = np.max([shape for _, shape in shapes] or [np.zeros(SHAPE)], axis=0).astype(np.float32)
     intensity = (image - LEVEL).astype(np.float32)
     frame = Frame(np.round(image).astype(np.uint16), 0, 0.0, "scene")
-    return detect(frame, TargetMap(probability, intensity, 0.0), settings)
+    return detect(frame, TargetMap(probability, intensity, NO_TIME), settings)
 
 
 @pytest.mark.parametrize(("x", "y"), [(30, 20), (30.5, 20.5), (41.3, 33.8), (11.75, 50.1)])
@@ -46,7 +47,8 @@ def test_errors_are_as_large_as_the_covariance_says() -> None:
         x, y = rng.uniform(20, 40, 2)
         image = LEVEL + 60 * blob(x, y) + rng.normal(0, 6, SHAPE)
         frame = Frame(np.round(image).astype(np.uint16), 0, 0.0, "scene")
-        found = detect(frame, TargetMap(blob(x, y).astype(np.float32), blob(x, y).astype(np.float32), 0.0), SETTINGS)
+        shape = blob(x, y).astype(np.float32)
+        found = detect(frame, TargetMap(shape, shape, NO_TIME), SETTINGS)
         errors += [found.x[0] - x, found.y[0] - y]
         variances += [found.covariance[0, 0], found.covariance[0, 2]]
     ratio = np.mean(np.square(errors)) / np.mean(variances)
@@ -84,7 +86,7 @@ def test_the_strongest_are_kept_and_come_first() -> None:
     probability = np.zeros(SHAPE, np.float32)
     probability[::4, ::4] = rng.uniform(0.6, 1, probability[::4, ::4].shape)
     frame = Frame(np.full(SHAPE, 100, np.uint8), 0, 0.0, "scene")
-    found = detect(frame, TargetMap(probability, probability, 0.0), DetectionSettings(max_detections=7))
+    found = detect(frame, TargetMap(probability, probability, NO_TIME), DetectionSettings(max_detections=7))
     np.testing.assert_allclose(found.score, np.sort(probability[::4, ::4].ravel())[::-1][:7])
 
 
@@ -97,7 +99,7 @@ def test_touching_corners_are_one_blob() -> None:
     probability = np.zeros(SHAPE, np.float32)
     probability[10, 10] = probability[11, 11] = 0.9
     frame = Frame(np.full(SHAPE, 100, np.uint8), 0, 0.0, "scene")
-    found = detect(frame, TargetMap(probability, probability, 0.0), SETTINGS)
+    found = detect(frame, TargetMap(probability, probability, NO_TIME), SETTINGS)
     assert found.area.tolist() == [2]
     assert (found.x[0], found.y[0]) == (10.5, 10.5)
 
@@ -115,6 +117,6 @@ def test_nothing_and_everything() -> None:
     assert len(seen()) == 0
     full = np.ones(SHAPE, np.float32)
     frame = Frame(np.full(SHAPE, 7, np.uint8), 0, 0.0, "scene")
-    found = detect(frame, TargetMap(full, full, 0.0), SETTINGS)
+    found = detect(frame, TargetMap(full, full, NO_TIME), SETTINGS)
     assert found.area.tolist() == [SHAPE[0] * SHAPE[1]]
     assert found.box.tolist() == [[-0.5, -0.5, SHAPE[1], SHAPE[0]]]

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,68 @@ def test_a_failure_comes_after_what_was_made_before_it() -> None:
     with pytest.raises(RuntimeError, match="broken"):
         taken.extend(in_thread(in_thread(produce(), 2), 2))
     assert taken == [0, 1, 2]
+
+
+def test_a_slow_consumer_gets_the_newest_item_and_every_other_one_is_told() -> None:
+    dropped: list[int] = []
+    taken = []
+    waiting = threading.Event()
+
+    def produce() -> Iterator[int]:
+        yield 0
+        waiting.wait(5)
+        yield from range(1, 50)
+
+    for item in in_thread(produce(), 1, dropped.append):
+        taken.append(item)
+        waiting.set()
+        time.sleep(0.2)  # all others are made meanwhile
+    assert taken == [0, 49]
+    assert dropped == list(range(1, 49))
+
+
+def test_a_fast_consumer_gets_every_item() -> None:
+    dropped: list[int] = []
+
+    def produce() -> Iterator[int]:
+        for i in range(20):
+            time.sleep(0.005)
+            yield i
+
+    assert list(in_thread(produce(), 1, dropped.append)) == list(range(20))
+    assert not dropped
+
+
+class SlowSink:
+    """Takes its time over each result."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.results: list[FrameResult] = []
+
+    def write(self, result: FrameResult) -> None:
+        time.sleep(self._seconds)
+        self.results.append(result)
+
+    def close(self) -> None: ...
+
+
+def test_a_live_source_drops_what_is_late_and_latency_does_not_grow() -> None:
+    """90 frames at 25 a second, of which a sink can take one in 0.16 s."""
+    slow, statistics = SlowSink(0.16), RunStatistics()
+    engine = open_engine(load_weights("lsnet-nano").network, "cpu")
+    with closing(open_source(str(CLOUDS), realtime=True)) as source:
+        for _ in run_pipeline(source, engine, RunSettings(), [slow], threading.Event(), statistics):
+            pass
+        found = statistics.report(source)
+    indices = [result.frame.index for result in slow.results]
+    assert indices == sorted(set(indices))
+    assert found["frames_dropped"] > 30
+    assert found["frames_read"] == len(indices) + found["frames_dropped"] == 90
+    # Each stage holds a frame and so does each queue between them, and the slowest sets their pace.
+    latencies = [result.spans["write"].end - result.spans["read"].end for result in slow.results]
+    assert max(latencies) < 8 * 0.16
+    assert np.mean(latencies[-4:]) < np.mean(latencies[4:8]) + 0.16
 
 
 def test_stopping_early_ends_every_thread() -> None:

@@ -114,6 +114,35 @@ def test_a_run_can_be_repeated_with_the_same_tracks(clouds: Path, tmp_path: Path
     assert {path.name for path in out.iterdir()} == FILES - {"annotated.mp4"}
 
 
+def test_several_recordings_run_at_once_each_as_if_alone(clouds: Path, tmp_path: Path) -> None:
+    common = ["--no-video", "--device", "cpu", "--set", "tracker.confirm_hits=3", "--out"]
+    assert main(["run", str(HORIZON), *common, str(tmp_path / "alone")]) == 0
+    assert main(["run", str(CLOUDS), str(HORIZON), str(CLOUDS), *common, str(tmp_path / "all")]) == 0
+    found = {path.name: path for path in (tmp_path / "all").iterdir()}
+    assert found.keys() == {"sequence16", "sequence8", "sequence16-2"}
+    for name, alone in (("sequence8", tmp_path / "alone"), ("sequence16", clouds), ("sequence16-2", clouds)):
+        assert (found[name] / "mot.txt").read_bytes() == (alone / "mot.txt").read_bytes()
+        assert report(found[name])["outcome"] == "complete"
+
+
+def test_a_recording_that_fails_does_not_stop_the_others(odd: Path, tmp_path: Path) -> None:
+    code, out, error = irst("run", odd / "tiny.png", CLOUDS, "--no-video", "--out", tmp_path)
+    assert code == 1
+    assert error.strip().splitlines()[-1].startswith("irst: error: tiny.png: 8x8 px")
+    assert "complete: 90 frames" in out
+    assert report(tmp_path / "tiny")["outcome"].startswith("failed: ")
+    assert report(tmp_path / "sequence16")["outcome"] == "complete"
+
+
+def test_a_live_run_counts_what_it_drops(tmp_path: Path) -> None:
+    code, _, error = irst("run", CLOUDS, "--realtime", "--out", tmp_path / "out")
+    assert code == 0, error
+    found = report(tmp_path / "out")
+    processed = {r["frame"] for r in log(tmp_path / "out") if r["record"] == "track"}
+    assert found["frames_read"] == 90
+    assert len(processed) <= 90 - found["frames_dropped"]
+
+
 def long_recording(folder: Path) -> Path:
     """Minutes of images: one file under many names."""
     images = folder / "long"

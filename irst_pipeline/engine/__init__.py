@@ -7,11 +7,12 @@ import torch
 from irst_pipeline.engine.base import Engine
 from irst_pipeline.engine.cpu import CpuEngine
 from irst_pipeline.engine.cuda import CudaEngine
+from irst_pipeline.engine.shared import SharedEngine
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.weights import Weights, WeightsError, load_weights
 
-__all__ = ["Engine", "find_device", "load_model", "open_engine"]
+__all__ = ["Engine", "SharedEngine", "find_device", "load_model", "open_engine"]
 
 
 def load_model(name: str) -> Weights:
@@ -42,7 +43,11 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def open_engine(network: LSNet, device: str) -> Engine[Any]:
-    """The engine for a device name as `find_device` takes it."""
+def open_engine(network: LSNet, device: str, newest: bool = False) -> Engine[Any]:
+    """The engine for a device name as `find_device` takes it.
+
+    With `newest` it is set up for the shortest way of one frame, as a live source wants it; otherwise for the most
+    frames a second.
+    """
     found = find_device(device)
-    return CpuEngine(network) if found.type == "cpu" else CudaEngine(network, found)
+    return CpuEngine(network, newest) if found.type == "cpu" else CudaEngine(network, found)

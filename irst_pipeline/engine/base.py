@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, TypeVar
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.model import MIN_SIZE, LSNet
-from irst_pipeline.types import Frame, Image, TargetMap
+from irst_pipeline.types import Frame, Image, Span, TargetMap
 
 Ticket = TypeVar("Ticket")
 Map = NDArray[np.float32]
@@ -49,6 +49,7 @@ class Engine(ABC, Generic[Ticket]):
     device: str
     """What runs it, for logs."""
     slots: int
+    """Frames in flight; known once a frame has been submitted."""
 
     @abstractmethod
     def warm_up(self, image: Image) -> None:
@@ -61,6 +62,10 @@ class Engine(ABC, Generic[Ticket]):
     @abstractmethod
     def collect(self, ticket: Ticket) -> tuple[Map, Map]:
         """Wait for a ticket: probability and T in grey levels, both (H, W) float32 and the caller's own."""
+
+    @abstractmethod
+    def network_alone(self, image: Image) -> Callable[[], None]:
+        """One pass of the network, waited for, over an image that is normalised and on the device already."""
 
     def prepare(self, frame: Frame) -> None:
         """Get ready for frames like this one, so that the first of them need not wait.
@@ -80,14 +85,14 @@ class Engine(ABC, Generic[Ticket]):
             check_size(frame)
             started = perf_counter()
             waiting.append(_InFlight(frame, self.submit(frame.image), started))
-            if len(waiting) == self.slots:
+            while len(waiting) >= self.slots:
                 yield self._finish(waiting.popleft())
         while waiting:
             yield self._finish(waiting.popleft())
 
     def _finish(self, flight: _InFlight[Ticket]) -> tuple[Frame, TargetMap]:
         probability, intensity = self.collect(flight.ticket)
-        return flight.frame, TargetMap(probability, intensity, perf_counter() - flight.started)
+        return flight.frame, TargetMap(probability, intensity, Span(flight.started, perf_counter()))
 
 
 def check_size(frame: Frame) -> None:

@@ -1,5 +1,6 @@
 """The network on a CUDA device, with pinned-memory double buffering."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +68,18 @@ class CudaEngine(Engine[Slot]):
         ticket.done.synchronize()
         probability, intensity = ticket.host_maps.numpy().copy()
         return probability, intensity
+
+    def network_alone(self, image: Image) -> Callable[[], None]:
+        with torch.cuda.device(self._device), torch.inference_mode():
+            frames = normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None].to(self._device)).frames.half()
+            torch.cuda.synchronize(self._device)
+
+        def once() -> None:
+            with torch.cuda.device(self._device), torch.inference_mode(), torch.cuda.stream(self._compute):
+                self._network(frames)
+            self._compute.synchronize()
+
+        return once
 
     def _next_slot(self, image: Tensor) -> Slot:
         """The slot whose turn it is, holding `image`."""

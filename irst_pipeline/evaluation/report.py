@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from irst_pipeline.evaluation.detection import Counts, DetectionScores, Scores
-from irst_pipeline.sinks.base import OutputFile
+from irst_pipeline.sinks.base import write_file
 
 SUMMARY_FILE, IMAGES_FILE, CURVE_FILE, PICTURE_FILE = "summary.json", "images.csv", "curve.csv", "curve.png"
 REPORT_FILES = (SUMMARY_FILE, IMAGES_FILE, CURVE_FILE, PICTURE_FILE)
@@ -34,7 +34,7 @@ def write_report(folder: Path, what: dict[str, Any], detectors: ScoresByName) ->
             for name, scores in detectors.items()
         ],
     }
-    _write(folder / SUMMARY_FILE, (json.dumps(summary, indent=2) + "\n").encode())
+    write_file(folder / SUMMARY_FILE, (json.dumps(summary, indent=2) + "\n").encode())
     counted = [field.name for field in fields(Counts)]
     images = (
         [detector, image, counts.iou, *(getattr(counts, name) for name in counted)]
@@ -49,7 +49,7 @@ def write_report(folder: Path, what: dict[str, Any], detectors: ScoresByName) ->
         for threshold, scores in curve.items()
     )
     _write_table(folder / CURVE_FILE, ["detector", "threshold", *names], points)
-    _write(folder / PICTURE_FILE, draw_curves(f"{what['dataset']} {what['split']}", detectors))
+    write_file(folder / PICTURE_FILE, draw_curves(f"{what['dataset']} {what['split']}", detectors))
 
 
 def table(detectors: ScoresByName) -> str:
@@ -92,10 +92,4 @@ def _write_table(path: Path, header: list[str], rows: Iterable[list[Any]]) -> No
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    _write(path, text.getvalue().encode())
-
-
-def _write(path: Path, data: bytes) -> None:
-    file = OutputFile(path)
-    file.write(data)
-    file.close()
+    write_file(path, text.getvalue().encode())

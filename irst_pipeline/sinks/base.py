@@ -133,6 +133,13 @@ class OutputFile:
             raise IrstError(f"{self.path}: cannot write it ({error.strerror or error}); {mend}") from None
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole; raises IrstError that names it and the mend."""
+    file = OutputFile(path)
+    file.write(data)
+    file.close()
+
+
 def decimals(values: NDArray[np.float64], digits: int) -> list[Any]:
     """`values` (any shape) as nested lists of floats rounded to so many decimals; None where not finite."""
     return _nested(np.round(values, digits) + 0.0)  # + 0.0 makes -0.0 plain

@@ -22,8 +22,12 @@ class Source(Protocol):
     """frames/s, nominal."""
     frame_count: int | None
     """Frames that the source declares, for a progress bar; the true number may differ."""
-    frames_failed: int
-    """Frames so far that could not be read and were skipped; in the end also those that a file counts but lacks."""
+    live: bool
+    """Whether frames come at their own pace and the newest is wanted; otherwise every one is."""
+
+    @property
+    def frames_failed(self) -> int:
+        """Frames so far that could not be read and were skipped; in the end also those that a file counts but lacks."""
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames, once. Raises IrstError at the end if none could be read."""
@@ -34,6 +38,8 @@ class Source(Protocol):
 
 class Recording(ABC):
     """A source that ends: passes on what `read` yields, and skips, counts and reports what does not belong."""
+
+    live = False
 
     def __init__(self, name: str, frame_rate: float, frame_count: int | None) -> None:
         self.name = name

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from irst_pipeline.engine import Engine, find_device, open_engine
+from irst_pipeline.engine import Engine, SharedEngine, find_device, open_engine
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import load_weights
@@ -21,9 +23,15 @@ CLOUDS = Path(__file__).parents[2] / "videos" / "clouds" / "sequence16.mkv"
 TOLERANCE = 0.1  # of a probability; what half precision may change in a single pixel
 
 
-@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def engine(request: pytest.FixtureRequest) -> Engine[Any]:
-    return open_engine(load_weights("lsnet-nano").network, request.param)
+@pytest.fixture(scope="module", params=["cpu", "cpu newest", "cpu shared", pytest.param("cuda", marks=pytest.mark.gpu)])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine[Any]]:
+    device, _, kind = request.param.partition(" ")
+    engine = open_engine(load_weights("lsnet-nano").network, device, newest=kind == "newest")
+    if kind != "shared":
+        yield engine
+        return
+    with closing(SharedEngine(engine)) as shared:
+        yield shared
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +60,7 @@ def test_maps_are_the_networks(engine: Engine[Any], frames: list[Frame]) -> None
         assert np.abs(found.probability - probability).mean() < 1e-3
         np.testing.assert_allclose(found.intensity, intensity, atol=0.1 * np.abs(intensity).max())
         assert found.probability.max() > 0.5
-        assert found.seconds > 0
+        assert found.span.seconds > 0
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 6])
@@ -101,6 +109,58 @@ def test_a_view_of_a_larger_buffer_is_read_right(engine: Engine[Any]) -> None:
 def test_a_frame_too_small_is_refused_in_one_line(engine: Engine[Any]) -> None:
     with pytest.raises(IrstError, match=r"^test: 40x15 px; the network takes 16x16 and more$"):
         list(engine.run([as_frame(np.zeros((15, 40), np.uint8))]))
+
+
+def test_a_shared_engine_gives_each_run_its_own_maps() -> None:
+    """Runs of different sizes at once, on an engine that was never told of those sizes before."""
+    rng = np.random.default_rng(0)
+    runs = [[as_frame(rng.integers(0, 255, (48, 16 * k)).astype(np.uint8), i) for i in range(8)] for k in (2, 3, 4)]
+    alone = open_engine(load_weights("lsnet-nano").network, "cpu")
+    expected = [[found.probability for _, found in alone.run(run)] for run in runs]
+
+    shared = SharedEngine(open_engine(load_weights("lsnet-nano").network, "cpu"))
+
+    def probabilities(run: list[Frame]) -> list[np.ndarray]:
+        shared.prepare(run[0])
+        return [found.probability for _, found in shared.run(run)]
+
+    with closing(shared), ThreadPoolExecutor(len(runs)) as pool:
+        together = list(pool.map(probabilities, runs))
+    for own, same in zip(together, expected, strict=True):
+        np.testing.assert_array_equal(own, same)
+
+
+class BrokenEngine(Engine[int]):
+    """Fails at every third image."""
+
+    device, slots = "none", 2
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def warm_up(self, _image: Image) -> None: ...
+
+    def submit(self, _image: Image) -> int:
+        self.count += 1
+        return self.count
+
+    def collect(self, ticket: int) -> tuple[np.ndarray, np.ndarray]:
+        if ticket % 3 == 0:
+            raise IrstError("the device is gone")
+        return np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
+
+    def network_alone(self, _image: Image) -> Callable[[], None]:
+        raise NotImplementedError
+
+
+def test_a_failure_of_a_shared_engine_is_told_to_the_run_it_befell(frames: list[Frame]) -> None:
+    with closing(SharedEngine(BrokenEngine())) as engine:
+        results = engine.run(frames)
+        assert [next(results)[0].index for _ in range(2)] == [0, 1]
+        with pytest.raises(IrstError, match="the device is gone"):
+            next(results)
+        # Another run goes on.
+        assert len(list(engine.run(frames[:2]))) == 2
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:99", "CPU", ""])

@@ -89,7 +89,7 @@ def result(
         source="clip",
     )
     shown, seen = tracks() if shown is None else shown, detections() if seen is None else seen
-    return FrameResult(frame, seen, shown, events, started=0.0, seconds={})
+    return FrameResult(frame, seen, shown, events, spans={})
 
 
 def run_for_ever(folder: Path) -> None:

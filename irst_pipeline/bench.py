@@ -1,0 +1,312 @@
+"""How fast the network, the engine and the whole pipeline are here, on simulated sequences with 20 targets."""
+
+import io
+import json
+import platform
+import resource
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+from itertools import chain, cycle, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from irst_pipeline.config import RunSettings
+from irst_pipeline.detection import detect
+from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
+from irst_pipeline.errors import UsageError
+from irst_pipeline.lsnet.weights import Weights
+from irst_pipeline.pipeline import RunStatistics, run_pipeline
+from irst_pipeline.run import run_header
+from irst_pipeline.settings import validate
+from irst_pipeline.simulation import SceneSettings, simulate
+from irst_pipeline.simulation.scene import RandomSettings
+from irst_pipeline.sinks import open_sinks
+from irst_pipeline.sinks.base import prepare_folder, write_file
+from irst_pipeline.sources import open_source
+from irst_pipeline.types import Frame, Image, Span
+
+Work = dict[str, Span]
+"""When each stage worked on a frame."""
+
+REPORT_FILE, PICTURE_FILE = "bench.json", "bench.png"
+TARGETS = RandomSettings(count=20, snr=(10.0, 20.0))
+SEED = 1
+WARM_UP = 5  # frames that are not counted
+FRAMES_MIN = 20
+HELD = 16  # frames held in memory for the engine, which takes them again and again
+THREADS = {"read": ("read",), "network": ("network",), "track": ("detect", "track"), "write": ("write",)}
+"""The threads of the pipeline and the stages that each works on."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How many frames a second came out, and how long one took."""
+
+    frames_per_second: float
+    latency_ms: dict[str, float]
+    """p50, p95, p99."""
+
+
+@dataclass(frozen=True)
+class PipelineSpeed(Speed):
+    """Of the pipeline; latency is from before a frame is read until all files hold its result."""
+
+    stage_ms: dict[str, float]
+    """Mean time that each thread worked on a frame; the network's over the frames it works on at a time."""
+    bound_by: str
+    """The slowest of the threads."""
+    overlap_efficiency: float
+    """Frames a second over what the slowest thread could do alone; 1 if all others work while it does."""
+    cpu_ms_beside_network: float
+    """Processor time a frame, less that of the network alone."""
+
+
+@dataclass(frozen=True)
+class SizeResult:
+    """The speeds at one frame size."""
+
+    width: int
+    height: int
+    network: Speed
+    """On a frame that is normalised and on the device, one at a time."""
+    engine: Speed
+    """From a frame in memory to its detections."""
+    pipeline: PipelineSpeed
+    """From a video file to logs and annotated video."""
+    sources: dict[int, Speed]
+    """Of so many pipelines at once through one engine: all their frames together."""
+    memory_peak_mb: float
+    """The process's highest resident memory so far."""
+
+    @property
+    def size(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+def run_bench(
+    model: str,
+    device: str,
+    sizes: list[tuple[int, int]],
+    sources: list[int],
+    frames: int,
+    out: Path,
+    overwrite: bool,
+    profile: bool,
+) -> None:
+    """Measure at every (width, height), and at the first also with as many pipelines at once as each of `sources` says.
+
+    Writes `bench.json`, `bench.png` and with `profile` a trace a size into `out`. Traces are of the pipeline, in the
+    format that chrome://tracing and Perfetto open. Prints a table and what bounds the pipeline. Raises IrstError, one
+    line.
+    """
+    if frames < FRAMES_MIN:
+        raise UsageError(f"--frames {frames}: expected at least {FRAMES_MIN}, for the first {WARM_UP} are not counted")
+    if min(sources, default=1) < 1:
+        raise UsageError(f"--sources {min(sources)}: expected at least 1")
+    weights = load_model(model)
+    engine = open_engine(weights.network, device)
+    latency_engine = open_engine(weights.network, device, newest=True)
+    traces = [f"trace-{width}x{height}.json" for width, height in sizes] if profile else []
+    prepare_folder(out, [REPORT_FILE, PICTURE_FILE, *traces], [], overwrite)
+    results: list[SizeResult] = []
+    for width, height in tqdm(sizes, desc="sizes", leave=False, disable=None):
+        scene = validate(
+            SceneSettings,
+            {"width_px": width, "height_px": height, "frames": frames, "random": TARGETS},
+            f"--sizes {width}x{height}",
+        )
+        with TemporaryDirectory() as folder:
+            simulate(scene, Path(folder) / "scene", SEED)
+            # How the speed changes with the number of sources is measured at one size.
+            several = [] if results else sorted({*sources} - {1})
+            result, work = _measure(weights, engine, latency_engine, Path(folder), frames, several)
+        results.append(result)
+        if profile:
+            write_file(out / f"trace-{result.size}.json", json.dumps(trace(work, engine.slots)).encode())
+    what = {
+        "model": weights.name,
+        "weights_sha256": weights.sha256,
+        "device": engine.device,
+        "machine": platform.platform(),
+        "torch": torch.__version__,
+        "frames": frames,
+        "targets": TARGETS.count,
+    }
+    report = json.dumps(what | {"sizes": [asdict(r) for r in results]}, indent=2)
+    write_file(out / REPORT_FILE, f"{report}\n".encode())
+    write_file(out / PICTURE_FILE, draw(f"{weights.name} on {engine.device}", results))
+    print(table(results))
+    print(f"results  {out}: {' '.join([REPORT_FILE, PICTURE_FILE, *traces])}")
+
+
+def _measure(
+    weights: Weights, engine: Engine[Any], latency_engine: Engine[Any], folder: Path, count: int, sources: list[int]
+) -> tuple[SizeResult, list[Work]]:
+    """The speeds on the sequence of `count` frames in `folder`/scene, and what the pipeline did of each frame."""
+    video = folder / "scene" / "sequence8.mp4"
+    with closing(open_source(str(video))) as source:
+        some = list(islice(source, HELD))
+    engine.prepare(some[0])
+    network, _ = _time_network(latency_engine, some[0].image, count)
+    _, network_cpu = _time_network(engine, some[0].image, count)
+    detections = _time_engine(engine, islice(cycle(some), count))
+    cpu = process_time()
+    work = _run_pipelines(weights, engine, video, folder, 1)
+    pipeline = _time_pipeline(work, engine.slots, process_time() - cpu - len(work) * network_cpu)
+    together = {n: _pipeline_speed(_run_pipelines(weights, engine, video, folder, n)) for n in sources}
+    height, width = some[0].image.shape
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return SizeResult(width, height, network, detections, pipeline, together, round(memory, 1)), work
+
+
+def _time_network(engine: Engine[Any], image: Image, count: int) -> tuple[Speed, float]:
+    """The network's speed, and its processor time a pass in s."""
+    once = engine.network_alone(image)
+    for _ in range(WARM_UP):
+        once()
+    cpu, spans = process_time(), []
+    for _ in range(count):
+        start = perf_counter()
+        once()
+        spans.append(Span(start, perf_counter()))
+    return _speed(spans), (process_time() - cpu) / count
+
+
+def _time_engine(engine: Engine[Any], frames: Iterable[Frame]) -> Speed:
+    settings, spans = RunSettings().detection, []
+    for frame, found in engine.run(frames):
+        detect(frame, found, settings)
+        spans.append(Span(found.span.start, perf_counter()))
+    return _speed(spans)
+
+
+def _run_pipelines(weights: Weights, engine: Engine[Any], video: Path, folder: Path, count: int) -> list[Work]:
+    """Run `count` pipelines on a video at once; what they did of each frame, in the order of its end."""
+    settings = RunSettings()
+
+    def run(engine: Engine[Any], index: int) -> list[Work]:
+        results = folder / f"{count}-{index}"
+        results.mkdir()
+        with closing(open_source(str(video))) as source, ExitStack() as opened:
+            header = run_header(str(video), source, weights, engine, settings)
+            sinks = open_sinks(settings.sinks, results, header)
+            for sink in sinks:
+                opened.callback(sink.close)
+            return [r.spans for r in run_pipeline(source, engine, settings, sinks, Event(), RunStatistics())]
+
+    if count == 1:
+        return run(engine, 0)
+    with closing(SharedEngine(engine)) as shared, ThreadPoolExecutor(count) as pool:
+        work = pool.map(lambda index: run(shared, index), range(count))
+        return sorted(chain.from_iterable(work), key=lambda spans: spans["write"].end)
+
+
+def _time_pipeline(work: list[Work], slots: int, cpu_seconds: float) -> PipelineSpeed:
+    """The speed of one pipeline that took `cpu_seconds` beside its network and ran that on `slots` frames at a time."""
+    whole = _pipeline_speed(work)
+    stages = {
+        thread: float(np.mean([sum(spans[stage].seconds for stage in worked) for spans in work]))
+        for thread, worked in THREADS.items()
+    }
+    stages["network"] /= slots
+    slowest = max(stages, key=lambda thread: stages[thread])
+    return PipelineSpeed(
+        **asdict(whole),
+        stage_ms={thread: round(1e3 * seconds, 3) for thread, seconds in stages.items()},
+        bound_by=slowest,
+        overlap_efficiency=round(whole.frames_per_second * stages[slowest], 3),
+        cpu_ms_beside_network=round(1e3 * cpu_seconds / len(work), 3),
+    )
+
+
+def _pipeline_speed(work: list[Work]) -> Speed:
+    return _speed([Span(spans["read"].start, spans["write"].end) for spans in work])
+
+
+def _speed(spans: list[Span]) -> Speed:
+    """Rate and latency of frames, from when each went in to when it came out; the first frames only fill the stages."""
+    spans = spans[WARM_UP:]
+    latency = np.percentile([1e3 * span.seconds for span in spans], (50, 95, 99))
+    rate = (len(spans) - 1) / (spans[-1].end - spans[0].end)
+    return Speed(round(rate, 2), {f"p{p}": round(float(v), 3) for p, v in zip((50, 95, 99), latency, strict=True)})
+
+
+def trace(work: list[Work], slots: int) -> dict[str, Any]:
+    """What was done when, in the Trace Event Format, times in us from the first frame on.
+
+    A row a thread, but one for each of the `slots` frames that the network works on at a time.
+    """
+    origin = work[0]["read"].start
+    thread_of = {stage: thread for thread, worked in THREADS.items() for stage in worked}
+    rows: dict[str, int] = {}
+    events = []
+    for index, spans in enumerate(work):
+        for stage, span in spans.items():
+            name = f"network {index % slots + 1}" if stage == "network" else thread_of[stage]
+            row = rows.setdefault(name, len(rows))
+            at = {"ts": 1e6 * (span.start - origin), "dur": 1e6 * span.seconds, "pid": 0, "tid": row}
+            events.append({"name": stage, "ph": "X", **at, "args": {"frame": index}})
+    names = [
+        {"name": "thread_name", "ph": "M", "pid": 0, "tid": row, "args": {"name": name}} for name, row in rows.items()
+    ]
+    return {"traceEvents": names + events, "displayTimeUnit": "ms"}
+
+
+def table(results: list[SizeResult]) -> str:
+    """Frames a second and latencies in ms, a line a size and a verdict each."""
+    columns = f"{'frames/s':>10}{'p50 ms':>8}{'p99 ms':>8}"
+    lines = [
+        f"{'':12}{'network':^26}{'engine':^26}{'pipeline':^26}",
+        f"{'size':12}{3 * columns}{'overlap':>9}{'other CPU ms':>14}{'peak MB':>9}",
+    ]
+    for r in results:
+        speeds = "".join(
+            f"{s.frames_per_second:10.1f}{s.latency_ms['p50']:8.1f}{s.latency_ms['p99']:8.1f}"
+            for s in (r.network, r.engine, r.pipeline)
+        )
+        p = r.pipeline
+        rest = f"{p.overlap_efficiency:9.2f}{p.cpu_ms_beside_network:14.1f}{r.memory_peak_mb:9.0f}"
+        lines.append(f"{r.size:12}{speeds}{rest}")
+    for r in results:
+        p = r.pipeline
+        stages = ", ".join(f"{thread} {ms:.1f} ms" for thread, ms in p.stage_ms.items())
+        lines.append(f"{r.size} is bound by {p.bound_by}: of each frame {stages}")
+        for count, speed in r.sources.items():
+            lines.append(f"{count} sources of {r.size}: {speed.frames_per_second:.1f} frames/s in all")
+    return "\n".join(lines)
+
+
+def draw(title: str, results: list[SizeResult]) -> bytes:
+    """A PNG of frames a second over pixels, and over the number of sources."""
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    figure.suptitle(title)
+    sizes, sources = figure.subplots(1, 2)
+    ordered = sorted(results, key=lambda r: r.width * r.height)
+    for name in ("network", "engine", "pipeline"):
+        rates = [getattr(r, name).frames_per_second for r in ordered]
+        sizes.loglog([r.width * r.height for r in ordered], rates, "o-", label=name)
+    sizes.set_xticks([r.width * r.height for r in ordered], [r.size for r in ordered])
+    sizes.set(xlabel="px a frame", ylabel="frames/s")
+    for r in results:
+        if r.sources:
+            speeds: dict[int, Speed] = {1: r.pipeline, **r.sources}
+            sources.plot(list(speeds), [speed.frames_per_second for speed in speeds.values()], "o-", label=r.size)
+            sources.set_xticks(list(speeds))
+    sources.set(xlabel="sources at once", ylabel="frames/s of all pipelines together", ylim=(0, None))
+    for axes in (sizes, sources):
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend()
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()

@@ -1,0 +1,34 @@
+"""A recording as a live camera would deliver it."""
+
+import time
+from collections.abc import Iterator
+
+from irst_pipeline.sources.base import Source
+from irst_pipeline.types import Frame
+
+
+class RealTime:
+    """The frames of a recording, each when its time has come after the first; a late one comes at once."""
+
+    live = True
+
+    def __init__(self, recording: Source) -> None:
+        self._recording = recording
+        self.name = recording.name
+        self.frame_rate = recording.frame_rate
+        self.frame_count = recording.frame_count
+
+    @property
+    def frames_failed(self) -> int:
+        return self._recording.frames_failed
+
+    def __iter__(self) -> Iterator[Frame]:
+        ahead: float | None = None  # of the recording's times against the clock
+        for frame in self._recording:
+            now = time.monotonic()
+            ahead = frame.time - now if ahead is None else ahead
+            time.sleep(max(0.0, frame.time - ahead - now))
+            yield frame
+
+    def close(self) -> None:
+        self._recording.close()

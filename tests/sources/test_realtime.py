@@ -1,0 +1,38 @@
+"""A recording replayed at its own rate."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from irst_pipeline.sources import open_source
+
+CLOUDS = Path(__file__).parents[2] / "videos" / "clouds" / "sequence16.mkv"
+
+
+def test_frames_come_when_their_time_has_come() -> None:
+    with closing(open_source(str(CLOUDS), realtime=True)) as source, closing(open_source(str(CLOUDS))) as recording:
+        assert source.live
+        assert not recording.live
+        assert (source.name, source.frame_rate) == (recording.name, recording.frame_rate)
+        came = []
+        for frame, same in zip(source, recording, strict=True):
+            came.append((time.monotonic(), frame.time))
+            assert (frame.index, frame.time) == (same.index, same.time)
+            np.testing.assert_array_equal(frame.image, same.image)
+    clock, times = np.array(came).T
+    late = (clock - clock[0]) - (times - times[0])
+    assert late.min() > -5e-3
+    assert np.median(late) < 0.5 / source.frame_rate
+
+
+def test_a_late_consumer_is_not_made_to_wait_again() -> None:
+    with closing(open_source(str(CLOUDS), realtime=True)) as source:
+        frames = iter(source)
+        first = next(frames)
+        time.sleep(0.5)
+        before = time.monotonic()
+        passed = [frame for frame, _ in zip(frames, range(10), strict=False)]
+        assert passed[-1].time - first.time < 0.5
+        assert time.monotonic() - before < 0.3

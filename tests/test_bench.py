@@ -1,0 +1,89 @@
+"""`irst bench`: what it says of speed is what happened."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from irst_pipeline.bench import THREADS, trace
+from irst_pipeline.cli import main
+from irst_pipeline.types import Span
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bench") / "out"
+    sizes = ["--sizes", "64x48", "128x96", "--sources", "1", "3"]
+    assert main(["bench", *sizes, "--frames", "40", "--profile", "--out", str(out)]) == 0
+    return out
+
+
+def test_figures_agree_with_one_another(folder: Path) -> None:
+    report = json.loads((folder / "bench.json").read_text())
+    assert report["model"] == "lsnet-nano"
+    assert [(size["width"], size["height"]) for size in report["sizes"]] == [(64, 48), (128, 96)]
+    for size in report["sizes"]:
+        for part in ("network", "engine", "pipeline"):
+            latency = size[part]["latency_ms"]
+            assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
+        # Each holds the one before it.
+        assert size["network"]["latency_ms"]["p50"] < size["engine"]["latency_ms"]["p50"]
+        assert size["engine"]["latency_ms"]["p50"] < size["pipeline"]["latency_ms"]["p50"]
+        pipeline = size["pipeline"]
+        slowest = max(pipeline["stage_ms"], key=pipeline["stage_ms"].get)
+        assert pipeline["bound_by"] == slowest
+        # No thread can hand on more frames than it has worked on; the first frames are not in the rate.
+        assert 0 < pipeline["overlap_efficiency"] < 1.3
+        assert pipeline["cpu_ms_beside_network"] > 0
+        assert size["memory_peak_mb"] > 50
+    together = [size["sources"] for size in report["sizes"]]
+    assert [list(counts) for counts in together] == [["3"], []]
+    assert together[0]["3"]["frames_per_second"] > 0
+
+
+def test_a_picture_is_drawn(folder: Path) -> None:
+    assert (folder / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_trace_holds_every_stage_of_every_frame_and_no_row_does_two_things_at_once(folder: Path) -> None:
+    events = json.loads((folder / "trace-64x48.json").read_text())["traceEvents"]
+    names = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+    assert {name.split()[0] for name in names.values()} == set(THREADS)
+    work = [event for event in events if event["ph"] == "X"]
+    assert {(e["name"], e["args"]["frame"]) for e in work} == {
+        (s, f) for t in THREADS.values() for s in t for f in range(40)
+    }
+    for row, name in names.items():
+        own = sorted((e for e in work if e["tid"] == row), key=lambda e: e["ts"])
+        assert {e["name"] for e in own} == set(THREADS[name.split()[0]])
+        assert all(a["ts"] + a["dur"] <= b["ts"] + 1 for a, b in pairwise(own))
+
+
+def test_times_of_a_trace_begin_with_the_first_frame() -> None:
+    frames = [{"read": Span(5.0, 5.5), "network": Span(5.5, 7.0)}, {"read": Span(5.5, 6.0), "network": Span(7.0, 8.0)}]
+    work = [event for event in trace(frames, 1)["traceEvents"] if event["ph"] == "X"]
+    assert [(e["name"], e["ts"], e["dur"], e["args"]["frame"]) for e in work] == [
+        ("read", 0, 500_000, 0),
+        ("network", 500_000, 1_500_000, 0),
+        ("read", 500_000, 500_000, 1),
+        ("network", 2_000_000, 1_000_000, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--sizes", "33x48"], "--sizes 33x48: key `width_px`: expected"),
+        (["--frames", "3"], "--frames 3: expected at least 20"),
+        (["--sources", "0"], "--sources 0: expected at least 1"),
+        (["--model", "lsnet-mega"], "lsnet-mega: no such model"),
+    ],
+)
+def test_bad_arguments_are_told_in_one_line(
+    arguments: list[str], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *arguments, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"irst: error: {line}")
+    assert error.count("\n") == 1
