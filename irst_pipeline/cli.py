@@ -230,7 +230,7 @@ def _add_network_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     verb.add_argument(
         "--sources", type=int, nargs="*", default=counts, metavar="N", help="pipelines at once (first size)"
     )
-    verb.add_argument("--frames", type=int, default=200, help="of each source at each size (default: %(default)s)")
+    verb.add_argument("--frames", type=int, default=60, help="of each source at each size (default: %(default)s)")
     verb.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for the results (%(default)s)")
     verb.add_argument("--profile", action="store_true", help="also a trace a size, for chrome://tracing or Perfetto")
 
