@@ -1,7 +1,7 @@
 """The network on a CPU, through OpenVINO.
 
-Measured on two cores of an AMD EPYC 9005, lsnet-nano on 320x256, ms a frame: OpenVINO 7.2 in the bfloat16 that it
-chooses by itself where the processor has it and 9.7 in float32; ONNX Runtime 15.8; PyTorch eager 47.2
+Measured on two cores of an AMD EPYC 9004, lsnet-nano on 320x256, in turns, ms a frame: OpenVINO 24.7 in the bfloat16
+that it chooses by itself where the processor has it and 40.4 in float32; ONNX Runtime 71.7; PyTorch eager 128.3
 (`tools/benchmark_runtimes.py`).
 """
 
