@@ -143,7 +143,7 @@ def test_a_teacher_is_followed(data: Path, tmp_path: Path) -> None:
     seen = {}
     for name, weight in (("alone", 0.0), ("taught", 20.0)):
         taught = {"teacher": str(tmp_path / "teacher.safetensors"), "distillation": weight}
-        path = trained(settings(40, **taught), data, tmp_path / name, Event())
+        path = trained(settings(100, **taught), data, tmp_path / name, Event())
         with torch.inference_mode():
             seen[name] = load_weights(str(path)).network(frames).logits.sigmoid().mean().item()
     assert seen["taught"] > 0.1 > seen["alone"]
