@@ -6,7 +6,7 @@ import platform
 import resource
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import chain, cycle, islice
 from pathlib import Path
@@ -25,12 +25,11 @@ from irst_pipeline.detection import detect
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.weights import Weights
-from irst_pipeline.pipeline import RunStatistics, run_pipeline
-from irst_pipeline.run import run_header
+from irst_pipeline.pipeline import RunStatistics
+from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, simulate
 from irst_pipeline.simulation.scene import RandomSettings
-from irst_pipeline.sinks import open_sinks
 from irst_pipeline.sinks.base import prepare_folder, write_file
 from irst_pipeline.sources import open_source
 from irst_pipeline.types import Frame, Image, Span
@@ -197,12 +196,9 @@ def _run_pipelines(weights: Weights, engine: Engine[Any], video: Path, folder: P
     def run(engine: Engine[Any], index: int) -> list[Work]:
         results = folder / f"{count}-{index}"
         results.mkdir()
-        with closing(open_source(str(video))) as source, ExitStack() as opened:
-            header = run_header(str(video), source, weights, engine, settings)
-            sinks = open_sinks(settings.sinks, results, header)
-            for sink in sinks:
-                opened.callback(sink.close)
-            return [r.spans for r in run_pipeline(source, engine, settings, sinks, Event(), RunStatistics())]
+        with closing(open_source(str(video))) as source:
+            own = Run(source, results, run_header(str(video), source, weights, engine, settings))
+            return [r.spans for r in carry_out(own, engine, settings, Event(), RunStatistics())]
 
     if count == 1:
         return run(engine, 0)

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from irst_pipeline.pipeline import RunStatistics, run_pipeline
 from irst_pipeline.sinks import RESULT_FILES, RunHeader, open_sinks
 from irst_pipeline.sinks.base import prepare_folder, write_file
 from irst_pipeline.sources import Source, open_source
+from irst_pipeline.types import FrameResult
 
 log = logging.getLogger("irst")
 
@@ -49,7 +51,8 @@ def run_recordings(
     weights = load_model(settings.model)
     with ExitStack() as opened:
         sources = [opened.enter_context(closing(open_source(uri, settings.image_rate, realtime))) for uri in uris]
-        engine = open_engine(weights.network, settings.device, newest=sources[0].live)
+        live = any(source.live for source in sources)
+        engine = open_engine(weights.network, settings.device, newest=live)
         if len(sources) > 1:
             engine = opened.enter_context(closing(SharedEngine(engine)))
         folders = result_folders([source.name for source in sources], out)
@@ -62,7 +65,7 @@ def run_recordings(
         counts = [source.frame_count for source in sources]
         total = None if None in counts else sum(count or 0 for count in counts)
         progress = opened.enter_context(tqdm(total=total, unit="frame", disable=None))
-        with ThreadPoolExecutor(len(runs) if realtime else min(len(runs), RECORDINGS_AT_ONCE)) as pool:
+        with ThreadPoolExecutor(len(runs) if live else min(len(runs), RECORDINGS_AT_ONCE)) as pool:
             ended = [pool.submit(_finish, run, engine, settings, stop, progress) for run in runs]
     for run, result in zip(runs, ended, strict=True):
         if not result.exception():
@@ -89,20 +92,27 @@ def result_folders(names: list[str], out: Path | None) -> list[Path]:
     return folders
 
 
+def carry_out(
+    run: Run, engine: Engine[Any], settings: RunSettings, stop: Event, statistics: RunStatistics
+) -> Iterator[FrameResult]:
+    """The results of a run, each once it is in all of its files, which are closed at the end, however that comes."""
+    with ExitStack() as opened:
+        sinks = open_sinks(settings.sinks, run.folder, run.header)
+        for sink in sinks:
+            opened.callback(sink.close)
+        results = run_pipeline(run.source, engine, settings, sinks, stop, statistics)
+        opened.callback(results.close)
+        yield from results
+
+
 def _finish(
     run: Run, engine: Engine[Any], settings: RunSettings, stop: Event, progress: "tqdm[Never]"
 ) -> dict[str, Any]:
-    """Carry a run out; returns what `run.json` says of it."""
+    """Carry a run out to its end; returns what `run.json` says of it."""
     statistics = RunStatistics()
     try:
-        with ExitStack() as opened:
-            sinks = open_sinks(settings.sinks, run.folder, run.header)
-            for sink in sinks:
-                opened.callback(sink.close)
-            results = run_pipeline(run.source, engine, settings, sinks, stop, statistics)
-            opened.callback(results.close)
-            for _ in results:
-                progress.update()
+        for _ in carry_out(run, engine, settings, stop, statistics):
+            progress.update()
     except BaseException as error:
         with suppress(IrstError):  # the first failure is the one to tell
             _write_report(run, f"failed: {error}", statistics)

@@ -35,8 +35,8 @@ class Ticket:
     """A frame in flight."""
 
     request: openvino.InferRequest
-    frames: Normalised
-    """What the request reads, kept until it is done."""
+    scale: float
+    """Grey levels per unit of T."""
 
 
 class CpuEngine(Engine[Ticket]):
@@ -59,12 +59,12 @@ class CpuEngine(Engine[Ticket]):
         request, frames = next(self._requests(*image.shape)), _normalised(image)
         request.wait()  # at once, unless a run was given up with this request in flight
         request.start_async({0: frames.frames.numpy()}, share_inputs=True)
-        return Ticket(request, frames)
+        return Ticket(request, frames.scale.item())
 
     def collect(self, ticket: Ticket) -> tuple[Map, Map]:
         ticket.request.wait()
         probability, target = (ticket.request.get_output_tensor(i).data[0, 0] for i in (0, 1))
-        return probability.copy(), target * np.float32(ticket.frames.scale.item())
+        return probability.copy(), target * np.float32(ticket.scale)
 
     def network_alone(self, image: Image) -> Callable[[], None]:
         frames, request = _normalised(image).frames.numpy(), next(self._requests(*image.shape))
