@@ -113,8 +113,9 @@ def run_bench(
     if min(sources, default=1) < 1:
         raise UsageError(f"--sources {min(sources)}: expected at least 1")
     weights = load_model(model)
-    engine = open_engine(weights.network, device)
-    latency_engine = open_engine(weights.network, device, newest=True)
+    threshold = RunSettings().detection.threshold
+    engine = open_engine(weights.network, device, threshold)
+    latency_engine = open_engine(weights.network, device, threshold, newest=True)
     traces = [f"trace-{width}x{height}.json" for width, height in sizes] if profile else []
     prepare_folder(out, [REPORT_FILE, PICTURE_FILE, *traces], [], overwrite)
     results: list[SizeResult] = []
@@ -183,9 +184,9 @@ def _time_network(engine: Engine[Any], image: Image, count: int) -> tuple[Speed,
 
 def _time_engine(engine: Engine[Any], frames: Iterable[Frame]) -> Speed:
     settings, spans = RunSettings().detection, []
-    for frame, found in engine.run(frames):
+    for frame, found, span in engine.run(frames):
         detect(frame, found, settings)
-        spans.append(Span(found.span.start, perf_counter()))
+        spans.append(Span(span.start, perf_counter()))
     return _speed(spans)
 
 

@@ -1,13 +1,14 @@
-"""From a target map to detections."""
+"""From target pixels to detections."""
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from irst_pipeline.config import DetectionSettings
-from irst_pipeline.types import Detections, Floats, Frame, Image, TargetMap
+from irst_pipeline.types import Detections, Floats, Frame, Image, Integers, TargetPixels
 
 RIM = 4  # px round a blob's box in which the local background is measured
 GUARD = 1  # px of a blob's soft edge that belong to it and not to its background
@@ -17,82 +18,137 @@ PIXEL_MOMENTS = np.array([1 / 12, 0.0, 1 / 12])  # px^2; a pixel has an extent o
 SHAPE_SD = 0.1  # of a blob's extent; by so much its outline, and with it the centroid, changes between frames
 
 
-def detect(frame: Frame, found: TargetMap, settings: DetectionSettings) -> Detections:
-    """Blobs (8-connected) of probability above the threshold, strongest first.
+def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> Detections:
+    """Blobs (8-connected) of the pixels found, strongest first.
 
     Their centroid is weighted with the image's contrast to the local background; its covariance is that of a blob of
     the measured second moments at the measured SNR, sigma^2 / SNR^2 (Winick, "Cramer-Rao lower bounds on the
     performance of charge-coupled-device optical position estimators", 1986), plus a share of the blob's extent, by
     which an outline changes between frames, plus a floor.
     """
-    above = found.probability > settings.threshold
-    count, labelled, found_stats, _ = cv2.connectedComponentsWithStats(above.astype(np.uint8), connectivity=8)
-    labels, stats = np.asarray(labelled, np.int32), np.asarray(found_stats, np.int32)
-    scores = np.zeros(count)
-    np.maximum.at(scores, labels[above], found.probability[above])
-    order = np.argsort(-scores, kind="stable")
-    large = stats[order, cv2.CC_STAT_AREA] >= settings.min_area
-    chosen = order[large & (order > 0)][: settings.max_detections]  # label 0 is the background
-    blobs = [_measure(frame.image, found.intensity, labels, int(label), stats[label]) for label in chosen]
+    blobs = find_blobs(found, frame.image.shape)
+    large = np.flatnonzero(blobs.area >= settings.min_area)
+    chosen = large[np.argsort(-blobs.score[large], kind="stable")][: settings.max_detections]
+    measured = measure(frame.image, blobs, chosen)
     return Detections(
-        x=np.array([b.x for b in blobs]),
-        y=np.array([b.y for b in blobs]),
-        covariance=np.array([b.covariance for b in blobs]).reshape(-1, 3),
+        x=measured.x,
+        y=measured.y,
+        covariance=measured.covariance,
         # From the corner pixel's centre to the box's edge is half a pixel.
-        box=stats[chosen, :4] - np.array([0.5, 0.5, 0, 0]),
-        area=stats[chosen, cv2.CC_STAT_AREA].astype(np.int64),
-        score=scores[chosen],
-        intensity=np.array([b.intensity for b in blobs]),
-        snr=np.array([b.snr for b in blobs]),
+        box=blobs.box[chosen] - np.array([0.5, 0.5, 0, 0]),
+        area=blobs.area[chosen],
+        score=blobs.score[chosen],
+        intensity=blobs.intensity[chosen],
+        snr=measured.snr,
     )
 
 
-class Blob(NamedTuple):
-    """What is measured on one blob's pixels."""
+class Blobs(NamedTuple):
+    """The blobs of a frame in the order of their first pixels; n rows, as in `Detections` but for the box."""
 
-    x: float
-    y: float
+    labels: NDArray[np.int32]
+    """(H + 2, W + 2): the frame with a border of `GUARD`; i + 1 on the pixels of blob i, 0 elsewhere."""
+    box: Integers
+    """(n, 4) left, top, width, height in whole pixels."""
+    area: Integers
+    score: Floats
+    intensity: Floats
+
+
+def find_blobs(found: TargetPixels, shape: tuple[int, ...]) -> Blobs:
+    """Join the pixels of a frame (H, W) that touch, at an edge or a corner. It takes no longer for a larger frame."""
+    ys, xs = np.divmod(found.places, shape[1])
+    labels = np.zeros((shape[0] + 2 * GUARD, shape[1] + 2 * GUARD), np.int32)
+    count = len(ys)
+    if not count:
+        none = np.empty(0)
+        return Blobs(labels, np.empty((0, 4), np.int64), np.empty(0, np.int64), none, none)
+    labels[ys + GUARD, xs + GUARD] = np.arange(1, count + 1)
+    neighbours = np.stack([labels[ys + GUARD + dy, xs + GUARD + dx] for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1))])
+    pixel = np.broadcast_to(np.arange(count), neighbours.shape)[neighbours > 0]
+    joined = coo_array((np.ones(len(pixel), np.int8), (pixel, neighbours[neighbours > 0] - 1)), (count, count))
+    blob = connected_components(joined, directed=False)[1]
+    labels[ys + GUARD, xs + GUARD] = blob + 1
+    order = np.argsort(blob, kind="stable")
+    starts = np.flatnonzero(np.diff(blob[order], prepend=-1))
+    top, left = (np.minimum.reduceat(v[order], starts) for v in (ys, xs))
+    bottom, right = (np.maximum.reduceat(v[order], starts) for v in (ys, xs))
+    score, intensity = (
+        np.maximum.reduceat(v[order], starts).astype(np.float64) for v in (found.probability, found.intensity)
+    )
+    box = np.column_stack([left, top, right - left + 1, bottom - top + 1])
+    return Blobs(labels, box, np.bincount(blob), score, intensity)
+
+
+class Measured(NamedTuple):
+    """What is measured on the image of n blobs; members as in `Detections`."""
+
+    x: Floats
+    y: Floats
     covariance: Floats
-    intensity: float
-    snr: float
+    snr: Floats
 
 
-def _measure(
-    image: Image, intensity: NDArray[np.float32], labels: NDArray[np.int32], label: int, row: NDArray[np.int32]
-) -> Blob:
-    left, top, width, height = (int(v) for v in row[:4])
-    y0, x0 = max(0, top - RIM), max(0, left - RIM)
-    window = np.s_[y0 : top + height + RIM, x0 : left + width + RIM]
-    levels, near = image[window].astype(np.float64), labels[window]
-    blob = near == label
-    background, noise = _surroundings(levels, near)
-    contrast = levels - background
-    contrast *= 1.0 if contrast[blob].sum() >= 0 else -1.0  # a cold target is measured as a hot one
-    snr = float(contrast[blob].max()) / noise
-    own = _grown(blob) & (blob | (near == 0))
-    ys, xs = np.nonzero(own)
-    weight = np.clip(contrast[own], 0, None)
-    weight = weight / weight.sum() if weight.any() else np.full(len(xs), 1 / len(xs))
-    x, y = float(weight @ xs), float(weight @ ys)
-    dx, dy = xs - x, ys - y
-    moments = np.array([weight @ dx**2, weight @ (dx * dy), weight @ dy**2]) + PIXEL_MOMENTS
-    relative = 1 / max(snr, 1.0) ** 2 + SHAPE_SD**2
-    covariance = moments * relative + np.array([1.0, 0.0, 1.0]) * LOCALISATION_SD**2
-    return Blob(x + x0, y + y0, covariance, float(intensity[window][blob].max()), snr)
+def measure(image: Image, blobs: Blobs, chosen: Integers) -> Measured:
+    """Measure these rows (n,) of the blobs, all at once.
+
+    The pixels of all windows, a blob's box and its rim each, lie one window after the other in flat arrays.
+    """
+    if not len(chosen):
+        none = np.empty(0)
+        return Measured(none, none, np.empty((0, 3)), none)
+    owner, ys, xs = _windows(blobs.box[chosen], image.shape)
+    levels = image[ys, xs].astype(np.float64)
+    offsets = range(2 * GUARD + 1)
+    near = np.stack([blobs.labels[ys + dy, xs + dx] for dy in offsets for dx in offsets])
+    label, wanted = near[len(near) // 2], chosen[owner] + 1
+    background, noise = _surroundings(levels, owner, (near == 0).all(0))
+    contrast = levels - background[owner]
+    blob = label == wanted
+    starts = np.flatnonzero(np.diff(owner[blob], prepend=-1))
+    cold = np.add.reduceat(contrast[blob], starts) < 0
+    contrast *= np.where(cold, -1.0, 1.0)[owner]  # a cold target is measured as a hot one
+    snr = np.maximum.reduceat(contrast[blob], starts) / noise
+    own = blob | ((label == 0) & (near == wanted).any(0))
+    owner, ys, xs, weight = owner[own], ys[own], xs[own], np.clip(contrast[own], 0, None)
+
+    def per_blob(values: Floats) -> Floats:
+        return np.asarray(np.bincount(owner, values, len(chosen)), np.float64)
+
+    weight = np.where(per_blob(weight)[owner] > 0, weight, 1.0)
+    weight /= per_blob(weight)[owner]
+    x, y = per_blob(weight * xs), per_blob(weight * ys)
+    dx, dy = xs - x[owner], ys - y[owner]
+    moments = np.stack([per_blob(weight * product) for product in (dx * dx, dx * dy, dy * dy)], 1) + PIXEL_MOMENTS
+    relative = 1 / np.maximum(snr, 1.0) ** 2 + SHAPE_SD**2
+    covariance = moments * relative[:, None] + np.array([1.0, 0.0, 1.0]) * LOCALISATION_SD**2
+    return Measured(x, y, covariance, snr)
 
 
-def _surroundings(levels: Floats, near: NDArray[np.int32]) -> tuple[float, float]:
-    """Median and standard deviation of what is around the blobs of a window.
+def _windows(boxes: Integers, shape: tuple[int, ...]) -> tuple[Integers, Integers, Integers]:
+    """Which box's window a pixel lies in, its row and its column, for the pixels of all windows."""
+    left, top, width, height = boxes.T
+    y0, x0 = np.maximum(top - RIM, 0), np.maximum(left - RIM, 0)
+    rows, columns = np.minimum(top + height + RIM, shape[0]) - y0, np.minimum(left + width + RIM, shape[1]) - x0
+    sizes = rows * columns
+    owner = np.repeat(np.arange(len(boxes)), sizes)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    row, column = np.divmod(within, columns[owner])
+    return owner, y0[owner] + row, x0[owner] + column
+
+
+def _surroundings(levels: Floats, owner: Integers, around: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Median and standard deviation of what is around the blobs of each window; of all of it where nothing is.
 
     The latter comes from the mean absolute deviation (sd = sqrt(pi / 2) times it if normal): a neighbour's edge weighs
     little in it, and it does not jump between whole levels as the median deviation of an 8-bit sky does.
     """
-    around = ~_grown(near > 0)
-    rim = levels[around] if around.any() else levels
-    background = float(np.median(rim))
-    return background, max(1.2533 * float(np.abs(rim - background).mean()), NOISE_MIN)
-
-
-def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    side = 2 * GUARD + 1
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)), bool)
+    filled = np.bincount(owner[around], minlength=owner[-1] + 1) == 0
+    around = around | filled[owner]
+    levels, owner = levels[around], owner[around]
+    counts = np.bincount(owner)
+    ordered = levels[np.lexsort((levels, owner))]
+    first = np.cumsum(counts) - counts
+    background = (ordered[first + (counts - 1) // 2] + ordered[first + counts // 2]) / 2
+    deviation = np.bincount(owner, np.abs(levels - background[owner])) / counts
+    return background, np.maximum(1.2533 * deviation, NOISE_MIN)

@@ -22,7 +22,7 @@ from irst_pipeline.engine import Engine
 from irst_pipeline.sinks import Sink
 from irst_pipeline.sources import Source
 from irst_pipeline.tracking.tracker import Tracker
-from irst_pipeline.types import Frame, FrameResult, Span, TargetMap
+from irst_pipeline.types import Frame, FrameResult, Span, TargetPixels
 
 T = TypeVar("T")
 POLL_SECONDS = 0.1
@@ -112,11 +112,11 @@ def run_pipeline(
     depth = 1 if source.live else settings.queue_frames
     read = _read(chain([first], frames_in), stop, readings)
     frames = in_thread(read, depth, drop if source.live else None)
-    maps = in_thread(engine.run(frames), depth)
-    results = in_thread(_track(maps, settings, readings), depth)
+    searched = in_thread(engine.run(frames), depth)
+    results = in_thread(_track(searched, settings, readings), depth)
     begun = perf_counter()
     # All of them, for a stage that failed is still held by its exception: no thread may outlive the run.
-    with closing(frames), closing(maps), closing(results):
+    with closing(frames), closing(searched), closing(results):
         for result in results:
             before = perf_counter()
             for sink in sinks:
@@ -138,16 +138,16 @@ def _read(frames: Iterator[Frame], stop: Event, readings: dict[int, Span]) -> It
 
 
 def _track(
-    maps: Iterable[tuple[Frame, TargetMap]], settings: RunSettings, readings: dict[int, Span]
+    searched: Iterable[tuple[Frame, TargetPixels, Span]], settings: RunSettings, readings: dict[int, Span]
 ) -> Iterator[FrameResult]:
     tracker = Tracker(settings.tracker)
-    for frame, found in maps:
+    for frame, found, network in searched:
         read = readings.pop(frame.index)
         t0 = perf_counter()
         detections = detect(frame, found, settings.detection)
         t1 = perf_counter()
         tracks, events = tracker.step(frame, detections)
-        spans = {"read": read, "network": found.span, "detect": Span(t0, t1), "track": Span(t1, perf_counter())}
+        spans = {"read": read, "network": network, "detect": Span(t0, t1), "track": Span(t1, perf_counter())}
         yield FrameResult(frame, detections, tracks, events, spans)
 
 

@@ -52,7 +52,7 @@ def run_recordings(
     with ExitStack() as opened:
         sources = [opened.enter_context(closing(open_source(uri, settings.image_rate, realtime))) for uri in uris]
         live = any(source.live for source in sources)
-        engine = open_engine(weights.network, settings.device, newest=live)
+        engine = open_engine(weights.network, settings.device, settings.detection.threshold, newest=live)
         if len(sources) > 1:
             engine = opened.enter_context(closing(SharedEngine(engine)))
         folders = result_folders([source.name for source in sources], out)

@@ -40,16 +40,15 @@ class Frame:
     """Name of the source, for logs."""
 
 
-@dataclass(frozen=True)
-class TargetMap:
-    """What the network says of one frame."""
+class TargetPixels(NamedTuple):
+    """What the network says of one frame: its pixels above the threshold of detection. n rows."""
 
+    places: Integers
+    """(n,) y * width + x, ascending."""
     probability: NDArray[np.float32]
-    """(H, W), 0..1: that a pixel belongs to a target."""
+    """(n,) 0..1: that the pixel belongs to a target."""
     intensity: NDArray[np.float32]
-    """(H, W) grey levels: the sparse component T."""
-    span: Span
-    """From handing the frame to the engine until its map was there."""
+    """(n,) grey levels: the sparse component T."""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,23 @@
 """From maps to detections, on blobs whose place and strength are known."""
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from irst_pipeline.config import DetectionSettings
 from irst_pipeline.detection import detect
-from irst_pipeline.types import Detections, Floats, Frame, Span, TargetMap
+from irst_pipeline.engine.base import above_threshold
+from irst_pipeline.types import Detections, Floats, Frame, TargetPixels
 
 SETTINGS = DetectionSettings()
 SHAPE = (64, 80)
 LEVEL = 1000.0
-NO_TIME = Span(0.0, 0.0)
+
+
+def found(probability: NDArray[np.floating], intensity: NDArray[np.floating]) -> TargetPixels:
+    """What an engine would make of two maps."""
+    return above_threshold(probability.astype(np.float32), intensity.astype(np.float32), SETTINGS.threshold)
 
 
 def blob(x: float, y: float, sigma: float = 1.2) -> Floats:
@@ -25,20 +32,19 @@ def seen(
     shapes = [(peak, blob(x, y)) for x, y, peak in targets]
     image = LEVEL + sum((peak * shape for peak, shape in shapes), np.zeros(SHAPE))
     image += np.random.default_rng(0).normal(0, noise, SHAPE) if noise else 0
-    probability = np.max([shape for _, shape in shapes] or [np.zeros(SHAPE)], axis=0).astype(np.float32)
-    intensity = (image - LEVEL).astype(np.float32)
+    probability = np.max([shape for _, shape in shapes] or [np.zeros(SHAPE)], axis=0)
     frame = Frame(np.round(image).astype(np.uint16), 0, 0.0, "scene")
-    return detect(frame, TargetMap(probability, intensity, NO_TIME), settings)
+    return detect(frame, found(probability, image - LEVEL), settings)
 
 
 @pytest.mark.parametrize(("x", "y"), [(30, 20), (30.5, 20.5), (41.3, 33.8), (11.75, 50.1)])
 def test_the_centroid_is_the_targets_place(x: float, y: float) -> None:
-    found = seen((x, y, 500.0))
-    np.testing.assert_allclose([found.x[0], found.y[0]], [x, y], atol=0.1)
-    left, top, width, height = found.box[0]
+    detections = seen((x, y, 500.0))
+    np.testing.assert_allclose([detections.x[0], detections.y[0]], [x, y], atol=0.1)
+    left, top, width, height = detections.box[0]
     assert left < x < left + width
     assert top < y < top + height
-    assert found.intensity[0] == pytest.approx(500, rel=0.2)
+    assert detections.intensity[0] == pytest.approx(500, rel=0.2)
 
 
 def test_errors_are_as_large_as_the_covariance_says() -> None:
@@ -47,17 +53,16 @@ def test_errors_are_as_large_as_the_covariance_says() -> None:
         x, y = rng.uniform(20, 40, 2)
         image = LEVEL + 60 * blob(x, y) + rng.normal(0, 6, SHAPE)
         frame = Frame(np.round(image).astype(np.uint16), 0, 0.0, "scene")
-        shape = blob(x, y).astype(np.float32)
-        found = detect(frame, TargetMap(shape, shape, NO_TIME), SETTINGS)
-        errors += [found.x[0] - x, found.y[0] - y]
-        variances += [found.covariance[0, 0], found.covariance[0, 2]]
+        one = detect(frame, found(blob(x, y), blob(x, y)), SETTINGS)
+        errors += [one.x[0] - x, one.y[0] - y]
+        variances += [one.covariance[0, 0], one.covariance[0, 2]]
     ratio = np.mean(np.square(errors)) / np.mean(variances)
     assert 0.1 < ratio < 1.2, "the covariance may be cautious, for real targets change their shape, but not bold"
 
 
 def test_snr_is_peak_over_local_noise() -> None:
-    found = seen((40, 30, 200.0), noise=10.0)
-    assert found.snr[0] == pytest.approx(20, rel=0.25)
+    detections = seen((40, 30, 200.0), noise=10.0)
+    assert detections.snr[0] == pytest.approx(20, rel=0.25)
 
 
 def test_a_mirrored_frame_gives_mirrored_detections() -> None:
@@ -86,8 +91,8 @@ def test_the_strongest_are_kept_and_come_first() -> None:
     probability = np.zeros(SHAPE, np.float32)
     probability[::4, ::4] = rng.uniform(0.6, 1, probability[::4, ::4].shape)
     frame = Frame(np.full(SHAPE, 100, np.uint8), 0, 0.0, "scene")
-    found = detect(frame, TargetMap(probability, probability, NO_TIME), DetectionSettings(max_detections=7))
-    np.testing.assert_allclose(found.score, np.sort(probability[::4, ::4].ravel())[::-1][:7])
+    detections = detect(frame, found(probability, probability), DetectionSettings(max_detections=7))
+    np.testing.assert_allclose(detections.score, np.sort(probability[::4, ::4].ravel())[::-1][:7])
 
 
 def test_small_blobs_can_be_left_out() -> None:
@@ -99,24 +104,43 @@ def test_touching_corners_are_one_blob() -> None:
     probability = np.zeros(SHAPE, np.float32)
     probability[10, 10] = probability[11, 11] = 0.9
     frame = Frame(np.full(SHAPE, 100, np.uint8), 0, 0.0, "scene")
-    found = detect(frame, TargetMap(probability, probability, NO_TIME), SETTINGS)
-    assert found.area.tolist() == [2]
-    assert (found.x[0], found.y[0]) == (10.5, 10.5)
+    detections = detect(frame, found(probability, probability), SETTINGS)
+    assert detections.area.tolist() == [2]
+    assert (detections.x[0], detections.y[0]) == (10.5, 10.5)
 
 
 @pytest.mark.parametrize(("x", "y"), [(0, 0), (79, 63), (0, 30)])
 def test_targets_at_the_border(x: int, y: int) -> None:
-    found = seen((x, y, 300.0))
-    assert len(found) == 1
-    assert abs(found.x[0] - x) < 1
-    assert abs(found.y[0] - y) < 1
-    assert np.isfinite(found.covariance).all()
+    detections = seen((x, y, 300.0))
+    assert len(detections) == 1
+    assert abs(detections.x[0] - x) < 1
+    assert abs(detections.y[0] - y) < 1
+    assert np.isfinite(detections.covariance).all()
 
 
 def test_nothing_and_everything() -> None:
     assert len(seen()) == 0
     full = np.ones(SHAPE, np.float32)
     frame = Frame(np.full(SHAPE, 7, np.uint8), 0, 0.0, "scene")
-    found = detect(frame, TargetMap(full, full, NO_TIME), SETTINGS)
-    assert found.area.tolist() == [SHAPE[0] * SHAPE[1]]
-    assert found.box.tolist() == [[-0.5, -0.5, SHAPE[1], SHAPE[0]]]
+    detections = detect(frame, found(full, full), SETTINGS)
+    assert detections.area.tolist() == [SHAPE[0] * SHAPE[1]]
+    assert detections.box.tolist() == [[-0.5, -0.5, SHAPE[1], SHAPE[0]]]
+
+
+def test_a_blob_of_any_shape_is_one_and_its_neighbours_are_others() -> None:
+    """A spiral, whose turns are two pixels apart, with a point in the middle."""
+    rows = ["#######", "......#", "#####.#", "#...#.#", "#.#.#.#", "#...#.#", "#.###.#", "#.....#", "#######"]
+    probability = np.zeros(SHAPE, np.float32)
+    probability[5 : 5 + len(rows), 9 : 9 + len(rows[0])] = [[0.9 * (c == "#") for c in row] for row in rows]
+    frame = Frame(np.full(SHAPE, 100, np.uint8), 0, 0.0, "scene")
+    detections = detect(frame, found(probability, probability), SETTINGS)
+    assert sorted(detections.area.tolist()) == [1, sum(row.count("#") for row in rows) - 1]
+    assert detections.box[np.argmax(detections.area)].tolist() == [8.5, 4.5, 7, 9]
+
+
+def test_every_pixel_of_noise_is_in_one_blob() -> None:
+    probability = np.random.default_rng(0).uniform(0, 1, SHAPE).astype(np.float32)
+    frame = Frame(np.full(SHAPE, 100, np.uint8), 0, 0.0, "scene")
+    detections = detect(frame, found(probability, probability), DetectionSettings(max_detections=10_000))
+    assert detections.area.sum() == (probability > SETTINGS.threshold).sum()
+    assert len(detections) == cv2.connectedComponents((probability > SETTINGS.threshold).astype(np.uint8))[0] - 1

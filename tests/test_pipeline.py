@@ -96,7 +96,7 @@ class SlowSink:
 def test_a_live_source_drops_what_is_late_and_latency_does_not_grow() -> None:
     """90 frames at 25 a second, of which a sink can take one in 0.16 s."""
     slow, statistics = SlowSink(0.16), RunStatistics()
-    engine = open_engine(load_weights("lsnet-nano").network, "cpu")
+    engine = open_engine(load_weights("lsnet-nano").network, "cpu", RunSettings().detection.threshold)
     with closing(open_source(str(CLOUDS), realtime=True)) as source:
         for _ in run_pipeline(source, engine, RunSettings(), [slow], threading.Event(), statistics):
             pass
@@ -147,7 +147,7 @@ class BrokenSink:
 def test_no_thread_outlives_a_run_that_fails() -> None:
     """With real stages between the threads, and the exception that holds their frames still alive."""
     before = threading.active_count()
-    engine = open_engine(load_weights("lsnet-nano").network, "cpu")
+    engine = open_engine(load_weights("lsnet-nano").network, "cpu", RunSettings().detection.threshold)
     source = open_source(str(CLOUDS))
     results = run_pipeline(source, engine, RunSettings(), [BrokenSink()], threading.Event(), RunStatistics())
     with pytest.raises(IrstError, match="broken") as caught:

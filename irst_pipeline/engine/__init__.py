@@ -43,11 +43,11 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def open_engine(network: LSNet, device: str, newest: bool = False) -> Engine[Any]:
-    """The engine for a device name as `find_device` takes it.
+def open_engine(network: LSNet, device: str, threshold: float, newest: bool = False) -> Engine[Any]:
+    """The engine for a device name as `find_device` takes it; it finds pixels of a probability above `threshold`.
 
     With `newest` it is set up for the shortest way of one frame, as a live source wants it; otherwise for the most
     frames a second.
     """
     found = find_device(device)
-    return CpuEngine(network, newest) if found.type == "cpu" else CudaEngine(network, found)
+    return CpuEngine(network, threshold, newest) if found.type == "cpu" else CudaEngine(network, threshold, found)

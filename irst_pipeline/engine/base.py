@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, TypeVar
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.model import MIN_SIZE, LSNet
-from irst_pipeline.types import Frame, Image, Span, TargetMap
+from irst_pipeline.types import Frame, Image, Span, TargetPixels
 
 Ticket = TypeVar("Ticket")
 Map = NDArray[np.float32]
@@ -32,6 +32,16 @@ class TargetNet(nn.Module):
         return torch.sigmoid(parts.logits), parts.target
 
 
+def above_threshold(probability: Map, intensity: Map, threshold: float) -> TargetPixels:
+    """The pixels of two maps (H, W) where the probability is above the threshold."""
+    places = np.flatnonzero(probability > threshold)
+    return TargetPixels(places, probability.ravel()[places], intensity.ravel()[places])
+
+
+class BatchTooLargeError(Exception):
+    """So many images at a time do not fit the device; `Engine.batch` now says how many do."""
+
+
 @dataclass(frozen=True)
 class _InFlight(Generic[Ticket]):
     frame: Frame
@@ -40,28 +50,33 @@ class _InFlight(Generic[Ticket]):
 
 
 class Engine(ABC, Generic[Ticket]):
-    """Runs the network on frames, in order, with up to `slots` of them in flight.
+    """Runs the network on frames, in order, with up to `slots` batches of them in flight.
 
-    Subclasses say how a frame goes in and a map comes out. `submit` must return without waiting where the device can
-    work on its own; with two slots the copy of frame k+1 then overlaps the computing of frame k.
+    Subclasses say how images go in and what was found comes out. `submit` must return without waiting where the device
+    can work on its own; with two slots the copy of frame k+1 then overlaps the computing of frame k.
     """
 
     device: str
     """What runs it, for logs."""
     slots: int
-    """Frames in flight; known once a frame has been submitted."""
+    """Batches in flight; known once a frame has been submitted."""
+    batch: int = 1
+    """Images that it takes at a time at most."""
 
     @abstractmethod
     def warm_up(self, image: Image) -> None:
         """Do what has to be done once for images of this size and depth."""
 
     @abstractmethod
-    def submit(self, image: Image) -> Ticket:
-        """Start on an image (H, W); at most `slots` tickets are open at a time."""
+    def submit(self, images: Sequence[Image]) -> Ticket:
+        """Start on 1 to `batch` images (H, W) of one size and depth; at most `slots` tickets are open at a time.
+
+        Raises BatchTooLargeError, with nothing started, if they are too many for the device's memory.
+        """
 
     @abstractmethod
-    def collect(self, ticket: Ticket) -> tuple[Map, Map]:
-        """Wait for a ticket: probability and T in grey levels, both (H, W) float32 and the caller's own."""
+    def collect(self, ticket: Ticket) -> list[TargetPixels]:
+        """Wait for a ticket; what was found in each of its images is the caller's own."""
 
     @abstractmethod
     def network_alone(self, image: Image) -> Callable[[], None]:
@@ -75,8 +90,9 @@ class Engine(ABC, Generic[Ticket]):
         check_size(frame)
         self.warm_up(frame.image)
 
-    def run(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, TargetMap]]:
-        """Maps of frames, in their order. Frames may change size between one another.
+    def run(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, TargetPixels, Span]]:
+        """What was found in frames, in their order, and when it was looked for. Frames may change size between one
+        another.
 
         Raises IrstError for a frame too small for the network.
         """
@@ -84,15 +100,15 @@ class Engine(ABC, Generic[Ticket]):
         for frame in frames:
             check_size(frame)
             started = perf_counter()
-            waiting.append(_InFlight(frame, self.submit(frame.image), started))
+            waiting.append(_InFlight(frame, self.submit([frame.image]), started))
             while len(waiting) >= self.slots:
                 yield self._finish(waiting.popleft())
         while waiting:
             yield self._finish(waiting.popleft())
 
-    def _finish(self, flight: _InFlight[Ticket]) -> tuple[Frame, TargetMap]:
-        probability, intensity = self.collect(flight.ticket)
-        return flight.frame, TargetMap(probability, intensity, Span(flight.started, perf_counter()))
+    def _finish(self, flight: _InFlight[Ticket]) -> tuple[Frame, TargetPixels, Span]:
+        (found,) = self.collect(flight.ticket)
+        return flight.frame, found, Span(flight.started, perf_counter())
 
 
 def check_size(frame: Frame) -> None:

@@ -7,7 +7,7 @@ that it chooses by itself where the processor has it and 40.4 in float32; ONNX R
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import cycle
@@ -15,10 +15,10 @@ from itertools import cycle
 import numpy as np
 import torch
 
-from irst_pipeline.engine.base import Engine, Map, TargetNet
+from irst_pipeline.engine.base import Engine, TargetNet, above_threshold
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import Normalised, normalise
-from irst_pipeline.types import Image
+from irst_pipeline.types import Image, TargetPixels
 
 # OpenVINO tells its makers of every import and conversion, unless this package of theirs cannot be imported.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -44,7 +44,8 @@ class CpuEngine(Engine[Ticket]):
     which takes less for each, for cores need not wait for one another.
     """
 
-    def __init__(self, network: LSNet, newest: bool) -> None:
+    def __init__(self, network: LSNet, threshold: float, newest: bool) -> None:
+        self._threshold = threshold
         self.slots = 1  # until OpenVINO has said how many pay
         self._hint = "LATENCY" if newest else "THROUGHPUT"
         self._network = TargetNet(network).eval()
@@ -55,16 +56,18 @@ class CpuEngine(Engine[Ticket]):
     def warm_up(self, image: Image) -> None:
         self._requests(*image.shape)
 
-    def submit(self, image: Image) -> Ticket:
+    def submit(self, images: Sequence[Image]) -> Ticket:
+        (image,) = images  # several at a time took as long as one after the other
         request, frames = next(self._requests(*image.shape)), _normalised(image)
         request.wait()  # at once, unless a run was given up with this request in flight
         request.start_async({0: frames.frames.numpy()}, share_inputs=True)
         return Ticket(request, frames.scale.item())
 
-    def collect(self, ticket: Ticket) -> tuple[Map, Map]:
+    def collect(self, ticket: Ticket) -> list[TargetPixels]:
         ticket.request.wait()
         probability, target = (ticket.request.get_output_tensor(i).data[0, 0] for i in (0, 1))
-        return probability.copy(), target * np.float32(ticket.scale)
+        found = above_threshold(probability, target, self._threshold)
+        return [found._replace(intensity=found.intensity * np.float32(ticket.scale))]
 
     def network_alone(self, image: Image) -> Callable[[], None]:
         frames, request = _normalised(image).frames.numpy(), next(self._requests(*image.shape))

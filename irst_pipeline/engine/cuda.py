@@ -1,102 +1,217 @@
-"""The network on a CUDA device, with pinned-memory double buffering."""
+"""The network on a CUDA device: pinned memory, overlapped copies, recorded graphs; only what was found comes back."""
 
-from collections.abc import Callable
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from irst_pipeline.engine.base import Engine, Map, TargetNet
+from irst_pipeline.engine.base import BatchTooLargeError, Engine, TargetNet, above_threshold
+from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise
-from irst_pipeline.types import Image
+from irst_pipeline.types import Image, TargetPixels
+
+log = logging.getLogger("irst")
+
+BATCH_MAX = 16
+PIXELS_MAX = 4096  # of each image that come back; where more are found, its maps come back whole
+SHAPES_KEPT = 8  # sorts of batches whose buffers and graphs are kept
+WARM_UP = 3  # passes before a graph is recorded, in which kernels are loaded and chosen
+
+
+def pack_found(maps: Tensor, threshold: float, count: int) -> Tensor:
+    """The pixels above a threshold in one flat int32 tensor of fixed size, found without waiting for the device.
+
+    maps: (2, B, H, W) float32, probability and T. The result: how many there are; the places in B * H * W of the first
+    `count` of them, ascending, and -1 from there on; then the bits of their probabilities and of their T.
+    """
+    flat = maps.flatten(1)
+    above = flat[0] > threshold
+    places = torch.nonzero_static(above, size=count, fill_value=-1)[:, 0]
+    values = flat[:, places.clamp(min=0)].contiguous()
+    return torch.cat([above.sum(dtype=torch.int32)[None], places.int(), values.view(torch.int32).flatten()])
+
+
+def unpack_found(packed: Tensor, batch: int, pixels: int) -> list[TargetPixels] | None:
+    """What `pack_found` packed, for each of `batch` images of so many pixels; None if there was no room for all."""
+    total, rest = int(packed[0]), packed[1:].view(3, -1)
+    if total > rest.shape[1]:
+        return None
+    places = rest[0, :total].numpy().astype(np.int64)
+    probability, intensity = rest[1:, :total].contiguous().view(torch.float32).numpy()
+    ends = np.searchsorted(places, pixels * np.arange(1, batch + 1))
+    starts = np.concatenate([[0], ends[:-1]])
+    return [
+        TargetPixels(places[a:b] - pixels * i, probability[a:b].copy(), intensity[a:b].copy())
+        for i, (a, b) in enumerate(zip(starts, ends, strict=True))
+    ]
 
 
 @dataclass
 class Slot:
-    """Buffers of one frame in flight, allocated once a frame size: pinning memory is slow, copying into it is not."""
+    """Buffers of one batch in flight and the graph that works on them, made once for each sort of batch: to pin memory
+    and to record a graph is slow, to copy and to replay is not."""
 
-    host_image: Tensor
-    device_image: Tensor
-    host_maps: Tensor
-    """(2, H, W) float32: probability and T."""
+    host_images: Tensor
+    """(B, 1, H, W), pinned."""
+    device_images: Tensor
+    maps: Tensor
+    """(2, B, H, W) float32 on the device: probability and T."""
+    packed: Tensor
+    """On the device, as of `pack_found`."""
+    host_packed: Tensor
+    """Pinned."""
+    graph: torch.cuda.CUDAGraph
     done: torch.cuda.Event
+    count: int = 0
+    """Images of the batch that are somebody's; those after them are left over from before."""
 
 
 class CudaEngine(Engine[Slot]):
-    """Two slots and three streams: upload, compute and download of neighbouring frames overlap.
+    """Two slots and three streams: upload, compute and download of neighbouring batches overlap.
 
-    Raw grey levels travel to the device and are normalised there; the network runs in float16.
+    Raw grey levels travel to the device and are normalised there; the network runs in float16. All work on a batch is
+    one recorded graph, so that Python asks for it once and not a kernel at a time. Batches are filled up to 1, 2, 4, 8
+    or 16 images, each of which has its own graphs.
     """
 
     slots = 2
+    batch = BATCH_MAX
 
-    def __init__(self, network: LSNet, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, network: LSNet, threshold: float, device: torch.device) -> None:
+        self._device, self._threshold = device, threshold
         self.device = f"{device}, {torch.cuda.get_device_name(device)}"
         self._network = TargetNet(network).eval().half().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._upload, self._compute, self._download = (torch.cuda.Stream(device) for _ in range(3))
-        self._slots: list[Slot] = []
-        self._turn = 0
+        self._pool = torch.cuda.graph_pool_handle()
+        self._kept: OrderedDict[tuple[int, tuple[int, ...], np.dtype[np.generic]], list[Slot]] = OrderedDict()
         torch.cuda.synchronize(device)  # the weights are laid out on another stream than they are used on
 
     def warm_up(self, image: Image) -> None:
-        """Fill every slot once: buffers are pinned, kernels loaded and chosen at their first use."""
-        for ticket in [self.submit(image) for _ in range(self.slots)]:
+        for ticket in [self.submit([image]) for _ in range(self.slots)]:
             self.collect(ticket)
 
-    def submit(self, image: Image) -> Slot:
-        slot = self._next_slot(torch.from_numpy(np.ascontiguousarray(image)))
-        with torch.cuda.device(self._device), torch.inference_mode():
+    def submit(self, images: Sequence[Image]) -> Slot:
+        with self._working(len(images), images[0]):
+            slot = self._next_slot(images)
+            for row, image in zip(slot.host_images[:, 0], images, strict=False):
+                row.copy_(torch.from_numpy(np.ascontiguousarray(image)))
+            slot.count = len(images)
             with torch.cuda.stream(self._upload):
-                slot.device_image.copy_(slot.host_image, non_blocking=True)
+                slot.device_images.copy_(slot.host_images, non_blocking=True)
             self._compute.wait_stream(self._upload)
             with torch.cuda.stream(self._compute):
-                normalised = normalise(slot.device_image)
-                probability, target = self._network(normalised.frames.half())
-                maps = torch.cat([probability.float(), target.float() * normalised.scale], 1)[0]
+                slot.graph.replay()
             self._download.wait_stream(self._compute)
             with torch.cuda.stream(self._download):
-                slot.host_maps.copy_(maps, non_blocking=True)
-                # Without this the allocator may hand `maps` out again while it is still being copied.
-                maps.record_stream(self._download)
+                slot.host_packed.copy_(slot.packed, non_blocking=True)
                 slot.done.record()
         return slot
 
-    def collect(self, ticket: Slot) -> tuple[Map, Map]:
-        ticket.done.synchronize()
-        probability, intensity = ticket.host_maps.numpy().copy()
-        return probability, intensity
+    def collect(self, ticket: Slot) -> list[TargetPixels]:
+        batch, _, height, width = ticket.host_images.shape
+        with self._working(batch, ticket.host_images[0, 0].numpy()):
+            ticket.done.synchronize()
+            found = unpack_found(ticket.host_packed, batch, height * width)
+            if found is None:  # more than there is room for, as in a frame of noise
+                maps = ticket.maps.cpu().numpy()
+                found = [above_threshold(maps[0, i], maps[1, i], self._threshold) for i in range(batch)]
+        return found[: ticket.count]
 
     def network_alone(self, image: Image) -> Callable[[], None]:
-        with torch.cuda.device(self._device), torch.inference_mode():
+        with torch.cuda.device(self._device), torch.inference_mode(), torch.cuda.stream(self._compute):
             frames = normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None].to(self._device)).frames.half()
-            torch.cuda.synchronize(self._device)
+            graph = self._record(lambda: self._network(frames))
+        recorded = graph, frames  # what a graph reads must live as long as it
 
         def once() -> None:
-            with torch.cuda.device(self._device), torch.inference_mode(), torch.cuda.stream(self._compute):
-                self._network(frames)
+            with torch.cuda.stream(self._compute):
+                recorded[0].replay()
             self._compute.synchronize()
 
         return once
 
-    def _next_slot(self, image: Tensor) -> Slot:
-        """The slot whose turn it is, holding `image`."""
-        if len(self._slots) < self.slots:
-            self._slots.append(self._allocate(image))
-        slot = self._slots[self._turn]
+    @contextmanager
+    def _working(self, count: int, image: Image) -> Iterator[None]:
+        """Turns what the device cannot do into an error of one line, or a smaller batch."""
+        try:
+            with torch.cuda.device(self._device), torch.inference_mode():
+                yield
+        except torch.cuda.OutOfMemoryError:
+            self._kept.clear()
+            torch.cuda.empty_cache()
+            height, width = image.shape
+            if count == 1:
+                raise IrstError(
+                    f"{self.device}: out of memory with one frame of {width}x{height}; use a smaller network, free the "
+                    "device of other programs, or use --device cpu"
+                ) from None
+            self.batch = _filled_up(count) // 2
+            log.warning("%s: out of memory; going on with %d frames at a time", self.device, self.batch)
+            raise BatchTooLargeError from None
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise IrstError(
+                f"{self.device}: the device failed ({reason}); what was found before is in the logs"
+            ) from None
+
+    def _next_slot(self, images: Sequence[Image]) -> Slot:
+        """The slot whose turn it is among those for such a batch, free to be filled."""
+        size, image = _filled_up(len(images)), images[0]
+        key = (size, image.shape, image.dtype)
+        if key not in self._kept:
+            self._kept[key] = [self._allocate(size, image) for _ in range(self.slots)]
+            if len(self._kept) > SHAPES_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        slot = self._kept[key].pop(0)
+        self._kept[key].append(slot)
         slot.done.synchronize()  # at once, unless a run was given up with this slot in flight
-        if slot.host_image.shape[2:] != image.shape or slot.host_image.dtype != image.dtype:
-            slot = self._slots[self._turn] = self._allocate(image)
-        self._turn = (self._turn + 1) % self.slots
-        slot.host_image[0, 0].copy_(image)
         return slot
 
-    def _allocate(self, image: Tensor) -> Slot:
+    def _allocate(self, size: int, image: Image) -> Slot:
+        shape, kind = (size, 1, *image.shape), torch.from_numpy(image[:1, :1]).dtype
+        images = torch.empty(shape, dtype=kind, device=self._device)
+        # Results lie outside of the memory that graphs share, where the next graph would write over them.
+        maps = torch.empty((2, size, *image.shape), device=self._device)
+        packed = torch.empty(1 + 3 * size * PIXELS_MAX, dtype=torch.int32, device=self._device)
+
+        def search() -> None:
+            normalised = normalise(images)
+            probability, target = self._network(normalised.frames.half())
+            maps[0].copy_(probability[:, 0])
+            torch.mul(target[:, 0].float(), normalised.scale[:, 0], out=maps[1])
+            packed.copy_(pack_found(maps, self._threshold, size * PIXELS_MAX))
+
         return Slot(
-            torch.empty((1, 1, *image.shape), dtype=image.dtype, pin_memory=True),
-            torch.empty((1, 1, *image.shape), dtype=image.dtype, device=self._device),
-            torch.empty((2, *image.shape), dtype=torch.float32, pin_memory=True),
-            torch.cuda.Event(),
+            host_images=torch.empty(shape, dtype=kind, pin_memory=True),
+            device_images=images,
+            maps=maps,
+            packed=packed,
+            host_packed=torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True),
+            graph=self._record(search),
+            done=torch.cuda.Event(),
         )
+
+    def _record(self, work: Callable[[], object]) -> torch.cuda.CUDAGraph:
+        """A graph of what `work` asks of the device, on the stream for computing."""
+        with torch.cuda.stream(self._compute):
+            for _ in range(WARM_UP):
+                work()
+        self._compute.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        # Graphs follow one another on one stream: they can share the memory of what they do not hand out. What other
+        # threads do meanwhile is none of the recording's business.
+        with torch.cuda.graph(graph, self._pool, self._compute, capture_error_mode="thread_local"):
+            work()
+        return graph
+
+
+def _filled_up(count: int) -> int:
+    """The size of batch in which so many images go."""
+    return 1 << (count - 1).bit_length()

@@ -1,17 +1,18 @@
 """One engine for several runs at once."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple
 
-from irst_pipeline.engine.base import Engine, Map
-from irst_pipeline.types import Image
+from irst_pipeline.engine.base import BatchTooLargeError, Engine
+from irst_pipeline.types import Image, TargetPixels
 
 Promise = Future[Any]
-"""Of the maps of an image, or of nothing but that the engine is ready for such images."""
+"""Of what is found in an image, or of nothing but that the engine is ready for such images."""
 
 
 class Job(NamedTuple):
@@ -19,15 +20,21 @@ class Job(NamedTuple):
 
     image: Image
     promise: Promise
-    maps: bool
-    """Whether its maps are wanted; otherwise the engine is but to get ready for images like it."""
+    search: bool
+    """Whether it is to be searched; otherwise the engine is but to get ready for images like it."""
+
+    def goes_with(self, other: "Job") -> bool:
+        """Whether both can be in one batch."""
+        alike = self.image.shape == other.image.shape and self.image.dtype == other.image.dtype
+        return self.search and other.search and alike
 
 
 class SharedEngine(Engine[Promise]):
     """Takes frames from several threads and runs them on one engine, in the order in which they come.
 
-    The engine belongs to a thread of its own, which keeps it busy as long as any run has a frame for it. What fails for
-    one frame is raised where that frame is collected.
+    The engine belongs to a thread of its own, which keeps it busy as long as any run has a frame for it, and gives it
+    neighbours of one size together, as many as it takes. What fails for a batch is raised where its frames are
+    collected.
     """
 
     slots = 1  # of each run; together they have as many frames in flight as there are runs
@@ -36,7 +43,9 @@ class SharedEngine(Engine[Promise]):
         self.device = engine.device
         self._engine = engine
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._flying: deque[tuple[Any, Promise]] = deque()
+        self._waiting: deque[Job] = deque()  # taken from the queue, but not yet begun
+        self._closing = False
+        self._flying: deque[tuple[Any, list[Promise]]] = deque()
         self._thread = Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -46,50 +55,77 @@ class SharedEngine(Engine[Promise]):
         self._thread.join()
 
     def warm_up(self, image: Image) -> None:
-        self._ask(image, maps=False).result()
+        self._ask(image, search=False).result()
 
-    def submit(self, image: Image) -> Promise:
-        return self._ask(image, maps=True)
+    def submit(self, images: Sequence[Image]) -> Promise:
+        (image,) = images
+        return self._ask(image, search=True)
 
-    def collect(self, ticket: Promise) -> tuple[Map, Map]:
-        return ticket.result()
+    def collect(self, ticket: Promise) -> list[TargetPixels]:
+        return [ticket.result()]
 
     def network_alone(self, image: Image) -> Callable[[], None]:
         return self._engine.network_alone(image)
 
-    def _ask(self, image: Image, maps: bool) -> Promise:
-        job = Job(image, Future(), maps)
+    def _ask(self, image: Image, search: bool) -> Promise:
+        job = Job(image, Future(), search)
         self._jobs.put(job)
         return job.promise
 
     def _work(self) -> None:
-        while job := self._next_job():
+        while jobs := self._next_jobs():
+            promises = [job.promise for job in jobs]
             try:
-                if job.maps:
-                    self._flying.append((self._engine.submit(job.image), job.promise))
+                if jobs[0].search:
+                    self._flying.append((self._engine.submit([job.image for job in jobs]), promises))
                 else:
                     self._land(0)  # an engine gets ready with all of its slots
-                    self._engine.warm_up(job.image)
-                    job.promise.set_result(None)
+                    self._engine.warm_up(jobs[0].image)
+                    promises[0].set_result(None)
+            except BatchTooLargeError:
+                self._waiting.extendleft(reversed(jobs))
             except BaseException as error:
-                job.promise.set_exception(error)
+                _fail(promises, error)
             self._land(self._engine.slots - 1)
         self._land(0)
 
-    def _next_job(self) -> Job | None:
-        """The next job; as long as there is none, what is in flight is landed."""
-        while self._flying:
-            try:
-                return self._jobs.get_nowait()
-            except Empty:
+    def _next_jobs(self) -> list[Job]:
+        """The next batch, or none at the end; as long as there is no job, what is in flight is landed."""
+        self._take()
+        while not self._waiting and not self._closing:
+            if self._flying:
                 self._land(len(self._flying) - 1)
-        return self._jobs.get()
+            else:
+                self._keep(self._jobs.get())
+            self._take()
+        jobs: list[Job] = []
+        while self._waiting and len(jobs) < self._engine.batch and (not jobs or jobs[0].goes_with(self._waiting[0])):
+            jobs.append(self._waiting.popleft())
+        return jobs
+
+    def _take(self) -> None:
+        """Take what is in the queue, without waiting."""
+        with suppress(Empty):
+            while True:
+                self._keep(self._jobs.get_nowait())
+
+    def _keep(self, job: Job | None) -> None:
+        if job is None:
+            self._closing = True
+        else:
+            self._waiting.append(job)
 
     def _land(self, left: int) -> None:
-        """Collect frames, oldest first, until so many are left in flight."""
+        """Collect batches, oldest first, until so many are left in flight."""
         while len(self._flying) > left:
-            ticket, promise = self._flying.popleft()
+            ticket, promises = self._flying.popleft()
             try:
-                promise.set_result(self._engine.collect(ticket))
+                for promise, found in zip(promises, self._engine.collect(ticket), strict=True):
+                    promise.set_result(found)
             except BaseException as error:
-                promise.set_exception(error)
+                _fail(promises, error)
+
+
+def _fail(promises: list[Promise], error: BaseException) -> None:
+    for promise in promises:
+        promise.set_exception(error)

@@ -1,20 +1,26 @@
 """Random crops for training, each a function of its generator alone."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_pipeline.datasets import MASKED, UNKNOWN, Sample
+from irst_pipeline.datasets import HALF_MAXIMUM, MASKED, UNKNOWN, Sample
 
 POSITIVE_SHARE = 0.85  # of the crops of a frame with targets, how many hold one
-SCALED_SHARE, SCALE_MAX = 0.3, 2.0
+SCALED_SHARE, SCALE_MAX = 0.5, 2.0
 NOISY_SHARE, NOISE_MAX = 0.3, 0.3  # in units of the normalised frame
 STRETCH_MAX = 1.5
 IMPLANTS_MAX = 3
-IMPLANT_SNR = (4.5, 14.0)  # peak over the local spread
+IMPLANT_SNR = (3.0, 14.0)  # peak over the local spread
 IMPLANT_NOISE_MIN = 0.08  # units; below it lie the blocks that video compression makes of a clear sky
+IMPLANT_MARGIN = 5  # px round an implant that count as its surroundings
+POINT_SHARE = 0.4  # of the implants, how many are points and not cut-outs
+POINT_SIGMA = (0.6, 1.8)  # px
+CUT_OUT_EDGE = 1.0  # px, standard deviation of a cut-out's soft edge
+CUT_OUT_SCALE_MAX = 1.6
 
 
 @dataclass(frozen=True)
@@ -26,11 +32,19 @@ class Crop:
     weight: NDArray[np.float32]
 
 
-def random_crop(sample: Sample, size: int, implant: bool, rng: np.random.Generator) -> Crop:
+class Shape(NamedTuple):
+    """A target alone, (h, w) each."""
+
+    level: NDArray[np.float32]
+    """What it adds to a frame, its greatest 1."""
+    mask: NDArray[np.bool_]
+
+
+def random_crop(sample: Sample, size: int, implant: bool, shapes: list[Shape], rng: np.random.Generator) -> Crop:
     """A `size` x `size` crop of a frame, normalised as the whole frame is, under random changes.
 
-    It is scaled, turned, mirrored, stretched and perhaps made noisy. With `implant`, up to three point targets of
-    random strength and blur are added where none is labelled.
+    It is scaled, turned, mirrored, stretched and perhaps made noisy. With `implant`, up to three targets of random
+    strength are added where none is labelled: points, and changed ones of `shapes`.
     """
     scale = SCALE_MAX ** rng.uniform(-1, 1) if rng.random() < SCALED_SHARE else 1.0
     window = min(round(size / scale), *sample.image.shape)
@@ -50,7 +64,7 @@ def random_crop(sample: Sample, size: int, implant: bool, rng: np.random.Generat
     if rng.random() < NOISY_SHARE:
         image = image + rng.normal(0, rng.uniform(0, NOISE_MAX), image.shape).astype(np.float32)
     if implant:
-        image, mask = _implant(image, mask, weight, rng)
+        image, mask = _implant(image, mask, weight, shapes, rng)
     turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
     planes = (np.rot90(plane[:, ::-1] if mirror else plane, turns) for plane in (image, mask, weight))
     return Crop(*(np.ascontiguousarray(plane, np.float32) for plane in planes))
@@ -68,22 +82,77 @@ def _corner(mask: NDArray[np.uint8], window: int, rng: np.random.Generator) -> t
     return int(rng.integers(limit_y + 1)), int(rng.integers(limit_x + 1))
 
 
+def cut_outs(sample: Sample) -> list[Shape]:
+    """The bright targets of a frame, each less the median of its surroundings and with a soft edge."""
+    count, components, boxes, _ = cv2.connectedComponentsWithStats((sample.mask == MASKED).astype(np.uint8))
+    shapes = []
+    for label in range(1, count):
+        x, y, width, height = (int(n) for n in boxes[label, :4])
+        around = _around(y, x, height, width)
+        image, mask = sample.image[around].astype(np.float32), components[around] == label
+        soft = cv2.dilate(mask.astype(np.float32), np.ones((3, 3)))
+        surroundings = (soft == 0) & (components[around] == 0)
+        if not surroundings.any():
+            continue
+        level = (image - np.median(image[surroundings])) * cv2.GaussianBlur(soft, (0, 0), CUT_OUT_EDGE)
+        if (peak := level[mask].max()) > 0:
+            shapes.append(Shape(level / peak, mask))
+    return shapes
+
+
+def _around(y: int, x: int, height: int, width: int) -> tuple[slice, slice]:
+    """A box and its surroundings, where the frame holds them."""
+    rows, columns = (
+        slice(max(0, at - IMPLANT_MARGIN), at + side + IMPLANT_MARGIN) for at, side in ((y, height), (x, width))
+    )
+    return rows, columns
+
+
+def _point(rng: np.random.Generator) -> Shape:
+    """A Gaussian, marked where it reaches half of its peak."""
+    offsets = np.arange(-7, 8)
+    away_y, away_x = (offsets - shift for shift in rng.uniform(-0.5, 0.5, 2))
+    sigma_y, sigma_x = rng.uniform(*POINT_SIGMA) * np.exp(rng.normal(0, 0.2, 2))
+    level = np.exp(-0.5 * ((away_y[:, None] / sigma_y) ** 2 + (away_x / sigma_x) ** 2)).astype(np.float32)
+    return Shape(level, level >= HALF_MAXIMUM)
+
+
+def _changed(shape: Shape, rng: np.random.Generator) -> Shape:
+    """The shape at another size, each axis its own, and mirrored; the crop will be turned."""
+    height, width = shape.mask.shape
+    scales = CUT_OUT_SCALE_MAX ** rng.uniform(-1, 1, 2)
+    size = max(1, round(width * scales[0])), max(1, round(height * scales[1]))
+    level, mask = (
+        np.asarray(cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_AREA), np.float32)
+        for plane in shape
+    )
+    if rng.integers(2):
+        level, mask = level[:, ::-1], mask[:, ::-1]
+    return Shape(level / level.max(), mask >= HALF_MAXIMUM)
+
+
 def _implant(
-    image: NDArray[np.float32], mask: NDArray[np.float32], weight: NDArray[np.float32], rng: np.random.Generator
+    image: NDArray[np.float32],
+    mask: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    shapes: list[Shape],
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Add Gaussian point targets, labelled where they reach half of their peak, as strong as their surroundings ask."""
-    size = image.shape[0]
-    rows, columns = np.mgrid[0:size, 0:size].astype(np.float32)
+    """Add targets as strong as their surroundings ask, where there is room for them."""
     image, mask = image.copy(), mask.copy()
     for _ in range(int(rng.integers(1, IMPLANTS_MAX + 1))):
-        y, x = rng.uniform(4, size - 4, 2)
-        sigma_y, sigma_x = rng.uniform(0.6, 1.8) * np.exp(rng.normal(0, 0.2, 2))
-        near = np.s_[max(0, int(y) - 7) : int(y) + 8, max(0, int(x) - 7) : int(x) + 8]
-        if mask[near].any() or not weight[near].all():
+        point = not shapes or rng.random() < POINT_SHARE
+        shape = _point(rng) if point else _changed(shapes[rng.integers(len(shapes))], rng)
+        height, width = shape.mask.shape
+        if max(height, width) > len(image) - 2 * IMPLANT_MARGIN or not shape.mask.any():
+            continue
+        y, x = (int(rng.integers(len(image) - side + 1)) for side in (height, width))
+        place = np.s_[y : y + height, x : x + width]
+        if mask[place].any() or not weight[place].all():
             continue
         # Clutter is what the eye, too, must tell the target from: strength is set against the local spread.
-        strength = rng.uniform(*IMPLANT_SNR) * max(float(image[near].std()), IMPLANT_NOISE_MIN)
-        blob = np.exp(-0.5 * (((rows - y) / sigma_y) ** 2 + ((columns - x) / sigma_x) ** 2))
-        image += np.float32(strength) * blob
-        mask[blob >= 0.5] = 1
+        around = _around(y, x, height, width)
+        strength = rng.uniform(*IMPLANT_SNR) * max(float(image[around].std()), IMPLANT_NOISE_MIN)
+        image[place] += np.float32(strength) * shape.level
+        mask[place][shape.mask] = 1
     return image, mask

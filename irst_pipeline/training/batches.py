@@ -18,7 +18,7 @@ from irst_pipeline.datasets import (
 )
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import MIN_SIZE
-from irst_pipeline.training.augment import random_crop
+from irst_pipeline.training.augment import Shape, cut_outs, random_crop
 from irst_pipeline.training.settings import SourceSettings, TrainSettings
 
 
@@ -27,6 +27,8 @@ class DataSet:
     settings: SourceSettings
     training: list[Sample]
     holdout: list[Sample]
+    shapes: list[Shape]
+    """The targets of the training samples, where their masks are exact."""
 
 
 class Batch(NamedTuple):
@@ -64,19 +66,21 @@ def _read_source(source: SourceSettings, settings: TrainSettings, root: Path) ->
         raise UsageError(
             f"{folder}: nothing to train on in the layout {source.layout}; {len(samples)} frames, all held out"
         )
-    return DataSet(source, kept, [s for s in samples if held_out(s.name)])
+    shapes = [shape for s in kept for shape in cut_outs(s)] if source.layout == "masked_images" else []
+    return DataSet(source, kept, [s for s in samples if held_out(s.name)], shapes)
 
 
 def draw_batch(sources: list[DataSet], settings: TrainSettings, step: int) -> Batch:
     """The crops of one step; a function of the seed and the step alone."""
     rng = np.random.default_rng([settings.seed, step])
     shares = np.array([s.settings.weight for s in sources])
+    shapes = [shape for source in sources for shape in source.shapes]
     count, side = settings.crops(step)
     crops = []
     for pick in rng.choice(len(sources), count, p=shares / shares.sum()):
         source = sources[pick]
         sample = source.training[rng.integers(len(source.training))]
         implant = bool(rng.random() < source.settings.implant)
-        crops.append(random_crop(sample, side, implant, rng))
+        crops.append(random_crop(sample, side, implant, shapes, rng))
     planes = ([getattr(c, name) for c in crops] for name in ("frame", "mask", "weight"))
     return Batch(*(torch.from_numpy(np.stack(p))[:, None] for p in planes))

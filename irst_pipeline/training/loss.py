@@ -1,5 +1,6 @@
 """The training loss: overlap of the detections, and the constraints of the decomposition."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,11 +11,13 @@ CROSS_ENTROPY_WEIGHT = 0.5
 STAGE_DISCOUNT = 0.5  # weight of each earlier stage against the one after it
 RESIDUAL_WEIGHT = 1.0
 BACKGROUND_WEIGHT = 0.5
-ROUGHENING_WEIGHT = 1.0
+RANK_WEIGHT = 3.0
+RANK_WINDOW = 128  # px
 MARGIN = 3  # px round a target that belong to it as far as the background is concerned
 SURROUNDINGS = 32  # px, side of the square whose mean takes a target's place
 CONTRAST_MIN = 10.0  # units of the frame times px, so that a frame without a target does not divide by nothing
 AREA_MIN = 10.0  # px, so that a frame without a target does not divide by nothing
+EPSILON = 1e-6
 
 
 def cross_entropy(logits: Tensor, probability: Tensor, weight: Tensor) -> Tensor:
@@ -55,20 +58,25 @@ def decomposition_loss(parts: Decomposition, frames: Tensor, background: Tensor,
     return RESIDUAL_WEIGHT * residual + BACKGROUND_WEIGHT * (left.mean() + kept.mean())
 
 
-def roughness(images: Tensor) -> Tensor:
-    """Total variation a pixel of each image of (B, 1, H, W): (B,)."""
-    down, right = images.diff(dim=2), images.diff(dim=3)
-    return down.abs().mean((1, 2, 3)) + right.abs().mean((1, 2, 3))
+def effective_rank_log(images: Tensor) -> Tensor:
+    """Entropy of each image's singular values as shares of their sum, its mean taken off: (B, 1, H, W) to (B,).
 
-
-def roughening(stages: list[Decomposition]) -> Tensor:
-    """By how much the background grows rougher from stage to stage, summed over those and averaged over frames.
-
-    It stands for the background's rank, which should not grow: a singular value decomposition of every stage would take
-    longer than all the rest of a step.
+    The logarithm of the effective rank (Roy and Vetterli, 2007), as `irst explain` shows it.
     """
-    levels = torch.stack([roughness(parts.background) for parts in stages])
-    return F.relu(levels.diff(dim=0)).sum(0).mean()
+    values = torch.linalg.svdvals(images[:, 0] - images.mean((2, 3)).unsqueeze(-1))
+    shares = values / values.sum(-1, keepdim=True).clamp(min=EPSILON)
+    return torch.special.entr(shares + EPSILON).sum(-1)
+
+
+def rank_growth(stages: list[Decomposition]) -> Tensor:
+    """By how much the logarithm of the background's effective rank grows from stage to stage, summed over those and
+    averaged over frames. It is judged on a window in the middle, for decompositions of whole frames would take longer
+    than all the rest of a step."""
+    height, width = stages[0].background.shape[-2:]
+    top, left = max(0, height - RANK_WINDOW) // 2, max(0, width - RANK_WINDOW) // 2
+    window = np.s_[..., top : top + RANK_WINDOW, left : left + RANK_WINDOW]
+    ranks = torch.stack([effective_rank_log(parts.background[window]) for parts in stages])
+    return F.relu(ranks.diff(dim=0)).sum(0).mean()
 
 
 def training_loss(
@@ -84,4 +92,4 @@ def training_loss(
         + STAGE_DISCOUNT**age * detection_loss(parts.logits, mask, weight)
         for age, parts in enumerate(reversed(stages))
     ]
-    return torch.stack(losses).sum() + decomposition * ROUGHENING_WEIGHT * roughening(stages)
+    return torch.stack(losses).sum() + decomposition * RANK_WEIGHT * rank_growth(stages)

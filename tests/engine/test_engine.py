@@ -2,31 +2,42 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from irst_pipeline.config import RunSettings
+from irst_pipeline.detection import detect
 from irst_pipeline.engine import Engine, SharedEngine, find_device, open_engine
+from irst_pipeline.engine.base import BatchTooLargeError, above_threshold
+from irst_pipeline.engine.cuda import pack_found, unpack_found
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.sources import open_source
-from irst_pipeline.types import Frame, Image
+from irst_pipeline.types import Frame, Image, TargetPixels
 
 CLOUDS = Path(__file__).parents[2] / "videos" / "clouds" / "sequence16.mkv"
 TOLERANCE = 0.1  # of a probability; what half precision may change in a single pixel
+EVERY_PIXEL = -1.0  # a threshold below any probability
+
+
+def nano(device: str, threshold: float = EVERY_PIXEL, newest: bool = False) -> Engine[Any]:
+    return open_engine(load_weights("lsnet-nano").network, device, threshold, newest)
 
 
 @pytest.fixture(scope="module", params=["cpu", "cpu newest", "cpu shared", pytest.param("cuda", marks=pytest.mark.gpu)])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine[Any]]:
     device, _, kind = request.param.partition(" ")
-    engine = open_engine(load_weights("lsnet-nano").network, device, newest=kind == "newest")
+    engine = nano(device, newest=kind == "newest")
     if kind != "shared":
         yield engine
         return
@@ -53,24 +64,35 @@ def reference(image: Image) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_maps_are_the_networks(engine: Engine[Any], frames: list[Frame]) -> None:
-    for frame, found in engine.run(frames):
-        probability, intensity = reference(frame.image)
+    for frame, found, span in engine.run(frames):
+        probability, intensity = (plane.ravel() for plane in reference(frame.image))
         assert found.probability.dtype == found.intensity.dtype == np.float32
+        np.testing.assert_array_equal(found.places, np.arange(frame.image.size))
         np.testing.assert_allclose(found.probability, probability, atol=TOLERANCE)
         assert np.abs(found.probability - probability).mean() < 1e-3
         np.testing.assert_allclose(found.intensity, intensity, atol=0.1 * np.abs(intensity).max())
         assert found.probability.max() > 0.5
-        assert found.span.seconds > 0
+        assert span.seconds > 0
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_pixels_above_the_threshold_come_back_and_no_others(device: str, frames: list[Frame]) -> None:
+    for (_, few, _), (_, every, _) in zip(nano(device, 0.3).run(frames), nano(device).run(frames), strict=True):
+        above = every.probability > 0.3
+        assert 0 < above.sum() < 1000
+        np.testing.assert_array_equal(few.places, every.places[above])
+        np.testing.assert_array_equal(few.probability, every.probability[above])
+        np.testing.assert_array_equal(few.intensity, every.intensity[above])
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 6])
 def test_every_frame_comes_back_in_order(engine: Engine[Any], frames: list[Frame], count: int) -> None:
-    assert [frame.index for frame, _ in engine.run(frames[:count])] == list(range(count))
+    assert [frame.index for frame, _, _ in engine.run(frames[:count])] == list(range(count))
 
 
 def test_maps_are_the_callers_own(engine: Engine[Any], frames: list[Frame]) -> None:
-    together = [found.probability for _, found in engine.run(frames)]
-    alone = [found.probability for frame in frames for _, found in engine.run([frame])]
+    together = [found.probability for _, found, _ in engine.run(frames)]
+    alone = [found.probability for frame in frames for _, found, _ in engine.run([frame])]
     np.testing.assert_array_equal(together, alone)
 
 
@@ -89,20 +111,20 @@ def test_no_more_frames_are_taken_than_fit_in_flight(engine: Engine[Any], frames
 def test_size_and_depth_may_change_between_frames(engine: Engine[Any]) -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, shape).astype(kind) for shape, kind in (((40, 56), "u1"), ((33, 47), "u2")) * 2]
-    found = [maps.probability for _, maps in engine.run(as_frame(image) for image in images)]
-    assert [f.shape for f in found] == [image.shape for image in images]
+    found = [found for _, found, _ in engine.run(as_frame(image) for image in images)]
+    assert [len(f.places) for f in found] == [image.size for image in images]
 
 
 def test_depth_changes_nothing(engine: Engine[Any]) -> None:
     image = np.random.default_rng(0).integers(0, 255, (48, 64)).astype(np.uint8)
-    (_, narrow), (_, wide) = engine.run([as_frame(image), as_frame(image.astype(np.uint16) * 64)])
+    (_, narrow, _), (_, wide, _) = engine.run([as_frame(image), as_frame(image.astype(np.uint16) * 64)])
     np.testing.assert_allclose(wide.probability, narrow.probability, atol=TOLERANCE)
     np.testing.assert_allclose(wide.intensity, narrow.intensity * 64, atol=64)
 
 
 def test_a_view_of_a_larger_buffer_is_read_right(engine: Engine[Any]) -> None:
     buffer = np.random.default_rng(0).integers(0, 255, (48, 96)).astype(np.uint8)
-    (_, view), (_, copy) = engine.run([as_frame(buffer[:, :64]), as_frame(buffer[:, :64].copy())])
+    (_, view, _), (_, copy, _) = engine.run([as_frame(buffer[:, :64]), as_frame(buffer[:, :64].copy())])
     np.testing.assert_array_equal(view.probability, copy.probability)
 
 
@@ -115,14 +137,12 @@ def test_a_shared_engine_gives_each_run_its_own_maps() -> None:
     """Runs of different sizes at once, on an engine that was never told of those sizes before."""
     rng = np.random.default_rng(0)
     runs = [[as_frame(rng.integers(0, 255, (48, 16 * k)).astype(np.uint8), i) for i in range(8)] for k in (2, 3, 4)]
-    alone = open_engine(load_weights("lsnet-nano").network, "cpu")
-    expected = [[found.probability for _, found in alone.run(run)] for run in runs]
-
-    shared = SharedEngine(open_engine(load_weights("lsnet-nano").network, "cpu"))
+    expected = [[found.probability for _, found, _ in nano("cpu").run(run)] for run in runs]
+    shared = SharedEngine(nano("cpu"))
 
     def probabilities(run: list[Frame]) -> list[np.ndarray]:
         shared.prepare(run[0])
-        return [found.probability for _, found in shared.run(run)]
+        return [found.probability for _, found, _ in shared.run(run)]
 
     with closing(shared), ThreadPoolExecutor(len(runs)) as pool:
         together = list(pool.map(probabilities, runs))
@@ -130,37 +150,123 @@ def test_a_shared_engine_gives_each_run_its_own_maps() -> None:
         np.testing.assert_array_equal(own, same)
 
 
-class BrokenEngine(Engine[int]):
-    """Fails at every third image."""
+NOTHING = TargetPixels(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32))
+
+
+class StubEngine(Engine[list[Image]]):
+    """Finds nothing, writes down its batches and waits until it may begin; no device can be told when to fail."""
 
     device, slots = "none", 2
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, batch: int = 1, room: int = 100, breaks_at: int = 0) -> None:
+        self.batch, self.room, self.breaks_at = batch, room, breaks_at
+        self.batches: list[list[tuple[int, ...]]] = []
+        self.may_begin = Event()
 
-    def warm_up(self, _image: Image) -> None: ...
+    def warm_up(self, _image: Image) -> None:
+        self.may_begin.wait()
 
-    def submit(self, _image: Image) -> int:
-        self.count += 1
-        return self.count
+    def submit(self, images: Sequence[Image]) -> list[Image]:
+        if len(images) > self.room:
+            self.batch = len(images) // 2
+            raise BatchTooLargeError
+        self.batches.append([image.shape for image in images])
+        return list(images)
 
-    def collect(self, ticket: int) -> tuple[np.ndarray, np.ndarray]:
-        if ticket % 3 == 0:
+    def collect(self, ticket: list[Image]) -> list[TargetPixels]:
+        if len(self.batches) == self.breaks_at:
             raise IrstError("the device is gone")
-        return np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
+        return [NOTHING] * len(ticket)
 
     def network_alone(self, _image: Image) -> Callable[[], None]:
         raise NotImplementedError
 
 
 def test_a_failure_of_a_shared_engine_is_told_to_the_run_it_befell(frames: list[Frame]) -> None:
-    with closing(SharedEngine(BrokenEngine())) as engine:
+    with closing(SharedEngine(StubEngine(breaks_at=3))) as engine:
         results = engine.run(frames)
         assert [next(results)[0].index for _ in range(2)] == [0, 1]
         with pytest.raises(IrstError, match="the device is gone"):
             next(results)
         # Another run goes on.
         assert len(list(engine.run(frames[:2]))) == 2
+
+
+def pile_up(stub: StubEngine, images: list[Image]) -> None:
+    """Give a shared engine all of these before it can begin with the first, and wait until all are done."""
+    with closing(SharedEngine(stub)) as engine, ThreadPoolExecutor(1) as pool:
+        ready = pool.submit(engine.warm_up, images[0])
+        tickets = [engine.submit([image]) for image in images]
+        stub.may_begin.set()
+        ready.result()
+        assert [engine.collect(ticket) for ticket in tickets] == [[NOTHING]] * len(images)
+
+
+def test_a_shared_engine_gives_frames_of_one_size_together_in_their_order() -> None:
+    stub, sizes = StubEngine(batch=4), [(16, 16)] * 6 + [(20, 16)] + [(16, 16)] * 2
+    pile_up(stub, [np.zeros(size, np.uint8) for size in sizes])
+    assert list(chain.from_iterable(stub.batches)) == sizes
+    assert [len(batch) for batch in stub.batches] == [4, 2, 1, 2]
+
+
+def test_a_batch_too_large_is_halved_and_nothing_is_lost() -> None:
+    stub = StubEngine(batch=8, room=2)
+    pile_up(stub, [np.zeros((16, 16), np.uint8)] * 8)
+    assert [len(batch) for batch in stub.batches] == [2, 2, 2, 2]
+
+
+def test_what_is_packed_on_a_device_is_what_lies_above_the_threshold() -> None:
+    maps = torch.from_numpy(np.random.default_rng(0).uniform(0, 1, (2, 3, 12, 16)).astype(np.float32))
+    maps[0, 1] = 0  # a frame without any
+    found = unpack_found(pack_found(maps, 0.9, 200), 3, 12 * 16)
+    assert found is not None
+    for i, pixels in enumerate(found):
+        for packed, plain in zip(pixels, above_threshold(maps[0, i].numpy(), maps[1, i].numpy(), 0.9), strict=True):
+            np.testing.assert_array_equal(packed, plain)
+    assert unpack_found(pack_found(maps, 0.1, 200), 3, 12 * 16) is None, "there is no room for all"
+
+
+@pytest.mark.gpu
+def test_half_precision_finds_the_same_detections() -> None:
+    settings = RunSettings().detection
+    with closing(open_source(str(CLOUDS))) as source:
+        for frame, found, _ in nano("cuda", settings.threshold).run(source):
+            maps = reference(frame.image)
+            exact = detect(frame, above_threshold(*maps, settings.threshold), settings)
+            half = detect(frame, found, settings)
+            assert len(half) == len(exact)
+            places = np.column_stack([half.x, half.y]), np.column_stack([exact.x, exact.y])
+            assert np.hypot(*(places[0][:, None] - places[1]).T).min(0).max(initial=0) <= 0.05
+
+
+@pytest.mark.gpu
+def test_frames_in_a_batch_are_found_as_alone(frames: list[Frame]) -> None:
+    engine = nano("cuda", 0.3)
+    alone = [found for _, found, _ in engine.run(frames)]
+    for one, together in zip(alone, engine.collect(engine.submit([f.image for f in frames])), strict=True):
+        np.testing.assert_allclose(len(one.places), len(together.places), atol=2)
+        common = np.isin(one.places, together.places)
+        np.testing.assert_allclose(
+            one.probability[common], together.probability[np.isin(together.places, one.places)], atol=TOLERANCE
+        )
+
+
+@pytest.mark.gpu
+def test_a_device_out_of_memory_takes_fewer_frames_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    engine, image = nano("cuda", 0.3), np.zeros((1024, 1280), np.uint8)
+    engine.collect(engine.submit([image]))
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(2 * torch.cuda.memory_reserved() / total)
+    try:
+        with pytest.raises(BatchTooLargeError):
+            engine.submit([image] * 16)
+        assert engine.batch == 8
+        assert "out of memory" in caplog.text
+        with pytest.raises(IrstError, match="out of memory with one frame of 8000x8000"):
+            engine.submit([np.zeros((8000, 8000), np.uint8)])
+        assert len(engine.collect(engine.submit([image]))) == 1
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:99", "CPU", ""])

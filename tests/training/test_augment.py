@@ -8,7 +8,7 @@ from irst_pipeline.datasets import (
     UNKNOWN,
     Sample,
 )
-from irst_pipeline.training.augment import random_crop
+from irst_pipeline.training.augment import cut_outs, random_crop
 from tests.test_datasets import scene
 
 
@@ -19,7 +19,7 @@ def sample(mask: np.ndarray) -> Sample:
 def test_most_crops_hold_a_target() -> None:
     mask = np.zeros((64, 80), np.uint8)
     mask[29:32, 39:42] = MASKED
-    crops = [random_crop(sample(mask), 32, False, np.random.default_rng(i)) for i in range(100)]
+    crops = [random_crop(sample(mask), 32, False, [], np.random.default_rng(i)) for i in range(100)]
     assert 70 <= sum(c.mask.any() for c in crops) < 100
     for crop in crops:
         assert crop.frame.shape == crop.mask.shape == crop.weight.shape == (32, 32)
@@ -30,19 +30,49 @@ def test_most_crops_hold_a_target() -> None:
 
 def test_a_crop_is_a_function_of_its_generator() -> None:
     mask = np.zeros((64, 80), np.uint8)
-    one, two = (random_crop(sample(mask), 32, True, np.random.default_rng(5)) for _ in range(2))
+    one, two = (random_crop(sample(mask), 32, True, [], np.random.default_rng(5)) for _ in range(2))
     np.testing.assert_array_equal(one.frame, two.frame)
 
 
 def test_implants_are_labelled_and_stand_out() -> None:
     flat = Sample("flat", scene(0), np.zeros((64, 80), np.uint8))
-    crops = [random_crop(flat, 48, True, np.random.default_rng(i)) for i in range(30)]
+    crops = [random_crop(flat, 48, True, [], np.random.default_rng(i)) for i in range(30)]
     assert all(1 <= cv2.connectedComponents(c.mask.astype(np.uint8))[0] - 1 <= 3 for c in crops)
     for crop in crops:
         assert crop.frame[crop.mask > 0].mean() > crop.frame[crop.mask == 0].mean()
 
 
 def test_what_is_not_to_be_judged_stays_so() -> None:
-    crop = random_crop(sample(np.full((64, 80), UNKNOWN, np.uint8)), 32, True, np.random.default_rng(0))
+    crop = random_crop(sample(np.full((64, 80), UNKNOWN, np.uint8)), 32, True, [], np.random.default_rng(0))
     assert not crop.weight.any()
     assert not crop.mask.any()
+
+
+def test_a_cut_out_is_the_target_without_its_surroundings() -> None:
+    mask = np.zeros((64, 80), np.uint8)
+    mask[20:26, 30:34] = MASKED
+    mask[60:, 78:] = MASKED
+    image = np.where(mask, 900, 500).astype(np.uint16)
+    image[60:, 78:] = 400  # a cold one
+    (shape,) = cut_outs(Sample("s", image, mask))
+    assert shape.mask.sum() == 24
+    assert shape.level.max() == 1
+    assert shape.level[shape.mask].min() > 0.5
+    assert shape.level[0].max() == 0
+
+
+def test_implants_are_points_and_changed_cut_outs_and_stand_out() -> None:
+    mask = np.zeros((64, 80), np.uint8)
+    mask[20:21, 30:45] = MASKED
+    shapes = cut_outs(Sample("s", np.where(mask, 900, 500).astype(np.uint16), mask))
+    flat = Sample("flat", scene(0), np.zeros((64, 80), np.uint8))
+    lengths = []
+    for seed in range(40):
+        crop = random_crop(flat, 48, True, shapes, np.random.default_rng(seed))
+        _, _, stats, _ = cv2.connectedComponentsWithStats(crop.mask.astype(np.uint8))
+        lengths += stats[1:, cv2.CC_STAT_WIDTH : cv2.CC_STAT_HEIGHT + 1].max(1).tolist()
+        if crop.mask.any():
+            assert crop.frame[crop.mask > 0].mean() > crop.frame[crop.mask == 0].mean()
+    assert min(lengths) < 6
+    assert max(lengths) >= 9
+    assert len({length for length in lengths if length >= 9}) > 3, "they come in many sizes"

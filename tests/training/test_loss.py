@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from irst_pipeline.explain import effective_rank, singular_values
 from irst_pipeline.lsnet.model import Decomposition
-from irst_pipeline.training.loss import detection_loss, painted_over, roughening, training_loss
+from irst_pipeline.training.loss import detection_loss, effective_rank_log, painted_over, rank_growth, training_loss
 
 
 @pytest.fixture
@@ -50,14 +51,24 @@ def test_a_decomposition_that_sums_to_the_frame_costs_less(masked: tuple[torch.T
     assert training_loss([exact], frames, mask, weight, 1.0) < training_loss([empty], frames, mask, weight, 1.0)
 
 
-def test_a_background_may_grow_smoother_but_not_rougher_from_stage_to_stage() -> None:
-    rough = torch.randn(2, 1, 32, 32)
-    smooth, none = torch.nn.functional.avg_pool2d(rough, 5, stride=1, padding=2), torch.zeros_like(rough)
+def test_the_rank_in_the_loss_is_that_of_explain() -> None:
+    images = torch.randn(2, 1, 40, 32)
+    for image, found in zip(images[:, 0].numpy(), effective_rank_log(images), strict=True):
+        assert found.exp().item() == pytest.approx(effective_rank(singular_values(image)), rel=1e-3)
+
+
+def test_the_rank_of_a_background_may_fall_but_not_rise_from_stage_to_stage() -> None:
+    whole = torch.randn(2, 1, 32, 32)
+    low, none = torch.randn(2, 1, 32, 2) @ torch.randn(2, 1, 2, 32), torch.zeros_like(whole)
 
     def stage(background: torch.Tensor) -> Decomposition:
         return Decomposition(none, none, background, none)
 
-    assert roughening([stage(rough), stage(smooth), stage(smooth)]) == 0
-    assert roughening([stage(smooth), stage(rough)]) > 1
+    assert rank_growth([stage(whole), stage(low), stage(low)]) == 0
+    assert rank_growth([stage(low), stage(whole)]) > 1
     # A step up is not made good by one down.
-    assert roughening([stage(smooth), stage(rough), stage(smooth)]) > 1
+    assert rank_growth([stage(low), stage(whole), stage(low)]) > 1
+    # A stage that says nothing yet has a rank, and a gradient, too.
+    nothing = torch.zeros_like(whole, requires_grad=True)
+    (gradient,) = torch.autograd.grad(rank_growth([stage(nothing), stage(whole)]), nothing)
+    assert gradient.isfinite().all()
