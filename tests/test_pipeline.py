@@ -1,21 +1,26 @@
 """The threads between the stages, and the clock."""
 
+import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import open_engine
+from irst_pipeline.engine.cpu import CpuEngine
 from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.pipeline import LatencyHistogram, RunStatistics, in_thread, run_pipeline
+from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.sources import open_source
-from irst_pipeline.types import FrameResult
+from irst_pipeline.types import FrameResult, Image
 
 CLOUDS = Path(__file__).parents[1] / "videos" / "clouds" / "sequence16.mkv"
 
@@ -155,6 +160,33 @@ def test_no_thread_outlives_a_run_that_fails() -> None:
     assert caught.value.__traceback__ is not None
     assert threading.active_count() == before
     source.close()
+
+
+class VanishingEngine(CpuEngine):
+    """A device that is pulled out after 20 frames."""
+
+    taken = 0
+
+    def submit(self, images: Sequence[Image]) -> Any:
+        self.taken += 1
+        if self.taken > 20:
+            raise IrstError("the device is gone")
+        return super().submit(images)
+
+
+def test_a_device_that_vanishes_leaves_all_that_came_before(tmp_path: Path) -> None:
+    weights, settings = load_weights("lsnet-nano"), RunSettings()
+    engine = VanishingEngine(weights.network, settings.detection.threshold, newest=False)
+    with closing(open_source(str(CLOUDS))) as source:
+        run = Run(source, tmp_path, run_header(str(CLOUDS), source, weights, engine, settings))
+        results: list[FrameResult] = []
+        with pytest.raises(IrstError, match="the device is gone"):
+            results.extend(carry_out(run, engine, settings, threading.Event(), RunStatistics()))
+    written = [json.loads(line) for line in (tmp_path / "tracks.jsonl").read_text().splitlines()]
+    last = max(record["frame"] for record in written if "frame" in record)
+    assert last >= 20 - engine.slots - 1
+    with av.open(str(tmp_path / "annotated.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == last + 1
 
 
 def test_stages_work_at_the_same_time() -> None:

@@ -1,6 +1,8 @@
-"""Compare what can run a network on this CPU: OpenVINO, ONNX Runtime (pip install '.[onnx]') and eager PyTorch.
+"""Compare what can run a network on this CPU: OpenVINO, ONNX Runtime (pip install '.[onnx]') and PyTorch.
 
-usage: benchmark_runtimes.py [--model lsnet-nano] [--sizes 320x256 ...] [--frames 60]
+usage: benchmark_runtimes.py [--model lsnet-nano] [--sizes 320x256 ...] [--frames 60] [--compile]
+
+With --compile, PyTorch's compiler too, which needs a C++ compiler and takes minutes.
 
 All start from raw grey levels, and take turns, frame by frame, so that whatever else the machine does slows all alike.
 """
@@ -44,20 +46,27 @@ def onnx_runner(weights: Weights, frame: torch.Tensor) -> Callable[[], object]:
     return lambda: session.run(None, {INPUT: frame.numpy()})
 
 
-def benchmark(weights: Weights, width: int, height: int, frames: int) -> None:
+def benchmark(weights: Weights, width: int, height: int, frames: int, compiled: bool) -> None:
     """Print the median time a frame of every runtime, and what that is a pixel."""
     network, frame = TargetNet(weights.network).eval(), 100 + 10 * torch.randn(1, 1, height, width)
 
-    def eager() -> object:
-        with torch.inference_mode():
-            return network(normalise(frame).frames)
+    def torch_runner(function: Callable[[torch.Tensor], object]) -> Callable[[], object]:
+        def once() -> object:
+            with torch.inference_mode():
+                return function(normalise(frame).frames)
+
+        return once
 
     runners = {
         "OpenVINO, its own choice": openvino_runner(network, frame, ""),
         "OpenVINO, float32": openvino_runner(network, frame, "f32"),
         "ONNX Runtime, float32": onnx_runner(weights, frame),
-        "PyTorch eager, float32": eager,
+        "PyTorch eager, float32": torch_runner(network),
     }
+    if compiled:
+        runners["PyTorch compiled, float32"] = torch_runner(torch.compile(network))
+    for run in runners.values():  # what is done once is not counted
+        run()
     times: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(frames):
         for name, run in runners.items():
@@ -78,11 +87,12 @@ def main() -> None:
     parser.add_argument("--model", default="lsnet-nano")
     parser.add_argument("--sizes", nargs="+", default=["320x256"], help="WIDTHxHEIGHT")
     parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     for size in options.sizes:
         width, height = (int(side) for side in size.split("x"))
-        benchmark(load_weights(options.model), width, height, options.frames)
+        benchmark(load_weights(options.model), width, height, options.frames, options.compile)
 
 
 if __name__ == "__main__":
