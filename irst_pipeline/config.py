@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
-from irst_pipeline.settings import Count, Positive, Settings
+from irst_pipeline.settings import Count, NotNegative, Positive, Settings
 
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
@@ -22,28 +23,48 @@ class DetectionSettings(Settings):
     """A frame; the strongest are kept."""
 
 
-class TrackerSettings(Settings):
-    """Constant-velocity Kalman tracking with M-of-N confirmation."""
+ScoreMoments = tuple[Probability, Positive]
 
-    velocity_walk: Positive = 30.0
-    """px/s; the spread that a target's velocity gains in one second of white-noise acceleration."""
+
+class TrackerSettings(Settings):
+    """Two motion models, a cruise and a manoeuvre, and confirmation by accumulated evidence."""
+
+    velocity_walk: Positive = 10.0
+    """px/s; the spread that a cruising target's velocity gains in one second of white-noise acceleration."""
+    manoeuvre_walk: Positive = 150.0
+    """px/s; the same of a target that manoeuvres."""
+    turn_rate: NotNegative = 0.0
+    """deg/s; with one, targets may also turn left and right at this rate."""
+    cruise_seconds: Positive = 3.0
+    """Mean time between manoeuvres."""
+    manoeuvre_seconds: Positive = 0.3
+    """Mean time that one takes."""
     speed_sd: Positive = 100.0
     """px/s; spread of the unknown velocity of a new track."""
     gate_probability: Probability = 0.999
     """Share of true detections that the gate lets through."""
+    detection_probability: Probability = 0.9
+    """Share of frames in which a target is detected."""
+    false_alarms: Positive = 1.0
+    """A frame, where nothing is known yet; the tracker then learns the density of clutter, by region."""
+    false_tracks_per_hour: Positive = 1.0
+    """Tracks of independent clutter that may be confirmed: the evidence asked of a track follows from it."""
+    clutter_seconds: NotNegative = 0.15
+    """Clutter stays for so long: frames nearer to one another in time are not independent evidence."""
+    target_score: ScoreMoments = (0.98, 0.06)
+    """Mean and spread of the probabilities that detections of targets have ..."""
+    clutter_score: ScoreMoments = (0.75, 0.25)
+    """... and those of clutter."""
     start_score: Probability = 0.95
     """Probability that a detection must have to start a track; weaker ones keep tracks alive."""
-    confirm_hits: Annotated[int, Field(ge=2)] = 6
-    """M: a track is confirmed with so many detections ..."""
-    confirm_frames: Count = 8
-    """... in its first N frames, or else given up."""
-    coast_seconds: Positive = 0.7
+    coast_seconds: Positive = 1.0
     """A confirmed track without detections lives so long."""
 
     @model_validator(mode="after")
-    def _can_confirm(self) -> Self:
-        if self.confirm_frames < self.confirm_hits:
-            raise ValueError(f"confirm_frames of at least confirm_hits ({self.confirm_hits})")
+    def _scores_are_spread(self) -> Self:
+        for mean, sd in (self.target_score, self.clutter_score):
+            if sd**2 >= mean * (1 - mean):
+                raise ValueError(f"scores of mean {mean} with a spread below {np.sqrt(mean * (1 - mean)):.3f}")
         return self
 
 

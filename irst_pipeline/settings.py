@@ -35,7 +35,7 @@ def read_settings(kind: type[T], path: Path | None, overrides: Sequence[str] = (
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
-            raise UsageError(f"--set {override}: expected KEY=VALUE, as in --set tracker.confirm_hits=5")
+            raise UsageError(f"--set {override}: expected KEY=VALUE, as in --set tracker.coast_seconds=2")
         _place(tree, key.split("."), _parse(value, f"--set {override}"))
     return validate(kind, tree, "--set")
 

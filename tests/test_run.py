@@ -21,6 +21,7 @@ from irst_pipeline.cli import main
 
 ROOT = Path(__file__).parents[1]
 CLOUDS, HORIZON = ROOT / "videos/clouds/sequence16.mkv", ROOT / "videos/horizon/sequence8.mp4"
+EAGER = "tracker.false_tracks_per_hour=100"
 FILES = {"annotated.mp4", "detections.csv", "mot.txt", "run.json", "tracks.csv", "tracks.jsonl"}
 
 
@@ -48,7 +49,7 @@ def report(out: Path) -> dict[str, Any]:
 def clouds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of one whole run."""
     out = tmp_path_factory.mktemp("run") / "clouds"
-    assert main(["run", str(CLOUDS), "--out", str(out), "--device", "cpu", "--set", "tracker.confirm_hits=3"]) == 0
+    assert main(["run", str(CLOUDS), "--out", str(out), "--device", "cpu", "--set", EAGER]) == 0
     return out
 
 
@@ -61,7 +62,7 @@ def test_the_header_tells_what_ran(clouds: Path) -> None:
     assert (header["record"], header["schema"]) == ("header", "irst.tracks/1")
     assert header["model"] == "lsnet-nano"
     assert len(header["weights_sha256"]) == 64
-    assert header["config"]["tracker"]["confirm_hits"] == 3
+    assert header["config"]["tracker"]["false_tracks_per_hour"] == 100
 
 
 def test_the_logs_agree(clouds: Path) -> None:
@@ -109,13 +110,13 @@ def test_a_run_can_be_repeated_with_the_same_tracks(clouds: Path, tmp_path: Path
     out = tmp_path / "again"
     for _ in range(2):  # the second run replaces the first
         arguments = ["run", str(CLOUDS), "--out", str(out), "--no-video", "--overwrite", "--device", "cpu"]
-        assert main([*arguments, "--set", "tracker.confirm_hits=3"]) == 0
+        assert main([*arguments, "--set", EAGER]) == 0
     assert (out / "mot.txt").read_bytes() == (clouds / "mot.txt").read_bytes()
     assert {path.name for path in out.iterdir()} == FILES - {"annotated.mp4"}
 
 
 def test_several_recordings_run_at_once_each_as_if_alone(clouds: Path, tmp_path: Path) -> None:
-    common = ["--no-video", "--device", "cpu", "--set", "tracker.confirm_hits=3", "--out"]
+    common = ["--no-video", "--device", "cpu", "--set", EAGER, "--out"]
     assert main(["run", str(HORIZON), *common, str(tmp_path / "alone")]) == 0
     assert main(["run", str(CLOUDS), str(HORIZON), str(CLOUDS), *common, str(tmp_path / "all")]) == 0
     found = {path.name: path for path in (tmp_path / "all").iterdir()}
@@ -272,7 +273,7 @@ BAD = {
     "unknown model": ("CLIP --model lsnet-huge", 2, "lsnet-huge: no such model"),
     "other weights": ("CLIP --model ODD/resnet.safetensors", 2, "resnet.safetensors: not LSNet"),
     "unknown key": ("CLIP --set tracker.confirm=3", 2, "unknown key `tracker.confirm`"),
-    "wrong type": ("CLIP --set tracker.confirm_hits=x", 2, "key `tracker.confirm_hits`"),
+    "wrong type": ("CLIP --set tracker.start_score=x", 2, "key `tracker.start_score`"),
     "infinity": ("CLIP --set tracker.velocity_walk=.inf", 2, "key `tracker.velocity_walk`: expected less than"),
     "too long a name": (f"/tmp/{'x' * 300}.mp4", 1, "File name too long"),
     "no YAML": ("CLIP --set device=2020-13-45", 2, "--set device=2020-13-45: not valid YAML"),

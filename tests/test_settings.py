@@ -29,19 +29,19 @@ def test_configs_of_models_and_training_are_valid() -> None:
 
 def test_overrides_win_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text("tracker: {confirm_hits: 3, velocity_walk: 80}\n")
-    found = read_settings(RunSettings, path, ["tracker.confirm_hits=5", "device=cpu"])
-    assert (found.tracker.confirm_hits, found.tracker.velocity_walk, found.device) == (5, 80.0, "cpu")
+    path.write_text("tracker: {coast_seconds: 3, velocity_walk: 80}\n")
+    found = read_settings(RunSettings, path, ["tracker.coast_seconds=5", "device=cpu"])
+    assert (found.tracker.coast_seconds, found.tracker.velocity_walk, found.device) == (5, 80.0, "cpu")
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("trackr: {}", "unknown key `trackr`; did you mean `tracker`?"),
-        ("tracker: {confirm_hit: 3}", "unknown key `tracker.confirm_hit`; did you mean `tracker.confirm_hits`?"),
-        ("tracker: {confirm_hits: many}", "key `tracker.confirm_hits`: expected a valid integer, .* found 'many'"),
+        ("tracker: {coast_second: 3}", "unknown key `tracker.coast_second`; did you mean `tracker.coast_seconds`?"),
+        ("detection: {min_area: many}", "key `detection.min_area`: expected a valid integer, .* found 'many'"),
         ("detection: {threshold: 1.5}", "key `detection.threshold`: expected less than 1, found 1.5"),
-        ("tracker: {confirm_hits: 9}", "key `tracker`: expected confirm_frames of at least confirm_hits"),
+        ("tracker: {target_score: [0.9, 0.4]}", "key `tracker`: expected scores of mean 0.9 with a spread below 0.300"),
         ("video: {percentiles: [90, 10]}", "key `video`: expected percentiles with the first below"),
         ("tracker: 7", "key `tracker`: expected .*found 7"),
         ("sinks: [video, vide]", "key `sinks.1`: expected 'tracks_jsonl'.* found 'vide'"),
@@ -69,8 +69,8 @@ def test_other_bad_input(tmp_path: Path) -> None:
         read_settings(RunSettings, None, ["device"])
     with pytest.raises(UsageError, match="No such file"):
         read_settings(RunSettings, tmp_path / "none.yaml")
-    with pytest.raises(UsageError, match=r"unknown key `confirm_hits`; did you mean `tracker\.confirm_hits`"):
-        read_settings(RunSettings, None, ["confirm_hits=3"])
+    with pytest.raises(UsageError, match=r"unknown key `coast_seconds`; did you mean `tracker\.coast_seconds`"):
+        read_settings(RunSettings, None, ["coast_seconds=3"])
     (tmp_path / "m.yaml").write_text("stages: 3\n")
     with pytest.raises(UsageError, match="key `stride` is missing"):
         read_settings(LSNetConfig, tmp_path / "m.yaml")

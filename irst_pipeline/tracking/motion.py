@@ -1,9 +1,8 @@
-"""Motion models: how a state and its covariance move in a time step."""
+"""Motion models: how a state and its covariance move in a time step, and how a target changes from one to another."""
 
 from typing import Protocol
 
 import numpy as np
-from filterpy.common import Q_continuous_white_noise
 
 from irst_pipeline.types import Floats
 
@@ -12,10 +11,10 @@ class MotionModel(Protocol):
     """A linear model of a state whose position is `OBSERVATION @ state`."""
 
     def transition(self, dt: float) -> Floats:
-        """F (d, d) for a step of `dt` seconds."""
+        """F (4, 4) for a step of `dt` seconds."""
 
     def process_noise(self, dt: float) -> Floats:
-        """Q (d, d) for a step of `dt` seconds."""
+        """Q (4, 4) for a step of `dt` seconds."""
 
 
 class ConstantVelocity:
@@ -30,10 +29,56 @@ class ConstantVelocity:
         self._density = velocity_walk**2
 
     def transition(self, dt: float) -> Floats:
-        return np.kron(np.eye(2), np.array([[1.0, dt], [0.0, 1.0]]))
+        return np.array([[1, dt, 0, 0], [0, 1, 0, 0], [0, 0, 1, dt], [0, 0, 0, 1]])
 
     def process_noise(self, dt: float) -> Floats:
-        return np.kron(np.eye(2), Q_continuous_white_noise(2, dt, self._density))
+        place, both, speed = dt**3 / 3, dt**2 / 2, dt
+        return self._density * np.array(
+            [[place, both, 0, 0], [both, speed, 0, 0], [0, 0, place, both], [0, 0, both, speed]]
+        )
+
+
+class CoordinatedTurn(ConstantVelocity):
+    """Nearly constant speed on a circle (ibid., section 11.7.1, for a known rate); Q as of constant velocity."""
+
+    def __init__(self, turn_rate: float, velocity_walk: float) -> None:
+        """`turn_rate`: rad/s, from x towards y; not 0."""
+        super().__init__(velocity_walk)
+        self._rate = turn_rate
+
+    def transition(self, dt: float) -> Floats:
+        sine, cosine = np.sin(self._rate * dt), np.cos(self._rate * dt)
+        along, across = sine / self._rate, (1 - cosine) / self._rate
+        return np.array([[1, along, 0, -across], [0, cosine, 0, -sine], [0, across, 1, along], [0, sine, 0, cosine]])
+
+
+class Manoeuvres:
+    """Two or more models, of which a target follows one at a time and changes at random moments."""
+
+    def __init__(self, models: list[MotionModel], stays: list[float]) -> None:
+        """`stays`: s, how long a target follows each model in the mean before it changes to any of the others."""
+        self._models = models
+        others = len(models) - 1
+        # Of the chain in continuous time, which in the long run spends its time as the mean stays are to one another.
+        rates = (np.full((len(models), len(models)), 1 / others) - (1 + 1 / others) * np.eye(len(models))) / np.array(
+            stays
+        )[:, None]
+        self._speeds, self._modes = np.linalg.eig(rates.T)
+        self._inverse = np.linalg.inv(self._modes)
+        self.shares = np.array(stays) / np.sum(stays)
+        """(m,) how probable each model is of a target that nothing is known of."""
+
+    def transition(self, dt: float) -> Floats:
+        """F (m, 4, 4)"""
+        return np.stack([model.transition(dt) for model in self._models])
+
+    def process_noise(self, dt: float) -> Floats:
+        """Q (m, 4, 4)"""
+        return np.stack([model.process_noise(dt) for model in self._models])
+
+    def changes(self, dt: float) -> Floats:
+        """(m, m): probability that a target which follows model i does model j after `dt` seconds."""
+        return np.asarray(((self._modes * np.exp(self._speeds * dt)) @ self._inverse).T.real)
 
 
 OBSERVATION = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0]])

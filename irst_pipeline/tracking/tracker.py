@@ -7,10 +7,20 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from irst_pipeline.config import TrackerSettings
-from irst_pipeline.tracking.association import Pairs, nearest_neighbours
-from irst_pipeline.tracking.kalman import Gaussians, innovations, predict, update
-from irst_pipeline.tracking.motion import OBSERVATION, ConstantVelocity, MotionModel
+from irst_pipeline.tracking.association import Pairs, assign, gate
+from irst_pipeline.tracking.clutter import ClutterMap
+from irst_pipeline.tracking.existence import Scores, Starts
+from irst_pipeline.tracking.imm import Mixture, combined, predicted, updated
+from irst_pipeline.tracking.motion import OBSERVATION, ConstantVelocity, CoordinatedTurn, Manoeuvres, MotionModel
 from irst_pipeline.types import Detections, Floats, Frame, Integers, TrackEvent, Tracks, TrackStatus
+
+DETECTIONS_MAX = 2000
+"""A frame; of more, those of the highest scores are taken, so that no frame takes for ever."""
+HOPELESS = np.log(0.05)
+"""Evidence below which a tentative track is given up."""
+
+SURELY = 2.0
+"""Standard deviations that a track must be beyond the image's border to be dropped for it."""
 
 Rows = Integers | NDArray[np.bool_]
 
@@ -22,9 +32,13 @@ class Population:
     id: Integers
     confirmed: NDArray[np.bool_]
     mean: Floats
-    """(n, 4) x, vx, y, vy in px and px/s"""
+    """(n, m, 4) by motion model: x, vx, y, vy in px and px/s"""
     covariance: Floats
-    """(n, 4, 4)"""
+    """(n, m, 4, 4)"""
+    weight: Floats
+    """(n, m) probability of the motion models"""
+    evidence: Floats
+    """log likelihood ratio of a target against clutter, until the track is confirmed"""
     size: Floats
     """(n, 2) px: width and height of the last detection"""
     score: Floats
@@ -36,10 +50,10 @@ class Population:
     """s: time of the last detection"""
 
     @classmethod
-    def empty(cls) -> "Population":
+    def empty(cls, models: int) -> "Population":
         none, reals = np.empty(0, np.int64), np.empty(0)
-        states = np.empty((0, 4)), np.empty((0, 4, 4))
-        return cls(none, np.empty(0, bool), *states, np.empty((0, 2)), reals, reals, none, none, reals)
+        states = np.empty((0, models, 4)), np.empty((0, models, 4, 4)), np.empty((0, models))
+        return cls(none, np.empty(0, bool), *states, reals, np.empty((0, 2)), reals, reals, none, none, reals)
 
     def take(self, rows: Rows) -> "Population":
         return Population(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
@@ -49,115 +63,178 @@ class Population:
         return Population(**{name: np.concatenate(pair) for name, pair in columns.items()})
 
     @property
-    def states(self) -> Gaussians:
-        return Gaussians(self.mean, self.covariance)
+    def states(self) -> Mixture:
+        return Mixture(self.mean, self.covariance, self.weight)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The detections of a frame as the tracker takes them; k rows."""
+
+    measured: Floats
+    """(k, 2) px"""
+    noise: Floats
+    """(k, 2, 2) px^2"""
+    score: Floats
+    gain: Floats
+    """What the score, and how rare clutter is there, say for a target: a log likelihood ratio but for the density (per
+    px^2) that a track gives the place."""
 
 
 class Tracker:
-    """Kalman filter, Mahalanobis gate, global nearest neighbour, M-of-N confirmation.
+    """Interacting multiple models, global nearest neighbours, confirmation by a sequential probability ratio test.
 
     Confirmed tracks choose their detections first, tentative ones share what is left, and the strong ones that are left
-    then start new tracks. A track that is not seen coasts on its prediction until it has not been seen for too long or
-    has left the field of view; one that is seen in the first frame after a gap lives on, however long the gap.
+    then start new tracks. A track is confirmed once so much evidence speaks for it that clutter as dense as it is here
+    would reach it no more often than the settings allow. A confirmed track that is not seen coasts on its prediction
+    until it has not been seen for too long or has left the field of view; one that is seen in the first frame after a
+    gap lives on, however long the gap, unless clutter explains that as well.
     """
 
     def __init__(self, settings: TrackerSettings) -> None:
-        self._settings = settings
-        self._motion: MotionModel = ConstantVelocity(settings.velocity_walk)
-        self._gate = float(chi2.ppf(settings.gate_probability, 2))
-        self._tracks = Population.empty()
+        s = self._settings = settings
+        models: list[MotionModel] = [ConstantVelocity(s.velocity_walk), ConstantVelocity(s.manoeuvre_walk)]
+        if s.turn_rate:
+            rates = np.deg2rad([s.turn_rate, -s.turn_rate])
+            models += [CoordinatedTurn(rate, s.velocity_walk) for rate in rates]
+        self._motion = Manoeuvres(models, [s.cruise_seconds] + [s.manoeuvre_seconds] * (len(models) - 1))
+        self._gate = float(chi2.ppf(s.gate_probability, 2))
+        self._scores = Scores(s.target_score, s.clutter_score)
+        self._clutter, self._starts = ClutterMap(s.false_alarms), Starts()
+        self._tracks = Population.empty(len(models))
         self._time: float | None = None
         self._next_id = 1
 
     def step(self, frame: Frame, detections: Detections) -> tuple[Tracks, tuple[TrackEvent, ...]]:
-        """Take the detections of the next frame. Frames must come in the order of their times."""
-        dt = frame.time - (frame.time if self._time is None else self._time)
-        if dt < 0:
-            raise ValueError(f"frame {frame.index} is {-dt:.6f} s earlier than the one before it")
-        self._time = frame.time
+        """Take the detections of the next frame.
+
+        A frame that is not later than the one before it tells nothing new. Detections that are not finite or whose
+        covariance is not positive definite are left out.
+        """
+        before = frame.time if self._time is None else self._time
+        self._time = max(before, frame.time)
+        dt, shape = self._time - before, frame.image.shape
+        detections = usable(detections)
+        looks = self._looks(detections, shape)
+        tracks = self._predicted(dt)
+        pairs, gain = self._associate(tracks, looks)
+        independent = min(1.0, dt / self._settings.clutter_seconds) if self._settings.clutter_seconds else float(dt > 0)
+        tracks = self._updated(tracks, pairs, gain * independent, detections, looks, independent)
+        others, fresh = np.ones((2, len(detections)), bool)
+        others[pairs.detections[tracks.confirmed[pairs.tracks]]] = False
+        self._clutter.add(looks.measured[others], shape, dt)
+        tracks, events = self._aged(tracks, frame)
+        fresh[pairs.detections] = False
+        founders = np.flatnonzero(fresh & (looks.score >= self._settings.start_score))
+        self._starts.add(len(founders), dt)
+        self._tracks = tracks.join(self._born(detections, founders, looks))
+        return _report(self._tracks, self._time), events
+
+    def _looks(self, detections: Detections, shape: tuple[int, ...]) -> Looks:
         measured = np.column_stack([detections.x, detections.y])
         noise = detections.covariance[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
-
-        tracks = self._predicted(dt)
-        pairs = self._associate(tracks, measured, noise)
-        tracks = _updated(tracks, pairs, detections, measured, noise, frame.time)
-        tracks, events = self._aged(tracks, frame)
-        strong = np.flatnonzero(detections.score >= self._settings.start_score)
-        founders = np.setdiff1d(strong, pairs.detections)
-        self._tracks = tracks.join(self._born(detections, founders, measured, noise, frame.time))
-        return _report(self._tracks, frame.time), events
+        gain = self._scores.gain(detections.score) - np.log(self._clutter.density(measured, shape))
+        return Looks(measured, noise, detections.score, gain)
 
     def _predicted(self, dt: float) -> Population:
-        states = predict(self._tracks.states, self._motion.transition(dt), self._motion.process_noise(dt))
-        return replace(self._tracks, mean=states.mean, covariance=states.covariance, age=self._tracks.age + 1)
+        mean, covariance, weight = predicted(self._tracks.states, self._motion, dt)
+        return replace(self._tracks, mean=mean, covariance=covariance, weight=weight, age=self._tracks.age + 1)
 
-    def _associate(self, tracks: Population, measured: Floats, noise: Floats) -> Pairs:
-        chosen = Pairs(np.empty(0, np.int64), np.empty(0, np.int64))
+    def _associate(self, tracks: Population, looks: Looks) -> tuple[Pairs, Floats]:
+        """Pairs, and for each the logarithm of how much more likely its detection is of the track than of clutter."""
+        pairs, density = gate(tracks.states, looks.measured, looks.noise, self._gate)
+        probability = self._settings.detection_probability
+        gain = np.log(probability) + density + looks.gain[pairs.detections]
+        missed = np.log(1 - probability)
+        free = np.ones(len(looks.score), bool)
+        chosen = []
         for group in (tracks.confirmed, ~tracks.confirmed):
-            rows = np.flatnonzero(group)
-            free = np.setdiff1d(np.arange(len(measured)), chosen.detections)
-            found = nearest_neighbours(
-                innovations(tracks.take(rows).states, OBSERVATION, measured[free], noise[free]), self._gate
-            )
-            chosen = Pairs(
-                np.concatenate([chosen.tracks, rows[found.tracks]]),
-                np.concatenate([chosen.detections, free[found.detections]]),
-            )
-        return chosen
+            open_ = np.flatnonzero(group[pairs.tracks] & free[pairs.detections])
+            kept = open_[assign(Pairs(pairs.tracks[open_], pairs.detections[open_]), gain[open_] - missed)]
+            free[pairs.detections[kept]] = False
+            chosen.append(kept)
+        rows = np.concatenate(chosen)
+        return Pairs(pairs.tracks[rows], pairs.detections[rows]), gain[rows]
+
+    def _updated(
+        self,
+        tracks: Population,
+        pairs: Pairs,
+        gain: Floats,
+        detections: Detections,
+        looks: Looks,
+        independent: float,
+    ) -> Population:
+        rows, seen = pairs
+        columns = {f.name: getattr(tracks, f.name).copy() for f in fields(tracks)}
+        states = updated(tracks.take(rows).states, looks.measured[seen], looks.noise[seen])
+        for name, values in states._asdict().items():
+            columns[name][rows] = values
+        evidence = np.full(len(tracks.id), independent * np.log(1 - self._settings.detection_probability))
+        evidence[rows] = gain
+        columns["evidence"] += evidence
+        columns["size"][rows] = detections.box[seen, 2:]
+        columns["score"][rows], columns["snr"][rows] = detections.score[seen], detections.snr[seen]
+        columns["hits"][rows] += 1
+        columns["last_seen"][rows] = self._time
+        return Population(**columns)
 
     def _aged(self, tracks: Population, frame: Frame) -> tuple[Population, tuple[TrackEvent, ...]]:
         """Confirm and drop."""
         s = self._settings
-        confirm = ~tracks.confirmed & (tracks.hits >= s.confirm_hits)
+        confirm = ~tracks.confirmed & (tracks.evidence >= self._starts.evidence_needed(s.false_tracks_per_hour))
         confirmed = tracks.confirmed | confirm
-        hopeless = ~confirmed & (tracks.age - tracks.hits > s.confirm_frames - s.confirm_hits)
+        hopeless = ~confirmed & (tracks.evidence < HOPELESS)
         unseen = frame.time - tracks.last_seen > s.coast_seconds
-        height, width = frame.image.shape
-        x, y = tracks.mean[:, 0], tracks.mean[:, 2]
-        outside = (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
+        states = combined(tracks.states)
+        last = np.array(frame.image.shape[::-1]) - 1
+        places = states.mean @ OBSERVATION.T
+        beyond = np.maximum(-places, places - last) - 0.5
+        sd = np.sqrt(states.covariance.diagonal(axis1=1, axis2=2) @ OBSERVATION.T)
+        outside = (beyond > SURELY * sd).any(1)
         drop = hopeless | unseen | outside
         events = [TrackEvent("confirmed", int(i), frame.index, frame.time) for i in tracks.id[confirm & ~drop]]
         events += [TrackEvent("dropped", int(i), frame.index, frame.time) for i in tracks.id[tracks.confirmed & drop]]
         return replace(tracks, confirmed=confirmed).take(~drop), tuple(events)
 
-    def _born(self, detections: Detections, rows: Integers, measured: Floats, noise: Floats, time: float) -> Population:
+    def _born(self, detections: Detections, rows: Integers, looks: Looks) -> Population:
         """A tentative track for each of these detections."""
-        n = len(rows)
+        n, models = len(rows), len(self._motion.shares)
         mean, covariance = np.zeros((n, 4)), np.zeros((n, 4, 4))
-        mean[:, [0, 2]] = measured[rows]
-        covariance[:, [[0], [2]], [0, 2]] = noise[rows]
+        mean[:, [0, 2]] = looks.measured[rows]
+        covariance[:, [[0], [2]], [0, 2]] = looks.noise[rows]
         covariance[:, [1, 3], [1, 3]] = self._settings.speed_sd**2
         first, self._next_id = self._next_id, self._next_id + n
         return Population(
             id=np.arange(first, first + n),
             confirmed=np.zeros(n, bool),
-            mean=mean,
-            covariance=covariance,
+            mean=np.repeat(mean[:, None], models, 1),
+            covariance=np.repeat(covariance[:, None], models, 1),
+            weight=np.tile(self._motion.shares, (n, 1)),
+            evidence=self._scores.gain(looks.score[rows]),
             size=detections.box[rows, 2:],
             score=detections.score[rows],
             snr=detections.snr[rows],
             age=np.ones(n, np.int64),
             hits=np.ones(n, np.int64),
-            last_seen=np.full(n, time),
+            last_seen=np.full(n, self._time),
         )
 
 
-def _updated(
-    tracks: Population, pairs: Pairs, detections: Detections, measured: Floats, noise: Floats, time: float
-) -> Population:
-    rows, seen = pairs
-    states = update(tracks.take(rows).states, OBSERVATION, measured[seen], noise[seen])
-    columns = {f.name: getattr(tracks, f.name).copy() for f in fields(tracks)}
-    columns["mean"][rows], columns["covariance"][rows] = states
-    columns["size"][rows] = detections.box[seen, 2:]
-    columns["score"][rows], columns["snr"][rows] = detections.score[seen], detections.snr[seen]
-    columns["hits"][rows] += 1
-    columns["last_seen"][rows] = time
-    return Population(**columns)
+def usable(detections: Detections) -> Detections:
+    """Those that are finite and have a positive definite covariance; of too many, the ones of the highest scores."""
+    xx, xy, yy = detections.covariance.T
+    finite = np.isfinite(np.column_stack([detections.x, detections.y, detections.covariance, detections.score])).all(1)
+    good = np.flatnonzero(finite & (xx > 0) & (xx * yy > xy**2))
+    if len(good) == len(detections) <= DETECTIONS_MAX:
+        return detections
+    best = good[np.argsort(-detections.score[good], kind="stable")][:DETECTIONS_MAX]
+    return Detections(**{f.name: getattr(detections, f.name)[best] for f in fields(detections)})
 
 
 def _report(tracks: Population, time: float) -> Tracks:
-    x, vx, y, vy = tracks.mean.T
+    states = combined(tracks.states)
+    x, vx, y, vy = states.mean.T
     coasting = tracks.confirmed & (tracks.last_seen < time)
     status = np.where(coasting, TrackStatus.COASTING, np.where(tracks.confirmed, TrackStatus.CONFIRMED, 0))
     return Tracks(
@@ -167,7 +244,7 @@ def _report(tracks: Population, time: float) -> Tracks:
         y=y,
         vx=vx,
         vy=vy,
-        covariance=tracks.covariance[:, [0, 0, 2], [0, 2, 2]],
+        covariance=states.covariance[:, [0, 0, 2], [0, 2, 2]],
         box=np.column_stack([np.column_stack([x, y]) - tracks.size / 2, tracks.size]),
         score=tracks.score,
         snr=tracks.snr,

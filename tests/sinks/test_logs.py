@@ -53,7 +53,7 @@ def test_jsonl_begins_with_what_ran(tmp_path: Path) -> None:
     assert (record["source"], record["uri"], record["device"]) == ("clip", "/data/clip.mp4", "cpu")
     assert (record["model"], record["weights_sha256"]) == ("lsnet-nano", "ab" * 32)
     assert record["started"] == "2025-01-02T03:04:05Z"
-    assert record["config"]["tracker"]["confirm_hits"] == RunSettings().tracker.confirm_hits
+    assert record["config"]["tracker"]["coast_seconds"] == RunSettings().tracker.coast_seconds
 
 
 def test_jsonl_has_a_record_per_track_and_frame(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from filterpy.common import Q_continuous_white_noise
 from filterpy.kalman import KalmanFilter
-from scipy.stats import chi2
+from scipy.stats import chi2, multivariate_normal
 
-from irst_pipeline.tracking.kalman import Gaussians, innovations, mahalanobis, predict, update
-from irst_pipeline.tracking.motion import OBSERVATION, ConstantVelocity
+from irst_pipeline.tracking.kalman import Gaussians, innovations, log_density, mahalanobis, predict, update
+from irst_pipeline.tracking.motion import OBSERVATION, ConstantVelocity, CoordinatedTurn
 
 RNG = np.random.default_rng(1)
 
@@ -80,4 +81,17 @@ def test_covariances_stay_positive_definite_and_symmetric() -> None:
 def test_mahalanobis_of_innovations() -> None:
     states = Gaussians(np.array([[0.0, 0, 0, 0]]), np.diag([3.0, 1, 8, 1])[None])
     found = innovations(states, OBSERVATION, np.array([[4.0, 0.0], [0.0, 6.0]]), np.tile(np.eye(2), (2, 1, 1)))
-    np.testing.assert_allclose(mahalanobis(found), [[16 / 4, 36 / 9]])
+    np.testing.assert_allclose(mahalanobis(found), [16 / 4, 36 / 9])
+    expected = [multivariate_normal(np.zeros(2), s).logpdf(m) for m, s in zip(*found, strict=True)]
+    np.testing.assert_allclose(log_density(found), expected, rtol=1e-12)
+
+
+def test_motion_models_are_those_of_the_books() -> None:
+    """filterpy's noise, by which two half steps of any model are one whole step, and a circle of the right radius."""
+    model = ConstantVelocity(50.0)
+    noise = Q_continuous_white_noise(2, 0.3, 50.0**2)
+    np.testing.assert_allclose(model.process_noise(0.3), np.kron(np.eye(2), noise), rtol=1e-12)
+    turn = CoordinatedTurn(np.pi / 2, 50.0)
+    np.testing.assert_allclose(turn.transition(0.1) @ turn.transition(0.2), turn.transition(0.3), atol=1e-12)
+    radius = 30 / (np.pi / 2)  # at 30 px/s; a quarter of a circle a second, from x towards y
+    np.testing.assert_allclose(turn.transition(1.0) @ [0, 30, 0, 0], [radius, 0, radius, 30], atol=1e-9)

@@ -1,0 +1,47 @@
+"""Whether a track is of a target or of clutter: a sequential probability ratio test (Wald, 1945), as in Blackman and
+Popoli, "Design and Analysis of Modern Tracking Systems", section 6.2."""
+
+import numpy as np
+from scipy.special import betaln
+
+from irst_pipeline.types import Floats
+
+SCORE_GAIN_MAX = 4.0  # a score alone is never more evidence than a factor of e^4
+
+
+class Scores:
+    """How much more likely a score in 0..1 is of a target than of clutter; both have beta distributions."""
+
+    def __init__(self, target: tuple[float, float], clutter: tuple[float, float]) -> None:
+        """Mean and standard deviation of both."""
+        (a, b), (c, d) = self._shape(*target), self._shape(*clutter)
+        self._powers, self._constant = (a - c, b - d), float(betaln(c, d) - betaln(a, b))
+
+    @staticmethod
+    def _shape(mean: float, sd: float) -> tuple[float, float]:
+        count = mean * (1 - mean) / sd**2 - 1
+        return mean * count, (1 - mean) * count
+
+    def gain(self, scores: Floats) -> Floats:
+        """Logarithm of the ratio for scores (k,), within bounds."""
+        inner = np.clip(scores, 1e-3, 1 - 1e-3)
+        ratio = self._powers[0] * np.log(inner) + self._powers[1] * np.log1p(-inner) + self._constant
+        return np.clip(ratio, -SCORE_GAIN_MAX, SCORE_GAIN_MAX)
+
+
+class Starts:
+    """How many tracks are begun a second, as a mean over the last while."""
+
+    MEMORY_SECONDS = 10.0
+
+    def __init__(self) -> None:
+        self._count, self._seconds = 1.0, 1.0
+
+    def add(self, count: int, dt: float) -> None:
+        fade = np.exp(-dt / self.MEMORY_SECONDS)
+        self._count, self._seconds = self._count * fade + count, self._seconds * fade + dt
+
+    def evidence_needed(self, false_tracks_per_hour: float) -> float:
+        """The log likelihood ratio that one start in so many reaches by chance that so few become false tracks."""
+        allowed = false_tracks_per_hour / 3600 * self._seconds / max(self._count, 1e-3)
+        return float(-np.log(min(allowed, 0.5)))

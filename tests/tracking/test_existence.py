@@ -1,0 +1,60 @@
+"""Evidence for a target, and how dense clutter is."""
+
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from irst_pipeline.tracking.clutter import ClutterMap
+from irst_pipeline.tracking.existence import SCORE_GAIN_MAX, Scores, Starts
+
+SHAPE = (256, 320)
+
+
+def test_scores_weigh_as_their_distributions_say() -> None:
+    scores = Scores((0.8, 0.1), (0.5, 0.2))
+    points = np.array([0.2, 0.5, 0.7, 0.9])
+    target, clutter = beta(12, 3), beta(2.625, 2.625)
+    assert (target.mean(), target.std()) == pytest.approx((0.8, 0.1))
+    assert (clutter.mean(), clutter.std()) == pytest.approx((0.5, 0.2))
+    expected = np.clip(target.logpdf(points) - clutter.logpdf(points), -SCORE_GAIN_MAX, SCORE_GAIN_MAX)
+    np.testing.assert_allclose(scores.gain(points), expected)
+    assert np.isfinite(scores.gain(np.array([0.0, 1.0]))).all()
+
+
+def test_a_rare_false_track_takes_more_evidence() -> None:
+    starts = Starts()
+    for _ in range(600):
+        starts.add(2, 1 / 30)  # 60 a second
+    # Of 216,000 starts in an hour one may be confirmed by chance.
+    assert starts.evidence_needed(1.0) == pytest.approx(np.log(216_000), abs=0.05)
+    assert starts.evidence_needed(100.0) == pytest.approx(np.log(2_160), abs=0.05)
+
+
+def test_the_density_of_clutter_is_learnt_by_region() -> None:
+    rng, clutter = np.random.default_rng(0), ClutterMap(1.0)
+    area = SHAPE[0] * SHAPE[1]
+    places = np.array([[20.0, 20.0], [300.0, 240.0]])
+    np.testing.assert_allclose(clutter.density(places, SHAPE), 1 / area)
+    for _ in range(600):
+        busy = rng.uniform(0, 64, (rng.poisson(3), 2))  # a corner of 64 x 64
+        clutter.add(busy, SHAPE, 1 / 30)
+    corner, quiet = clutter.density(places, SHAPE)
+    assert corner == pytest.approx((3 / 64**2 + 3 / area) / 2, rel=0.1)
+    assert quiet == pytest.approx(3 / area / 2, rel=0.1)
+
+
+def test_clutter_that_has_gone_is_forgotten_and_a_new_size_starts_anew() -> None:
+    clutter, centre = ClutterMap(1.0), np.array([[100.0, 100.0]])
+    for _ in range(300):
+        clutter.add(np.tile(centre, (5, 1)), SHAPE, 1 / 30)
+    before = clutter.density(centre, SHAPE)[0]
+    for _ in range(1800):
+        clutter.add(np.empty((0, 2)), SHAPE, 1 / 30)
+    assert clutter.density(centre, SHAPE)[0] < 0.05 * before
+    assert clutter.density(centre, (512, 640))[0] == pytest.approx(1 / (512 * 640))
+
+
+def test_a_place_outside_counts_to_the_nearest_region() -> None:
+    clutter = ClutterMap(1.0)
+    clutter.add(np.array([[-5.0, -5.0], [400.0, 300.0]]), SHAPE, 1 / 30)
+    assert np.isfinite(clutter.density(np.array([[-5.0, 999.0]]), SHAPE)).all()
