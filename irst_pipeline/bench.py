@@ -43,7 +43,7 @@ SEED = 1
 WARM_UP = 5  # frames that are not counted
 FRAMES_MIN = 20
 HELD = 16  # frames held in memory for the engine, which takes them again and again
-THREADS = {"read": ("read",), "network": ("network",), "track": ("detect", "track"), "write": ("write",)}
+THREADS = {"read": ("read",), "network": ("network",), "track": ("detect", "stabilise", "track"), "write": ("write",)}
 """The threads of the pipeline and the stages that each works on."""
 
 

@@ -9,6 +9,7 @@ from irst_pipeline.settings import Count, NotNegative, Positive, Settings
 
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
+CameraModel = Literal["off", "translation", "similarity", "homography"]
 SinkName = Literal["tracks_jsonl", "tracks_csv", "mot", "detections", "video"]
 
 
@@ -101,5 +102,7 @@ class RunSettings(Settings):
     sinks: tuple[SinkName, ...] = ("tracks_jsonl", "tracks_csv", "mot", "detections", "video")
     """What is written."""
     detection: DetectionSettings = DetectionSettings()
+    camera_motion: CameraModel = "similarity"
+    """How the camera may move between frames; tracks move with the scene. off: it stands still."""
     tracker: TrackerSettings = TrackerSettings()
     video: VideoSettings = VideoSettings()

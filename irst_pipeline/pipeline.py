@@ -21,6 +21,7 @@ from irst_pipeline.detection import detect
 from irst_pipeline.engine import Engine
 from irst_pipeline.sinks import Sink
 from irst_pipeline.sources import Source
+from irst_pipeline.tracking.stabilise import Stabiliser
 from irst_pipeline.tracking.tracker import Tracker
 from irst_pipeline.types import Frame, FrameResult, Span, TargetPixels
 
@@ -61,7 +62,7 @@ class RunStatistics:
     seconds: float = 0.0
     tracks_confirmed: int = 0
     latency: dict[str, LatencyHistogram] = field(default_factory=dict)
-    """By stage (read, network, detect, track, write), and `total`: from before reading until written."""
+    """By stage (read, network, detect, stabilise, track, write), and `total`: from before reading until written."""
 
     def add(self, result: FrameResult) -> None:
         """Count a frame that is written."""
@@ -140,15 +141,17 @@ def _read(frames: Iterator[Frame], stop: Event, readings: dict[int, Span]) -> It
 def _track(
     searched: Iterable[tuple[Frame, TargetPixels, Span]], settings: RunSettings, readings: dict[int, Span]
 ) -> Iterator[FrameResult]:
-    tracker = Tracker(settings.tracker)
+    tracker, stabiliser = Tracker(settings.tracker), Stabiliser(settings.camera_motion)
     for frame, found, network in searched:
         read = readings.pop(frame.index)
         t0 = perf_counter()
         detections = detect(frame, found, settings.detection)
         t1 = perf_counter()
-        tracks, events = tracker.step(frame, detections)
-        spans = {"read": read, "network": network, "detect": Span(t0, t1), "track": Span(t1, perf_counter())}
-        yield FrameResult(frame, detections, tracks, events, spans)
+        motion = stabiliser(frame.image)
+        t2 = perf_counter()
+        tracks, events = tracker.step(frame, detections, motion)
+        own = {"detect": Span(t0, t1), "stabilise": Span(t1, t2), "track": Span(t2, perf_counter())}
+        yield FrameResult(frame, detections, tracks, events, motion, {"read": read, "network": network, **own})
 
 
 def in_thread(items: Iterable[T], depth: int, drop: Callable[[T], None] | None = None) -> Generator[T]:

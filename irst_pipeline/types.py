@@ -117,6 +117,35 @@ class Tracks:
 
 
 @dataclass(frozen=True)
+class CameraMotion:
+    """Where the last frame's pixels are in this one."""
+
+    matrix: Floats
+    """(3, 3): homogeneous px of the last frame to px of this one; the identity for a camera that stands still, or of
+    which nothing is known."""
+    known: bool
+    """Whether enough of the scene was seen to move as one."""
+
+    @property
+    def moved(self) -> bool:
+        return not np.array_equal(self.matrix, np.eye(3))
+
+    def apply(self, places: Floats) -> Floats:
+        """Places (..., 2) of the last frame in this one, px."""
+        found = places @ self.matrix[:2, :2].T + self.matrix[:2, 2]
+        return found / (places @ self.matrix[2, :2] + self.matrix[2, 2])[..., None]
+
+    def jacobian(self, places: Floats) -> Floats:
+        """(..., 2, 2): how a small step from each of these places of the last frame looks in this one."""
+        weight = places @ self.matrix[2, :2] + self.matrix[2, 2]
+        outer = self.apply(places)[..., None] * self.matrix[2, :2]
+        return (self.matrix[:2, :2] - outer) / weight[..., None, None]
+
+
+STANDS_STILL = CameraMotion(np.eye(3), known=False)
+
+
+@dataclass(frozen=True)
 class TrackEvent:
     """A change in a track's life."""
 
@@ -136,5 +165,7 @@ class FrameResult:
     detections: Detections
     tracks: Tracks
     events: tuple[TrackEvent, ...]
+    motion: CameraMotion
+    """Of the camera, since the frame before."""
     spans: dict[str, Span]
-    """The work of each stage on it: read, network, detect, track, and once it is written, write."""
+    """The work of each stage on it: read, network, detect, stabilise, track, and once it is written, write."""

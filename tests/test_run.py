@@ -86,7 +86,7 @@ def test_the_report_counts(clouds: Path) -> None:
     assert (found["frames_read"], found["frames_dropped"], found["frames_failed"]) == (90, 0, 0)
     assert found["frames_per_second"] > 0
     stages = found["latency_ms"]
-    assert stages.keys() == {"total", "read", "network", "detect", "track", "write"}
+    assert stages.keys() == {"total", "read", "network", "detect", "stabilise", "track", "write"}
     assert all(0 < s["p50"] <= s["p95"] <= s["p99"] for s in stages.values())
     assert stages["total"]["p50"] >= stages["network"]["p50"]
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_pipeline.types import Floats, Image, Tracks, TrackStatus
+from irst_pipeline.types import CameraMotion, Floats, Image, Tracks, TrackStatus
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -69,8 +69,13 @@ class Trails:
         self._seconds = seconds
         self._points: dict[int, deque[tuple[float, float, float]]] = {}
 
-    def update(self, tracks: Tracks, time: float) -> dict[int, Floats]:
-        """Add the tracks of one frame; id -> (n, 2) px: x, y, oldest first."""
+    def update(self, tracks: Tracks, time: float, motion: CameraMotion) -> dict[int, Floats]:
+        """Add the tracks of one frame, before which the camera moved so; id -> (n, 2) px: x, y, oldest first."""
+        if motion.moved:
+            for id_, trail in self._points.items():
+                times, places = [point[0] for point in trail], np.array(trail)[:, 1:]
+                moved = motion.apply(places).tolist()
+                self._points[id_] = deque((t, x, y) for t, (x, y) in zip(times, moved, strict=True))
         points = {}
         for id_, x, y in zip(tracks.id.tolist(), tracks.x.tolist(), tracks.y.tolist(), strict=True):
             points[id_] = self._points.get(id_, deque())

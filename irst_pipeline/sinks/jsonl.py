@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from irst_pipeline.sinks.base import OutputFile, RunHeader, decimals, significant
-from irst_pipeline.types import FrameResult, Tracks, TrackStatus
+from irst_pipeline.types import CameraMotion, FrameResult, Tracks, TrackStatus
 
 SCHEMA = "irst.tracks/1"
 
@@ -23,7 +23,7 @@ class TracksJsonl:
 
     def write(self, result: FrameResult) -> None:
         frame, time = result.frame.index, round(result.frame.time, 6)
-        records = _track_records(frame, time, result.tracks)
+        records = _camera_records(frame, time, result.motion) + _track_records(frame, time, result.tracks)
         for event in result.events:
             records.append(
                 {
@@ -42,6 +42,12 @@ class TracksJsonl:
 
 def _lines(records: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n" for record in records)
+
+
+def _camera_records(frame: int, time: float, motion: CameraMotion) -> list[dict[str, Any]]:
+    """One where the camera moved, none where it stood still or nothing is known."""
+    matrix = significant(motion.matrix, 9)
+    return [{"record": "camera", "frame": frame, "time": time, "matrix": matrix}] if motion.moved else []
 
 
 def _track_records(frame: int, time: float, tracks: Tracks) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ class AnnotatedVideo:
         picture = draw(
             self._levels(frame.image, frame.time),
             tracks,
-            trails=self._trails.update(tracks, frame.time),
+            trails=self._trails.update(tracks, frame.time, result.motion),
             caption=f"{frame.time:.3f} s   frame {frame.index}",
             scale=self._scale,
             velocity_seconds=self._settings.velocity_seconds,

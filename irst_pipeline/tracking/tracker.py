@@ -12,7 +12,17 @@ from irst_pipeline.tracking.clutter import ClutterMap
 from irst_pipeline.tracking.existence import Scores, Starts
 from irst_pipeline.tracking.imm import Mixture, combined, predicted, updated
 from irst_pipeline.tracking.motion import OBSERVATION, ConstantVelocity, CoordinatedTurn, Manoeuvres, MotionModel
-from irst_pipeline.types import Detections, Floats, Frame, Integers, TrackEvent, Tracks, TrackStatus
+from irst_pipeline.types import (
+    STANDS_STILL,
+    CameraMotion,
+    Detections,
+    Floats,
+    Frame,
+    Integers,
+    TrackEvent,
+    Tracks,
+    TrackStatus,
+)
 
 DETECTIONS_MAX = 2000
 """A frame; of more, those of the highest scores are taken, so that no frame takes for ever."""
@@ -105,8 +115,10 @@ class Tracker:
         self._time: float | None = None
         self._next_id = 1
 
-    def step(self, frame: Frame, detections: Detections) -> tuple[Tracks, tuple[TrackEvent, ...]]:
-        """Take the detections of the next frame.
+    def step(
+        self, frame: Frame, detections: Detections, motion: CameraMotion = STANDS_STILL
+    ) -> tuple[Tracks, tuple[TrackEvent, ...]]:
+        """Take the detections of the next frame, and how the camera has moved since the one before.
 
         A frame that is not later than the one before it tells nothing new. Detections that are not finite or whose
         covariance is not positive definite are left out.
@@ -116,7 +128,7 @@ class Tracker:
         dt, shape = self._time - before, frame.image.shape
         detections = usable(detections)
         looks = self._looks(detections, shape)
-        tracks = self._predicted(dt)
+        tracks = self._predicted(dt, motion)
         pairs, gain = self._associate(tracks, looks)
         independent = min(1.0, dt / self._settings.clutter_seconds) if self._settings.clutter_seconds else float(dt > 0)
         tracks = self._updated(tracks, pairs, gain * independent, detections, looks, independent)
@@ -136,8 +148,9 @@ class Tracker:
         gain = self._scores.gain(detections.score) - np.log(self._clutter.density(measured, shape))
         return Looks(measured, noise, detections.score, gain)
 
-    def _predicted(self, dt: float) -> Population:
-        mean, covariance, weight = predicted(self._tracks.states, self._motion, dt)
+    def _predicted(self, dt: float, motion: CameraMotion) -> Population:
+        states = predicted(self._tracks.states, self._motion, dt)
+        mean, covariance, weight = moved(states, motion) if motion.moved else states
         return replace(self._tracks, mean=mean, covariance=covariance, weight=weight, age=self._tracks.age + 1)
 
     def _associate(self, tracks: Population, looks: Looks) -> tuple[Pairs, Floats]:
@@ -219,6 +232,18 @@ class Tracker:
             hits=np.ones(n, np.int64),
             last_seen=np.full(n, self._time),
         )
+
+
+def moved(mixture: Mixture, motion: CameraMotion) -> Mixture:
+    """The mixture as it looks after the camera has moved; velocities stay those against the scene."""
+    places = mixture.mean @ OBSERVATION.T
+    turn = motion.jacobian(places)
+    # States are x, vx, y, vy: what turns the places turns the velocities alike.
+    whole = np.zeros(mixture.covariance.shape)
+    whole[..., ::2, ::2] = whole[..., 1::2, 1::2] = turn
+    mean = (whole @ mixture.mean[..., None])[..., 0]
+    mean[..., ::2] = motion.apply(places)
+    return Mixture(mean, whole @ mixture.covariance @ np.swapaxes(whole, -1, -2), mixture.weight)
 
 
 def usable(detections: Detections) -> Detections:

@@ -9,7 +9,17 @@ import numpy as np
 
 from irst_pipeline.config import RunSettings, VideoSettings
 from irst_pipeline.sinks import RunHeader, open_sinks
-from irst_pipeline.types import Detections, Frame, FrameResult, Image, TrackEvent, Tracks, TrackStatus
+from irst_pipeline.types import (
+    STANDS_STILL,
+    CameraMotion,
+    Detections,
+    Frame,
+    FrameResult,
+    Image,
+    TrackEvent,
+    Tracks,
+    TrackStatus,
+)
 
 ALL = RunSettings().sinks
 RATE = 30.0
@@ -81,6 +91,7 @@ def result(
     events: tuple[TrackEvent, ...] = (),
     image: Image | None = None,
     time: float | None = None,
+    motion: CameraMotion = STANDS_STILL,
 ) -> FrameResult:
     frame = Frame(
         image=np.full((64, 80), 90, np.uint8) if image is None else image,
@@ -89,7 +100,7 @@ def result(
         source="clip",
     )
     shown, seen = tracks() if shown is None else shown, detections() if seen is None else seen
-    return FrameResult(frame, seen, shown, events, spans={})
+    return FrameResult(frame, seen, shown, events, motion, spans={})
 
 
 def run_for_ever(folder: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from irst_pipeline.config import VideoSettings
 from irst_pipeline.sinks import open_sinks
 from irst_pipeline.sinks.annotate import GreyLevels, Picture, Trails, draw
-from irst_pipeline.types import FrameResult, Integers, TrackStatus
+from irst_pipeline.types import STANDS_STILL, FrameResult, Integers, TrackStatus
 from tests.sinks.sink_streams import C, P, T, header, result, tracks
 
 GREY = np.full((60, 80), 100, np.uint8)
@@ -159,10 +159,10 @@ def test_drawing_changes_nothing_and_takes_anything() -> None:
 def test_trails_reach_back_so_long_and_end_with_the_track() -> None:
     trails = Trails(seconds=1.0)
     for step in range(30):
-        paths = trails.update(tracks([step], [2 * step]), step / 10)
+        paths = trails.update(tracks([step], [2 * step]), step / 10, STANDS_STILL)
     np.testing.assert_array_equal(paths[1], [(step, 2 * step) for step in range(19, 30)])
-    assert trails.update(tracks(), 3.0) == {}
-    assert len(trails.update(tracks([5], [5]), 3.1)[1]) == 1
+    assert trails.update(tracks(), 3.0, STANDS_STILL) == {}
+    assert len(trails.update(tracks([5], [5]), 3.1, STANDS_STILL)[1]) == 1
 
 
 @pytest.mark.parametrize("low", [0, 3000, 60_000])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from irst_pipeline.config import TrackerSettings
 from irst_pipeline.tracking.tracker import Tracker
-from irst_pipeline.types import Detections, Frame, TrackEvent, Tracks, TrackStatus
+from irst_pipeline.types import CameraMotion, Detections, Frame, TrackEvent, Tracks, TrackStatus
 
 RATE = 30.0
 SETTINGS = TrackerSettings()
@@ -306,3 +306,35 @@ def test_whatever_comes_tracks_are_sane(steps: list[tuple[float, list[tuple[floa
         xx, xy, yy = tracks.covariance.T
         assert ((xx > 0) & (yy > 0) & (xx * yy > xy**2)).all()
         assert ((tracks.hits >= 1) & (tracks.hits <= tracks.age)).all()
+
+
+def test_a_shaking_camera_breaks_no_track_when_its_motion_is_known() -> None:
+    rng, confirmed = np.random.default_rng(4), []
+    shakes = rng.uniform(-10, 10, (90, 2))
+    for known in (True, False):
+        tracker, events = Tracker(SETTINGS), list[TrackEvent]()
+        for i, shake in enumerate(shakes):
+            matrix = np.eye(3)
+            if i and known:
+                matrix[:2, 2] = shake - shakes[i - 1]
+            seen = detections([tuple(np.add(moving(i), shake))], 0.99)
+            tracks, new = tracker.step(Frame(IMAGE, i, i / RATE, "scene"), seen, CameraMotion(matrix, known))
+            events += new
+        confirmed.append([e.kind for e in events])
+        if known:
+            assert tracks.hits.tolist() == [90]
+            np.testing.assert_allclose([tracks.vx[0], tracks.vy[0]], [40, -10], atol=5)
+    assert confirmed[0] == ["confirmed"] != confirmed[1]
+
+
+def test_tracks_turn_and_grow_with_the_scene() -> None:
+    """A quarter turn about the origin and a zoom of two, at once and between two frames."""
+    scene = Scene()
+    for i in range(30):
+        before = scene((100 + 30 * i / RATE, 50.0))
+    motion = CameraMotion(np.array([[0.0, -2, 200], [2, 0, 0], [0, 0, 1]]), known=True)
+    big = Frame(np.zeros((600, 800), np.uint8), 30, 29 / RATE, "scene")
+    after, _ = scene.tracker.step(big, detections([], 0.9), motion)
+    np.testing.assert_allclose([after.x[0], after.y[0]], [200 - 2 * before.y[0], 2 * before.x[0]])
+    np.testing.assert_allclose([after.vx[0], after.vy[0]], [-2 * before.vy[0], 2 * before.vx[0]])
+    np.testing.assert_allclose(after.covariance[0], 4 * before.covariance[0][[2, 1, 0]] * [1, -1, 1], atol=1e-9)

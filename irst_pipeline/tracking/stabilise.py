@@ -1,0 +1,107 @@
+"""How the camera has moved between two frames, from what stands still in the scene."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from irst_pipeline.config import CameraModel
+from irst_pipeline.types import STANDS_STILL, CameraMotion, Floats, Image
+
+SIDE_MAX = 200  # px; larger frames are looked at smaller, at a whole fraction, which also averages their noise
+FEATURES = 120
+FEATURES_MIN = 20  # fewer that agree are no background
+AGREEING_MIN = 0.5  # of the features, how many must move as one
+RENEW_FRAMES = 15  # new features are sought so often, and whenever too many are lost
+TOLERANCE = 0.7  # of those px, between a feature and where the common motion takes it
+STILL = 0.25  # px; less motion than this at every corner is none, for the estimate is not much better
+LEVELS = (1.0, 99.0)  # percentiles shown as black and white to the feature tracker, which takes 8 bits
+
+Points = NDArray[np.float32]
+
+
+class Stabiliser:
+    """Follows corners of the background from frame to frame (Lucas and Kanade, 1981, in pyramids; corners of Shi and
+    Tomasi, 1994) and fits the motion that most of them share (RANSAC), to which targets do not belong."""
+
+    def __init__(self, model: CameraModel) -> None:
+        self._model = model
+        self._last: NDArray[np.uint8] | None = None
+        self._points: Points = np.empty((0, 2), np.float32)
+        self._age = 0
+
+    def __call__(self, image: Image) -> CameraMotion:
+        """The camera's motion since the last frame (H, W) that this was called with."""
+        if self._model == "off":
+            return STANDS_STILL
+        step = -(-max(image.shape) // SIDE_MAX)
+        seen = _eight_bits(_shrunk(image, step))
+        last, self._last = self._last, seen
+        if last is None or last.shape != seen.shape:
+            self._points = np.empty((0, 2), np.float32)
+            return STANDS_STILL
+        if self._age >= RENEW_FRAMES or len(self._points) < FEATURES // 2:
+            found = cv2.goodFeaturesToTrack(last, FEATURES, 0.01, max(4, min(last.shape) / 16))
+            self._points = np.empty((0, 2), np.float32) if found is None else np.asarray(found, np.float32)[:, 0]
+            self._age = 0
+        self._age += 1
+        if len(self._points) < FEATURES_MIN:
+            return STANDS_STILL
+        moved, status, _ = cv2.calcOpticalFlowPyrLK(last, seen, self._points[:, None], np.empty(0), winSize=(15, 15))
+        followed = np.asarray(status)[:, 0] > 0
+        before, after = self._points[followed], np.asarray(moved, np.float32)[followed, 0]
+        self._points = after
+        matrix, agreeing = self._fit(before, after)
+        if matrix is None or agreeing.sum() < max(FEATURES_MIN, AGREEING_MIN * len(before)):
+            self._points = np.empty((0, 2), np.float32)
+            return STANDS_STILL
+        self._points = after[agreeing]
+        return self._scaled(matrix, step, image.shape)
+
+    def _fit(self, before: Points, after: Points) -> tuple[Floats | None, NDArray[np.bool_]]:
+        """The matrix (3, 3) that takes most of the points to where they went, and which it takes there."""
+        nobody = np.zeros(len(before), bool)
+        if len(before) < FEATURES_MIN:
+            return None, nobody
+        if self._model == "translation":
+            shift = np.median(after - before, axis=0)
+            matrix = np.eye(3)
+            matrix[:2, 2] = shift
+            return matrix, np.hypot(*(after - before - shift).T) <= TOLERANCE
+        fitted: Any
+        if self._model == "homography":
+            fitted, agreeing = cv2.findHomography(before, after, cv2.RANSAC, TOLERANCE)
+        else:
+            fitted, agreeing = cv2.estimateAffinePartial2D(before, after, None, cv2.RANSAC, TOLERANCE)
+        if fitted is None or not np.isfinite(fitted).all():
+            return None, nobody
+        matrix = np.eye(3)
+        matrix[: len(fitted)] = fitted
+        return matrix, np.asarray(agreeing)[:, 0] > 0
+
+    def _scaled(self, matrix: Floats, step: int, shape: tuple[int, ...]) -> CameraMotion:
+        """The motion in px of the whole frame, of which the means of `step` x `step` px were seen."""
+        up = np.array([[step, 0, (step - 1) / 2], [0, step, (step - 1) / 2], [0, 0, 1]])
+        motion = CameraMotion(up @ matrix @ np.linalg.inv(up), known=True)
+        height, width = shape
+        corners = np.array([[0.0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]])
+        if np.abs(motion.apply(corners) - corners).max() < STILL:
+            return CameraMotion(np.eye(3), known=True)
+        return motion
+
+
+def _shrunk(image: Image, step: int) -> NDArray[Any]:
+    if step == 1:
+        return image
+    height, width = (side // step for side in image.shape)
+    small = cv2.resize(image[: height * step, : width * step], (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(small).astype(image.dtype, copy=False)
+
+
+def _eight_bits(image: NDArray[Any]) -> NDArray[np.uint8]:
+    stride = max(1, min(image.shape) // 100)  # some 10,000 pixels tell the percentiles
+    black, white = np.percentile(image[::stride, ::stride], LEVELS)
+    alpha = 255 / max(1.0, white - black)
+    floor = np.asarray(round(black)).astype(image.dtype)
+    return np.asarray(cv2.convertScaleAbs(np.maximum(image, floor) - floor, alpha=alpha), np.uint8)

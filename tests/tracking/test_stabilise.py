@@ -1,0 +1,116 @@
+"""The camera's motion, from scenes that were moved by a known one."""
+
+import cv2
+import numpy as np
+import pytest
+
+from irst_pipeline.simulation.background import random_field
+from irst_pipeline.tracking.stabilise import Stabiliser
+from irst_pipeline.types import CameraMotion, Floats, Image
+
+SHAPE = (256, 320)
+CORNERS = np.array([[10.0, 10], [300, 20], [20, 240], [310, 250]])
+RNG = np.random.default_rng(0)
+SCENE = 7000 + 150 * random_field((768, 960), 1.5, RNG)
+
+
+def view(matrix: Floats, noise: float = 2.0, scene: Floats = SCENE) -> Image:
+    """What a camera sees whose pixel p shows the place matrix @ p of the scene, less the scene's middle."""
+    middle = np.array([[1.0, 0, 320], [0, 1, 256], [0, 0, 1]])
+    seen = cv2.warpPerspective(scene, middle @ matrix, SHAPE[::-1], flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+    return np.round(seen + RNG.normal(0, noise, SHAPE)).astype(np.uint16)
+
+
+def turned(dx: float = 0, dy: float = 0, degrees: float = 0, zoom: float = 1) -> Floats:
+    """About the frame's middle."""
+    cosine, sine = np.cos(np.deg2rad(degrees)) * zoom, np.sin(np.deg2rad(degrees)) * zoom
+    there = np.array([[1, 0, 160 + dx], [0, 1, 128 + dy], [0, 0, 1]])
+    back = np.array([[1, 0, -160], [0, 1, -128], [0, 0, 1.0]])
+    return np.asarray(there @ [[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]] @ back)
+
+
+def expected(before: Floats, after: Floats) -> Floats:
+    """Where the corners of the frame before are in the frame after."""
+    there = np.column_stack([CORNERS, np.ones(4)]) @ (np.linalg.inv(after) @ before).T
+    return there[:, :2] / there[:, 2:]
+
+
+@pytest.mark.parametrize(
+    ("model", "motion"),
+    [
+        ("translation", turned(dx=7.3, dy=-4.6)),
+        ("similarity", turned(dx=9.5, dy=3.1)),
+        ("similarity", turned(dx=2, degrees=1.5, zoom=1.03)),
+        ("homography", turned(dx=3, degrees=1) @ np.array([[1, 0, 0], [0, 1, 0], [1e-5, -2e-5, 1]])),
+    ],
+)
+def test_a_moved_camera_is_measured_to_a_fraction_of_a_pixel(model: str, motion: Floats) -> None:
+    stabiliser = Stabiliser(model)  # type: ignore[arg-type]
+    stabiliser(view(np.eye(3)))
+    found = stabiliser(view(motion))
+    assert found.known
+    np.testing.assert_allclose(found.apply(CORNERS), expected(np.eye(3), motion), atol=0.3)
+
+
+def test_a_pan_adds_up() -> None:
+    stabiliser, places = Stabiliser("similarity"), CORNERS
+    for step in range(60):
+        motion = turned(dx=1.7 * step, dy=0.6 * step)
+        places = stabiliser(view(motion)).apply(places)
+    np.testing.assert_allclose(places, expected(np.eye(3), motion), atol=3)  # after 107 px
+
+
+def test_a_still_camera_stands_still_exactly() -> None:
+    stabiliser = Stabiliser("similarity")
+    found = [stabiliser(view(np.eye(3), noise=5.0)) for _ in range(40)]
+    assert not any(motion.moved for motion in found)
+    assert all(motion.known for motion in found[1:])
+
+
+def test_targets_are_not_the_background() -> None:
+    stabiliser, scene = Stabiliser("similarity"), SCENE
+    for step in range(10):
+        with_targets = scene.copy()
+        for row in range(8):
+            y, x = 280 + 25 * row, 350 + 6 * step + 20 * row
+            with_targets[y : y + 3, x : x + 3] += 800
+        found = stabiliser(view(turned(dx=4.0 * step), scene=with_targets))
+    np.testing.assert_allclose(found.apply(CORNERS), expected(turned(), turned(dx=4)), atol=0.3)
+
+
+@pytest.mark.parametrize("scene", ["noise", "flat", "two halves"])
+def test_where_nothing_is_known_nothing_moves(scene: str) -> None:
+    stabiliser = Stabiliser("similarity")
+    for step in range(10):
+        if scene == "noise":
+            image = RNG.normal(7000, 20, SHAPE).astype(np.uint16)
+        elif scene == "flat":
+            image = np.full(SHAPE, 7000, np.uint16)
+        else:  # of which no more than half move alike
+            image = np.hstack([view(turned(dx=5 * step))[:, :160], view(turned(dx=-5 * step))[:, 160:]])
+        found = stabiliser(image)
+        assert not found.moved or scene == "two halves"
+    if scene != "two halves":
+        assert not found.known
+
+
+def test_a_change_of_gain_or_size_is_no_motion() -> None:
+    stabiliser, image = Stabiliser("similarity"), view(np.eye(3))
+    stabiliser(image)
+    assert not stabiliser((image * 1.3).astype(np.uint16)).moved
+    assert not stabiliser(image[:200, :300]).moved
+
+
+def test_large_frames_are_measured_in_their_own_pixels() -> None:
+    stabiliser = Stabiliser("similarity")
+    big = cv2.resize(SCENE, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    for step in range(5):
+        found = stabiliser(np.round(big[200:1224, 300 + 6 * step : 1580 + 6 * step]).astype(np.uint16))
+    np.testing.assert_allclose(found.apply(CORNERS), CORNERS - [6, 0], atol=0.4)
+
+
+def test_the_jacobian_is_the_slope_of_the_motion() -> None:
+    motion = CameraMotion(turned(3, 2, 5, 1.1) @ np.array([[1, 0, 0], [0, 1, 0], [2e-4, -1e-4, 1]]), known=True)
+    step = 1e-4
+    slopes = [(motion.apply(CORNERS + axis) - motion.apply(CORNERS - axis)) / (2 * step) for axis in np.eye(2) * step]
+    np.testing.assert_allclose(motion.jacobian(CORNERS), np.stack(slopes, -1), atol=1e-6)
