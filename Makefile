@@ -20,9 +20,11 @@ test: .venv/installed-tests
 clean:
 	rm -rf .venv runs
 
+# TrackEval would bring a second OpenCV that overwrites the headless one; what is used of it needs NumPy and SciPy alone.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(INSTALL) --editable .
+	$(INSTALL) --no-deps trackeval==1.3.0
 	touch $@
 
 .venv/installed-tests: .venv/installed

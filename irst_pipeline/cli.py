@@ -77,6 +77,13 @@ def evaluate_detection(options: argparse.Namespace) -> None:
     run_evaluation(options.dataset, options.split, options.model, options.device, options.out, options.overwrite)
 
 
+def evaluate_tracking(options: argparse.Namespace) -> None:
+    """Score the tracks of a run against the truth."""
+    from irst_pipeline.evaluation import evaluate_tracking as run_evaluation
+
+    run_evaluation(options.truth, options.results, options.out, options.overwrite)
+
+
 def predict(options: argparse.Namespace) -> None:
     """Write what a network says of images."""
     from irst_pipeline.predict import predict_images
@@ -206,6 +213,18 @@ def _add_network_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     verb.add_argument("dataset", type=Path, help="folder with images/, masks/ and img_idx/SPLIT_*.txt")
     verb.add_argument("--split", default="test", help="which list of img_idx/ (default: %(default)s)")
     verb.add_argument("--out", type=Path, help="folder for the results (default: runs/evaluate-SET-SPLIT-MODEL)")
+
+    verb = kinds.add_parser(
+        "tracking",
+        parents=[overwrite],
+        help="HOTA, MOTA, IDF1, GOSPA, OSPA(2), false tracks, delays, errors and their consistency of a run",
+    )
+    verb.set_defaults(verb=evaluate_tracking)
+    verb.add_argument(
+        "truth", type=Path, metavar="GT", help="folder that irst simulate wrote, or a file of MOTChallenge ground truth"
+    )
+    verb.add_argument("results", type=Path, metavar="RESULTS", help="folder that irst run wrote, or its tracks.jsonl")
+    verb.add_argument("--out", type=Path, help="folder for the results (default: runs/evaluate-GT-RESULTS)")
 
     verb = verbs.add_parser("predict", parents=[model, device, overwrite], help="write probability maps of images")
     verb.set_defaults(verb=predict)

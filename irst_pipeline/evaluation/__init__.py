@@ -8,11 +8,14 @@ from irst_pipeline.datasets import Sample, read_masked_images
 from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.evaluation.detection import DetectionScores, Scores
 from irst_pipeline.evaluation.detectors import BASELINES, network_detector, score
+from irst_pipeline.evaluation.logs import find_log, find_truth, read_sequence
 from irst_pipeline.evaluation.report import REPORT_FILES, table, write_report
+from irst_pipeline.evaluation.tracking import evaluate
+from irst_pipeline.evaluation.tracking_report import TRACKING_FILES, tracking_table, write_tracking_report
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.sinks.base import prepare_folder
 
-__all__ = ["DetectionScores", "Scores", "evaluate_detection", "score_network"]
+__all__ = ["DetectionScores", "Scores", "evaluate_detection", "evaluate_tracking", "score_network"]
 
 
 def score_network(network: LSNet, samples: list[Sample], device: torch.device) -> Scores:
@@ -45,3 +48,21 @@ def evaluate_detection(folder: Path, split: str, model: str, device: str, out: P
     print(f"{name} {split}: {len(samples)} images, {scores[weights.name].scores().targets} targets")
     print(table(scores))
     print(f"results  {out}: {' '.join(REPORT_FILES)}")
+
+
+def evaluate_tracking(truth: Path, results: Path, out: Path | None, overwrite: bool) -> None:
+    """Score the tracks of a run against the true paths of its targets.
+
+    `truth` and `results` are what `find_truth` and `find_log` take. The results go to `out`, by default
+    runs/evaluate-TRUTH-RESULTS, and as a table to stdout. Raises IrstError, a line for the user.
+    """
+    truth, log = find_truth(truth), find_log(results)
+    names = [path.resolve().parent.name for path in (truth, log)]
+    out = out or Path("runs") / f"evaluate-{'-'.join(names)}"
+    sequence = read_sequence(truth, log)
+    evaluation = evaluate(sequence)
+    prepare_folder(out, TRACKING_FILES, [truth, log], overwrite)
+    write_tracking_report(out, {"truth": str(truth), "tracks_log": str(log)}, sequence, evaluation)
+    print(f"{log} against {truth}")
+    print(tracking_table(evaluation.scores))
+    print(f"results  {out}: {' '.join(TRACKING_FILES)}")

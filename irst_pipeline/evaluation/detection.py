@@ -7,9 +7,9 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from irst_pipeline.datasets import MASKED, UNKNOWN
+from irst_pipeline.evaluation.matching import match
 from irst_pipeline.types import Floats, Integers
 
 REACH = 3.0  # px from a target's centroid to that of the blob that serves it
@@ -69,9 +69,7 @@ def count(found: NDArray[np.bool_], mask: NDArray[np.uint8]) -> Counts:
     union = int(np.count_nonzero(found)) + int(np.count_nonzero(truth)) - overlap
     (wanted, _), (centroids, areas) = _blobs(truth), _blobs(found)
     distance = np.linalg.norm(wanted[:, None] - centroids[None], axis=-1)
-    # Any pair out of reach costs more than all pairs within it together.
-    rows, columns = linear_sum_assignment(np.where(distance <= REACH, distance, (len(wanted) + 1) * REACH))
-    served = columns[distance[rows, columns] <= REACH]
+    _, served = match(distance, REACH)
     false_pixels = int(np.delete(areas, served).sum())
     return Counts(overlap, union, len(wanted), len(served), false_pixels, int(np.count_nonzero(judged)))
 

@@ -30,7 +30,7 @@ def write_report(folder: Path, what: dict[str, Any], detectors: ScoresByName) ->
     summary = {
         **what,
         "detectors": [
-            {"name": name, "threshold": scores.threshold, **_record(scores.scores())}
+            {"name": name, "threshold": scores.threshold, **record(asdict(scores.scores()))}
             for name, scores in detectors.items()
         ],
     }
@@ -44,7 +44,7 @@ def write_report(folder: Path, what: dict[str, Any], detectors: ScoresByName) ->
     _write_table(folder / IMAGES_FILE, ["detector", "image", "iou", *counted], images)
     names = [field.name for field in fields(Scores)]
     points = (
-        [detector, f"{threshold:.6g}", *_record(scores).values()]
+        [detector, f"{threshold:.6g}", *record(asdict(scores)).values()]
         for detector, curve in curves.items()
         for threshold, scores in curve.items()
     )
@@ -77,14 +77,19 @@ def draw_curves(title: str, detectors: ScoresByName) -> bytes:
     axes.set_ylim(0, 102)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", title="point: as scored")
+    return png(figure)
+
+
+def png(figure: Figure) -> bytes:
+    """The file of a figure."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     return picture.getvalue()
 
 
-def _record(scores: Scores) -> dict[str, float | int | None]:
-    """JSON knows no NaN: what could not be measured is null."""
-    return {name: None if math.isnan(value) else value for name, value in asdict(scores).items()}
+def record(scores: Mapping[str, float]) -> dict[str, float | None]:
+    """Scores by name; JSON knows no NaN: what could not be measured is null."""
+    return {name: None if math.isnan(value) else value for name, value in scores.items()}
 
 
 def _write_table(path: Path, header: list[str], rows: Iterable[list[Any]]) -> None:

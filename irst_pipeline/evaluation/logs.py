@@ -1,0 +1,165 @@
+"""Reading of true paths and of the tracks that a run logged."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from irst_pipeline.errors import UsageError
+from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, velocities
+from irst_pipeline.settings import FiniteFloat, Positive, validate
+from irst_pipeline.sinks.jsonl import SCHEMA
+from irst_pipeline.types import Floats, Integers
+
+TRUTH_FILE, LOG_FILE = "truth.mot.txt", "tracks.jsonl"
+FRAMES_MAX = 10_000_000  # more is a slip of the pen, and would not fit in memory
+
+Frame = Annotated[int, Field(ge=0, lt=FRAMES_MAX)]
+Id = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class _TruthRow(BaseModel):
+    """The columns of MOTChallenge ground truth in their order; class and visibility follow, which are not used."""
+
+    frame: Annotated[int, Field(ge=1, le=FRAMES_MAX)]
+    """From 1."""
+    id: Id
+    left: FiniteFloat
+    top: FiniteFloat
+    width: FiniteFloat
+    height: FiniteFloat
+    considered: float = 1
+    """0 for a row that does not count."""
+
+
+class _Header(BaseModel):
+    frame_rate: Positive
+
+
+class _TrackRecord(BaseModel):
+    """What is read of a record of a track; see the README for all of it."""
+
+    frame: Frame
+    id: Id
+    status: Literal["tentative", "confirmed", "coasting"]
+    x: FiniteFloat
+    y: FiniteFloat
+    vx: FiniteFloat | None
+    vy: FiniteFloat | None
+    cov: tuple[float | None, float | None, float | None]
+
+
+def find_truth(path: Path) -> Path:
+    """A file of MOTChallenge ground truth, or the one in a folder that `irst simulate` wrote."""
+    return _find(path, TRUTH_FILE, "give a folder that irst simulate wrote, or a file of MOTChallenge ground truth")
+
+
+def find_log(path: Path) -> Path:
+    """The full log in a folder that `irst run` wrote, or such a file."""
+    return _find(path, LOG_FILE, "give a folder that irst run wrote with tracks_jsonl among its sinks")
+
+
+def read_sequence(truth: Path, log: Path) -> TrackedSequence:
+    """Targets of a file of ground truth, and confirmed and coasting tracks of a run's log, matched by their frames.
+
+    A target's position is the centre of its box, its velocity that of its neighbouring positions at the log's frame
+    rate. The sequence ends with the last frame that either file names. Raises UsageError, one line.
+    """
+    frame_rate, tracks = _read_tracks(log)
+    targets = _read_targets(truth, frame_rate)
+    if len(tracks.frame) and not np.isin(tracks.frame, targets.frame).any():
+        spans = [f"{frame.min()} to {frame.max()}" for frame in (tracks.frame, targets.frame)]
+        raise UsageError(
+            f"{log}: its tracks are in frames {spans[0]}, the targets of {truth} in {spans[1]} (from 0), never in the "
+            f"same one; give the truth of the sequence that was run"
+        )
+    frames = 1 + max(int(frame.max(initial=0)) for frame in (targets.frame, tracks.frame))
+    return TrackedSequence(targets, tracks, frames, frame_rate)
+
+
+def _read_targets(path: Path, frame_rate: float) -> Paths:
+    rows, seen = [], set[tuple[int, int]]()
+    for number, line in _lines(path):
+        (cells,) = csv.reader([line])
+        row = validate(_TruthRow, dict(zip(_TruthRow.model_fields, cells, strict=False)), f"{path} line {number}")
+        if row.considered:
+            _refuse_twice(f"{path} line {number}: target", row.frame, row.id, seen)
+            rows.append(row)
+    if not rows:
+        raise UsageError(f"{path}: names no target; there is nothing to score against")
+    frame, id_ = _integers([row.frame - 1 for row in rows]), _integers([row.id for row in rows])
+    position = _floats([(row.left + row.width / 2, row.top + row.height / 2) for row in rows], 2)
+    return Paths(frame, id_, position, velocities(frame, id_, position, frame_rate))
+
+
+def _read_tracks(path: Path) -> tuple[float, TrackPaths]:
+    """Frame rate and tracks of a log."""
+    lines = _lines(path)
+    number, line = next(lines, (1, ""))
+    head = _parse(line, f"{path} line {number}") if line else {}
+    if head.get("schema") != SCHEMA:
+        raise UsageError(f"{path}: does not begin with a header of schema {SCHEMA}; give a log that irst run wrote")
+    frame_rate = validate(_Header, head, f"{path} line {number}").frame_rate
+    rows, seen = [], set[tuple[int, int]]()
+    for number, line in lines:
+        where = f"{path} line {number}"
+        tree = _parse(line, where)
+        if tree.get("record") == "track":
+            row = validate(_TrackRecord, tree, where)
+            if row.status != "tentative":
+                _refuse_twice(f"{where}: track", row.frame, row.id, seen)
+                rows.append(row)
+    return frame_rate, TrackPaths(
+        frame=_integers([row.frame for row in rows]),
+        id=_integers([row.id for row in rows]),
+        position=_floats([(row.x, row.y) for row in rows], 2),
+        velocity=_floats([(row.vx, row.vy) for row in rows], 2),
+        covariance=_floats([row.cov for row in rows], 3),
+    )
+
+
+def _find(path: Path, name: str, mend: str) -> Path:
+    file = path / name if path.is_dir() else path
+    if not file.is_file():
+        raise UsageError(f"{file}: no such file; {mend}")
+    return file
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text of the lines that are not empty."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            yield number, line
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        tree = json.loads(line)
+    except ValueError:
+        tree = None
+    if not isinstance(tree, dict):
+        raise UsageError(f"{where}: not a JSON record; give the tracks.jsonl of a run, or strike the line out")
+    return tree
+
+
+def _refuse_twice(what: str, frame: int, id_: int, seen: set[tuple[int, int]]) -> None:
+    if (frame, id_) in seen:
+        raise UsageError(f"{what} {id_} is in frame {frame} twice; strike one out")
+    seen.add((frame, id_))
+
+
+def _integers(values: list[int]) -> Integers:
+    return np.array(values, np.int64)
+
+
+def _floats(rows: list[Any], columns: int) -> Floats:
+    """(n, columns); NaN for None."""
+    return np.array(rows, np.float64).reshape(-1, columns)

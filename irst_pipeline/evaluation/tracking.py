@@ -1,0 +1,344 @@
+"""How well tracks follow targets whose paths are known, as the field measures it.
+
+HOTA, MOTA, IDF1 and id switches are TrackEval's, on the similarity 1 - distance / (2 radius), so that its threshold of
+0.5 is the radius. Everything else is here. NIS is not among it: logs hold no innovations.
+"""
+
+import io
+import math
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import chi2
+
+from irst_pipeline.errors import UsageError
+from irst_pipeline.evaluation.matching import match
+from irst_pipeline.types import Floats, Integers
+
+RADIUS = 10.0  # px from a target to a track that covers it
+CUTOFF = 20.0  # px, c of GOSPA and OSPA(2): an error is never counted as more
+BOUNDS = (0.025, 0.975)  # of the 95 % of a chi-square distribution that lie in its middle
+SHARE = 0.95  # of the errors, that should lie within their own ellipse
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where objects are over time: a row for each object and frame, in any order; n rows."""
+
+    frame: Integers
+    """(n,) from 0."""
+    id: Integers
+    """(n,) never twice in a frame."""
+    position: Floats
+    """(n, 2) px: x, y."""
+    velocity: Floats
+    """(n, 2) px/s: x, y; NaN where it is not known."""
+
+
+@dataclass(frozen=True)
+class TrackPaths(Paths):
+    """What a tracker says: positions and how sure it is of them."""
+
+    covariance: Floats
+    """(n, 3) px^2: xx, xy, yy of the position; NaN where it is not known."""
+
+
+@dataclass(frozen=True)
+class TrackedSequence:
+    """Targets and tracks of the same frames."""
+
+    truth: Paths
+    tracks: TrackPaths
+    frames: int
+    """How many the sequence has; all rows lie in them."""
+    frame_rate: float
+    """frames/s"""
+
+    def __post_init__(self) -> None:
+        for frame in (self.truth.frame, self.tracks.frame):
+            if np.any((frame < 0) | (frame >= self.frames)):
+                raise ValueError(f"a row beyond the {self.frames} frames (0 to {self.frames - 1})")
+
+
+@dataclass(frozen=True)
+class TrackingScores:
+    """The field's figures for one sequence; shares 0..1, NaN where there was nothing to measure."""
+
+    frames: int
+    targets: int
+    tracks: int
+    hota: float
+    """Mean over the thresholds of similarity 0.05 to 0.95 (Luiten et al., IJCV 2021)."""
+    deta: float
+    """HOTA's part of detection, likewise."""
+    assa: float
+    """HOTA's part of association, likewise."""
+    mota: float
+    """At the radius (Bernardin and Stiefelhagen, 2008); 1 at best, below 0 with more errors than targets."""
+    idf1: float
+    """At the radius (Ristani et al., 2016)."""
+    id_switches: int
+    fragmentations: int
+    """How often a target that was covered is lost and covered again."""
+    gospa_px: float
+    """Mean over frames."""
+    gospa_localisation_px: float
+    """Mean over frames of the root of this part of its square; likewise the next two."""
+    gospa_missed_px: float
+    gospa_false_px: float
+    ospa2_px: float
+    false_tracks: int
+    """Tracks with a target within the radius for less than half of their life."""
+    false_tracks_per_hour: float
+    """Of the sequence's own time."""
+    targets_missed: int
+    """Never covered."""
+    initiation_delay_s: float
+    """From a target's first frame to the first in which it is covered: median of the targets that ever are."""
+    position_rmse_px: float
+    """Root of the mean squared length of the error, of the tracks that cover a target."""
+    velocity_rmse_px_s: float
+    """Likewise."""
+    nees: float
+    """Mean of e' P^-1 e, e the position error and P its covariance (Bar-Shalom, Li and Kirubarajan, 2001, 5.4.2).
+
+    2 if the covariances are right; above that they are too small.
+    """
+    nees_low: float
+    """The mean of independent errors lies between this and `nees_high` with a probability of 95 %.
+
+    The errors of successive frames are not: over one sequence it strays further than that.
+    """
+    nees_high: float
+    nees_inside: float
+    """Share of the errors within the 95 % ellipse of their covariance; 0.95 if the covariances are right."""
+
+
+class Pairs(NamedTuple):
+    """Targets and the tracks that cover them; k rows, in the order of the frames."""
+
+    truth: Integers
+    """(k,) rows of the truth."""
+    tracks: Integers
+    """(k,) rows of the tracks."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores, and what they come from."""
+
+    scores: TrackingScores
+    pairs: Pairs
+    gospa: Floats
+    """(frames,) px"""
+
+
+class _Meeting(NamedTuple):
+    """What is in one frame: n targets and m tracks."""
+
+    truth: Integers
+    """(n,) rows of the truth."""
+    tracks: Integers
+    """(m,) rows of the tracks."""
+    distance: Floats
+    """(n, m) px"""
+
+
+class _TrackEval(NamedTuple):
+    """See TrackingScores, also for the next two."""
+
+    hota: float
+    deta: float
+    assa: float
+    mota: float
+    idf1: float
+    id_switches: int
+
+
+class _Gospa(NamedTuple):
+    gospa_px: float
+    gospa_localisation_px: float
+    gospa_missed_px: float
+    gospa_false_px: float
+
+
+class _Nees(NamedTuple):
+    nees: float
+    nees_low: float
+    nees_high: float
+    nees_inside: float
+
+
+def evaluate(sequence: TrackedSequence, radius: float = RADIUS) -> Evaluation:
+    """Score the tracks of a sequence; a target is covered by at most one track, at most `radius` px away.
+
+    In each frame as many targets are covered as can be, by the tracks that are nearest in sum. Raises UsageError if
+    TrackEval is not installed.
+    """
+    truth, tracks = sequence.truth, sequence.tracks
+    meetings = _meetings(sequence)
+    (targets, target_of), (found, track_of) = (np.unique(paths.id, return_inverse=True) for paths in (truth, tracks))
+    matched = [match(meeting.distance, radius) for meeting in meetings]
+    pairs = Pairs(
+        *(
+            np.concatenate([meeting[side][chosen[side]] for meeting, chosen in zip(meetings, matched, strict=True)])
+            for side in (0, 1)
+        )
+    )
+    covered = np.zeros(len(truth.id), bool)
+    covered[pairs.truth] = True
+    fragmentations, delays = _coverage(truth, covered)
+    gospa = np.array([_gospa(meeting.distance) for meeting in meetings])
+    near = np.zeros(len(tracks.id), bool)
+    for meeting in meetings:
+        near[meeting.tracks] = (meeting.distance <= radius).any(axis=0)
+    life = np.bincount(track_of, minlength=len(found))
+    false = int((np.bincount(track_of, near, minlength=len(found)) < life / 2).sum())
+    error = tracks.position[pairs.tracks] - truth.position[pairs.truth]
+    scores = TrackingScores(
+        frames=sequence.frames,
+        targets=len(targets),
+        tracks=len(found),
+        **_trackeval(meetings, target_of, track_of, radius)._asdict(),
+        fragmentations=fragmentations,
+        **_Gospa(*gospa.mean(axis=0).tolist())._asdict(),
+        ospa2_px=_ospa2(meetings, target_of, track_of),
+        false_tracks=false,
+        false_tracks_per_hour=false / (sequence.frames / sequence.frame_rate / 3600),
+        targets_missed=len(targets) - len(delays),
+        initiation_delay_s=float(np.median(delays)) / sequence.frame_rate if len(delays) else math.nan,
+        position_rmse_px=_rms(error),
+        velocity_rmse_px_s=_rms(tracks.velocity[pairs.tracks] - truth.velocity[pairs.truth]),
+        **_nees(error, tracks.covariance[pairs.tracks])._asdict(),
+    )
+    return Evaluation(scores, pairs, gospa[:, 0])
+
+
+def velocities(frame: Integers, id_: Integers, position: Floats, frame_rate: float) -> Floats:
+    """px/s (n, 2) of the positions (n, 2) of objects `id_` in `frame`: central differences, one-sided at the ends.
+
+    NaN for an object with one position.
+    """
+    velocity = np.full(position.shape, np.nan)
+    for each in np.unique(id_):
+        rows = np.flatnonzero(id_ == each)
+        rows = rows[np.argsort(frame[rows])]
+        if len(rows) > 1:
+            velocity[rows] = np.gradient(position[rows], frame[rows] / frame_rate, axis=0)
+    return velocity
+
+
+def _meetings(sequence: TrackedSequence) -> list[_Meeting]:
+    """Of each frame."""
+    truth, tracks = sequence.truth, sequence.tracks
+    rows = zip(*(_rows_by_frame(paths.frame, sequence.frames) for paths in (truth, tracks)), strict=True)
+    return [
+        _Meeting(t, k, np.linalg.norm(truth.position[t][:, None] - tracks.position[k][None], axis=-1)) for t, k in rows
+    ]
+
+
+def _rows_by_frame(frame: Integers, frames: int) -> list[Integers]:
+    order = np.argsort(frame, kind="stable")
+    return np.split(order, np.searchsorted(frame[order], np.arange(1, frames)))
+
+
+def _trackeval(meetings: list[_Meeting], target_of: Integers, track_of: Integers, radius: float) -> _TrackEval:
+    """TrackEval's scores; `target_of` and `track_of` number the objects of the rows from 0."""
+    try:
+        # It says on stdout which of its readers of data sets lack something; none is used here.
+        with redirect_stdout(io.StringIO()):
+            from trackeval.metrics import CLEAR, HOTA, Identity
+    except ImportError:
+        raise UsageError(
+            "evaluate tracking: the package trackeval is missing; pip install --no-deps trackeval==1.3.0"
+        ) from None
+    data = {
+        "gt_ids": [target_of[meeting.truth] for meeting in meetings],
+        "tracker_ids": [track_of[meeting.tracks] for meeting in meetings],
+        "similarity_scores": [np.clip(1 - meeting.distance / (2 * radius), 0, 1) for meeting in meetings],
+        "num_timesteps": len(meetings),
+        "num_gt_ids": len(np.unique(target_of)),
+        "num_tracker_ids": len(np.unique(track_of)),
+        "num_gt_dets": len(target_of),
+        "num_tracker_dets": len(track_of),
+    }
+    hota = HOTA().eval_sequence(data)
+    clear = CLEAR({"PRINT_CONFIG": False}).eval_sequence(data)
+    identity = Identity({"PRINT_CONFIG": False}).eval_sequence(data)
+    mean, deta, assa = (float(np.mean(hota[name])) for name in ("HOTA", "DetA", "AssA"))
+    return _TrackEval(mean, deta, assa, float(clear["MOTA"]), float(identity["IDF1"]), int(clear["IDSW"]))
+
+
+def _coverage(truth: Paths, covered: NDArray[np.bool_]) -> tuple[int, Integers]:
+    """Fragmentations, and for each target that was ever covered the frames that took.
+
+    TrackEval counts fragmentations as well, but not those from frames without any track.
+    """
+    order = np.lexsort((truth.frame, truth.id))
+    id_, frame, covered = truth.id[order], truth.frame[order], covered[order]
+    begins = covered.copy()
+    begins[1:] &= ~(covered[:-1] & (id_[1:] == id_[:-1]))
+    ids, first = np.unique(id_, return_index=True)
+    ever, first_covered = np.unique(id_[covered], return_index=True)
+    delays = frame[covered][first_covered] - frame[first[np.isin(ids, ever)]]
+    return int(begins.sum()) - len(ever), delays
+
+
+def _gospa(distance: Floats) -> _Gospa:
+    """GOSPA between n targets and m tracks, and its parts, in px; the squares of the parts sum to its square.
+
+    With p = 2 and alpha = 2: Rahmathullah, Garcia-Fernandez and Svensson, "Generalized optimal sub-pattern assignment
+    metric", FUSION 2017, proposition 1. A pair at the cut-off costs what a missed target and a false track do.
+    """
+    rows, columns = linear_sum_assignment(np.minimum(distance, CUTOFF) ** 2)
+    near = distance[rows, columns]
+    near = near[near < CUTOFF]
+    targets, tracks = distance.shape
+    localisation = float((near**2).sum())
+    missed, false = (CUTOFF**2 / 2 * (n - len(near)) for n in (targets, tracks))
+    return _Gospa(*(math.sqrt(part) for part in (localisation + missed + false, localisation, missed, false)))
+
+
+def _ospa2(meetings: list[_Meeting], target_of: Integers, track_of: Integers) -> float:
+    """OSPA(2) in px, the whole sequence in one window of even weights, orders p = q = 1.
+
+    Beard, Vo and Vo, "A solution for large-scale multi-object tracking", IEEE Trans. Signal Processing 2020: the
+    distance of a target's path and a track's is the mean, over the frames in which either is, of the distance there,
+    which is the cut-off where one of them is alone; OSPA between the two sets of paths is taken on that.
+    """
+    target_life, track_life = np.bincount(target_of), np.bincount(track_of)
+    shape = len(target_life), len(track_life)
+    apart, together = np.zeros(shape), np.zeros(shape)
+    for truth, tracks, distance in meetings:
+        at = np.ix_(target_of[truth], track_of[tracks])
+        apart[at] += np.minimum(distance, CUTOFF)
+        together[at] += 1
+    lives = target_life[:, None] + track_life[None]
+    path_distance = (apart + CUTOFF * (lives - 2 * together)) / (lives - together)
+    rows, columns = linear_sum_assignment(path_distance)
+    most = max(shape)
+    return float(path_distance[rows, columns].sum() + CUTOFF * (most - len(rows))) / most if most else 0.0
+
+
+def _rms(error: Floats) -> float:
+    """Root mean square length of errors (n, 2), without those that are not known."""
+    squares = (error**2).sum(axis=1)
+    squares = squares[np.isfinite(squares)]
+    return float(np.sqrt(squares.mean())) if len(squares) else math.nan
+
+
+def _nees(error: Floats, covariance: Floats) -> _Nees:
+    """The scores of errors (n, 2) by their covariances (n, 3), of those with one that can be inverted."""
+    (x, y), (xx, xy, yy) = error.T, covariance.T
+    determinant = xx * yy - xy**2
+    usable = (xx > 0) & (determinant > 0)
+    squares = (yy * x**2 - 2 * xy * x * y + xx * y**2)[usable] / determinant[usable]
+    count = len(squares)
+    if not count:
+        return _Nees(math.nan, math.nan, math.nan, math.nan)
+    low, high = chi2.ppf(np.array(BOUNDS), 2 * count) / count
+    return _Nees(float(squares.mean()), float(low), float(high), float((squares <= chi2.ppf(SHARE, 2)).mean()))

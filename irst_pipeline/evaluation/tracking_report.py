@@ -1,0 +1,90 @@
+"""The files and the table of an evaluation of tracks."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from irst_pipeline.evaluation.report import png, record
+from irst_pipeline.evaluation.tracking import CUTOFF, RADIUS, Evaluation, Paths, TrackedSequence, TrackingScores
+from irst_pipeline.sinks.base import write_file
+from irst_pipeline.types import Floats, Integers
+
+SCORES_FILE, PICTURE_FILE = "tracking.json", "tracking.png"
+TRACKING_FILES = (SCORES_FILE, PICTURE_FILE)
+
+
+def write_tracking_report(
+    folder: Path, what: dict[str, Any], sequence: TrackedSequence, evaluation: Evaluation
+) -> None:
+    """Write `TRACKING_FILES` into an existing folder; `what` says in the JSON what was evaluated, at the usual radius.
+
+    Raises IrstError, one line, when a file cannot be written.
+    """
+    settings = {"frame_rate": sequence.frame_rate, "radius_px": RADIUS, "cutoff_px": CUTOFF}
+    report = json.dumps(what | settings | record(asdict(evaluation.scores)), indent=2)
+    write_file(folder / SCORES_FILE, f"{report}\n".encode())
+    write_file(folder / PICTURE_FILE, draw(sequence, evaluation))
+
+
+def tracking_table(scores: TrackingScores) -> str:
+    """A line for each figure or group of figures, with its unit."""
+    s = scores
+    lines = {
+        "frames, targets, tracks": f"{s.frames}, {s.targets}, {s.tracks}",
+        "HOTA (DetA, AssA) %": f"{100 * s.hota:.2f} ({100 * s.deta:.2f}, {100 * s.assa:.2f})",
+        "MOTA %": f"{100 * s.mota:.2f}",
+        "IDF1 %": f"{100 * s.idf1:.2f}",
+        "id switches, fragmentations": f"{s.id_switches}, {s.fragmentations}",
+        "GOSPA px": f"{s.gospa_px:.3f} (localisation {s.gospa_localisation_px:.3f}, "
+        f"missed {s.gospa_missed_px:.3f}, false {s.gospa_false_px:.3f})",
+        "OSPA(2) px": f"{s.ospa2_px:.3f}",
+        "false tracks": f"{s.false_tracks}; {s.false_tracks_per_hour:.1f} an hour",
+        "targets never covered": f"{s.targets_missed}",
+        "initiation delay s": f"{s.initiation_delay_s:.3f}",
+        "position RMSE px": f"{s.position_rmse_px:.3f}",
+        "velocity RMSE px/s": f"{s.velocity_rmse_px_s:.3f}",
+        "NEES (2 is right)": f"{s.nees:.3f} (95 % bounds {s.nees_low:.3f} to {s.nees_high:.3f}); "
+        f"{100 * s.nees_inside:.1f} % of errors in their 95 % ellipse",
+    }
+    return "\n".join(f"{name:30}{value}" for name, value in lines.items())
+
+
+def draw(sequence: TrackedSequence, evaluation: Evaluation) -> bytes:
+    """A PNG of x, y, errors and GOSPA over time: targets wide and grey, each track in a colour of its own."""
+    truth, tracks, pairs = sequence.truth, sequence.tracks, evaluation.pairs
+    figure = Figure(figsize=(11, 11), layout="constrained")
+    axes: list[Axes] = list(figure.subplots(4, 1, sharex=True))
+    for axis, name in enumerate("xy"):
+        _draw_paths(axes[axis], sequence, truth, truth.position[:, axis], linewidth=5, color="0.8")
+        _draw_paths(axes[axis], sequence, tracks, tracks.position[:, axis], linewidth=1.2)
+        axes[axis].set_ylabel(f"{name}, px")
+    axes[0].set_title("wide and grey: targets; coloured: tracks")
+    axes[1].invert_yaxis()  # down, as in the picture
+    error = np.full(len(tracks.id), np.nan)
+    error[pairs.tracks] = np.linalg.norm(tracks.position[pairs.tracks] - truth.position[pairs.truth], axis=1)
+    _draw_paths(axes[2], sequence, tracks, error, linewidth=1.2)
+    axes[2].set(ylabel="error on a target, px", ylim=(0, None))
+    axes[3].plot(_time(sequence), evaluation.gospa, color="black")
+    axes[3].set(xlabel="s", ylabel="GOSPA of the frame, px", ylim=(0, None))
+    for each in axes:
+        each.grid(alpha=0.3)
+    return png(figure)
+
+
+def _draw_paths(axes: Axes, sequence: TrackedSequence, paths: Paths, value: Floats, **style: Any) -> None:
+    """A line an object of `value` (n,) over time, broken where there is none."""
+    for each in np.unique(paths.id):
+        line = np.full(sequence.frames, np.nan)
+        rows: Integers = np.flatnonzero(paths.id == each)
+        line[paths.frame[rows]] = value[rows]
+        axes.plot(_time(sequence), line, **style)
+
+
+def _time(sequence: TrackedSequence) -> Floats:
+    """s, (frames,)"""
+    return np.arange(sequence.frames) / sequence.frame_rate

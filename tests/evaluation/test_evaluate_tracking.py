@@ -1,0 +1,216 @@
+"""`irst evaluate tracking`: the command, its files and what it says of files it cannot use."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from irst_pipeline.cli import main
+from irst_pipeline.sinks.jsonl import TracksJsonl
+from tests.sinks.sink_streams import T, header, result, tracks
+
+SCENE = """
+width_px: 64
+height_px: 48
+frames: 30
+terrain: {height_px: 0}
+targets:
+  - {x_px: 10, y_px: 10, vx_px_s: 20, vy_px_s: 5, snr: 10}
+  - {x_px: 50, y_px: 38.5, vx_px_s: 20, vy_px_s: 5, snr: 10}
+"""
+"""Its second target leaves the frame in 0.7 s."""
+FILES = {"tracking.json", "tracking.png"}
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    """A folder that `irst simulate` wrote."""
+    (tmp_path / "scene.yaml").write_text(SCENE)
+    assert main(["simulate", str(tmp_path / "scene.yaml"), "--out", str(tmp_path / "scene")]) == 0
+    return tmp_path / "scene"
+
+
+@pytest.fixture
+def log(truth: Path, tmp_path: Path) -> Path:
+    """The folder of a run that follows the visible targets exactly from frame 6 on, and has a tentative track."""
+    run = tmp_path / "run"
+    run.mkdir()
+    with (truth / "truth.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["visible"] == "1"]
+    sink = TracksJsonl(run / "tracks.jsonl", header())
+    for frame in range(30):
+        seen = [row for row in rows if int(row["frame"]) == frame and frame >= 6]
+        x, y = ([float(row[key]) for row in seen] for key in ("x_px", "y_px"))
+        sink.write(result(frame, tracks(x, y, velocity=(20, 5))))
+        sink.write(result(frame, tracks([5.0], [40.0], [T], first_id=9)))
+    sink.close()
+    return run
+
+
+def evaluate(truth: Path, results: Path, out: Path, *more: str) -> int:
+    return main(["evaluate", "tracking", str(truth), str(results), "--out", str(out), *more])
+
+
+def scores(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "tracking.json").read_text())
+    return found
+
+
+def test_a_run_is_scored_against_a_simulated_sequence(
+    truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert evaluate(truth, log, out) == 0
+    assert {path.name for path in out.iterdir()} == FILES
+    s = scores(out)
+    assert [s[key] for key in ("frames", "frame_rate", "targets", "tracks", "false_tracks")] == [30, 30, 2, 2, 0]
+    assert s["initiation_delay_s"] == pytest.approx(6 / 30)
+    with (truth / "truth.csv").open() as file:
+        visible = sum(row["visible"] == "1" for row in csv.DictReader(file))
+    assert visible < 2 * 30
+    assert s["mota"] == pytest.approx(1 - 2 * 6 / visible)
+    assert s["position_rmse_px"] < 0.002
+    assert s["velocity_rmse_px_s"] < 0.02
+    picture = cv2.imread(str(out / "tracking.png"))
+    assert picture is not None
+    assert np.ptp(picture) == 255
+    printed = capsys.readouterr().out
+    assert f"MOTA %                        {100 * s['mota']:.2f}" in printed
+    assert f"GOSPA px                      {s['gospa_px']:.3f}" in printed
+    assert f"results  {out}: tracking.json tracking.png" in printed
+    assert "BURST" not in printed
+
+
+def test_files_do_for_folders(truth: Path, log: Path, tmp_path: Path) -> None:
+    assert evaluate(truth, log, tmp_path / "one") == 0
+    assert evaluate(truth / "truth.mot.txt", log / "tracks.jsonl", tmp_path / "other") == 0
+    assert scores(tmp_path / "one") == scores(tmp_path / "other")
+
+
+def test_rows_that_are_not_to_be_considered_are_not(truth: Path, log: Path, tmp_path: Path) -> None:
+    lines = (truth / "truth.mot.txt").read_text().splitlines()
+    mine = tmp_path / "gt.txt"
+    mine.write_text("\n".join([*lines, "1,7,20,20,5,5,0,1,1", "2,7,20,20,5,5,0,1,1"]))
+    assert evaluate(truth, log, tmp_path / "one") == 0
+    assert evaluate(mine, log, tmp_path / "other") == 0
+    assert scores(tmp_path / "other")["targets"] == 2
+    assert scores(tmp_path / "other")["mota"] == scores(tmp_path / "one")["mota"]
+
+
+def test_a_run_without_tracks_is_scored(truth: Path, log: Path, tmp_path: Path) -> None:
+    lines = (log / "tracks.jsonl").read_text().splitlines(keepends=True)
+    (log / "tracks.jsonl").write_text("".join(line for line in lines if '"confirmed"' not in line))
+    assert evaluate(truth, log, tmp_path / "out") == 0
+    s = scores(tmp_path / "out")
+    assert [s[key] for key in ("tracks", "mota", "hota", "idf1", "targets_missed")] == [0, 0, 0, 0, 2]
+    assert [s[key] for key in ("position_rmse_px", "initiation_delay_s", "nees")] == [None, None, None]
+
+
+def test_numbers_that_a_run_could_not_log_are_left_out(truth: Path, log: Path, tmp_path: Path) -> None:
+    text = (log / "tracks.jsonl").read_text()
+    (log / "tracks.jsonl").write_text(text.replace('"vx":20.0', '"vx":null').replace('"cov":[0.1235', '"cov":[null'))
+    assert evaluate(truth, log, tmp_path / "out") == 0
+    s = scores(tmp_path / "out")
+    assert [s["velocity_rmse_px_s"], s["nees"]] == [None, None]
+    assert s["position_rmse_px"] < 0.002
+
+
+def test_results_are_not_replaced_unasked(
+    truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "tracking.json").write_text("mine")
+    assert evaluate(truth, log, out) == 2
+    assert "holds results already; add --overwrite" in capsys.readouterr().err
+    assert (out / "tracking.json").read_text() == "mine"
+    assert evaluate(truth, log, out, "--overwrite") == 0
+    assert scores(out)["targets"] == 2
+
+
+def test_without_out_the_folder_is_named_after_what_was_compared(
+    truth: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "tracking", truth.name, log.name]) == 0
+    assert {path.name for path in (tmp_path / "runs" / "evaluate-scene-run").iterdir()} == FILES
+
+
+def refusal(truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that the command says before it writes anything."""
+    assert evaluate(truth, log, tmp_path / "out") == 2
+    assert not (tmp_path / "out").exists()
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "frame/s" not in line)  # of `simulate`
+    assert line.startswith("irst: error: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "truth.mot.txt: names no target"),
+        (b"1,1,5,5,2,2,0\n", "truth.mot.txt: names no target"),
+        (b"1,1,5,5,2,2\n2,1,5,x,2,2\n", "truth.mot.txt line 2: key `top`: expected a valid number"),
+        (b"1,1,5,5,nan,2\n", "truth.mot.txt line 1: key `width`"),
+        (b"1,1,5,5\n", "truth.mot.txt line 1: key `width` is missing"),
+        (b"0,1,5,5,2,2\n", "truth.mot.txt line 1: key `frame`: expected greater than or equal to 1, found '0'"),
+        (b"99999999999,1,5,5,2,2\n", "truth.mot.txt line 1: key `frame`"),
+        (b"1,1,5,5,2,2\n1,1,6,5,2,2\n", "truth.mot.txt line 2: target 1 is in frame 1 twice; strike one out"),
+        (b"900,1,5,5,2,2\n", "never in the same one; give the truth of the sequence that was run"),
+        (b"\xff\xfe", "truth.mot.txt: cannot read it"),
+        (None, "truth.mot.txt: no such file; give a folder that irst simulate wrote"),
+    ],
+)
+def test_ground_truth_that_cannot_be_used_is_named(
+    truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, said: str
+) -> None:
+    (truth / "truth.mot.txt").unlink()
+    if content is not None:
+        (truth / "truth.mot.txt").write_bytes(content)
+    assert said in refusal(truth, log, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"schema":"irst.tracks/1"', '"schema":"other/3"', "does not begin with a header of schema irst.tracks/1"),
+        ('"frame_rate":30.0', '"frame_rate":0', "line 1: key `frame_rate`: expected greater than 0, found 0"),
+        ('"x":14.0', '"x":"left"', "key `x`: expected a valid number"),
+        ('"x":14.0', '"x":null', "key `x`: expected a valid number, found None"),
+        ('"status":"confirmed",', "", "key `status` is missing"),
+        ('"hits":7}', '"hits":', "not a JSON record; give the tracks.jsonl of a run, or strike the line out"),
+        ('"id":2', '"id":1', "track 1 is in frame 6 twice; strike one out"),
+    ],
+)
+def test_a_log_that_cannot_be_used_is_named(
+    truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, said: str
+) -> None:
+    file = log / "tracks.jsonl"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    line = refusal(truth, log, tmp_path, capsys)
+    assert str(file) in line
+    assert said in line
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_a_folder_without_a_log_is_named(
+    truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    (log / "tracks.jsonl").unlink()
+    if content is not None:
+        (log / "tracks.jsonl").write_text(content)
+    assert f"{log / 'tracks.jsonl'}: " in refusal(truth, log, tmp_path, capsys)
+
+
+def test_a_missing_library_is_named(
+    truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("trackeval", "trackeval.metrics"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert "pip install --no-deps trackeval==1.3.0" in refusal(truth, log, tmp_path, capsys)
