@@ -2,9 +2,10 @@
 
 usage: benchmark_trackers.py [--targets 10 100 1000] [--runs 20] [--budget 120] [--out DIR] [--set frames=50 ...]
 
-The tracker of this project, Stone Soup and Norfair, where they are installed; all know the noise, the rate of detection
-and of false alarms, and how targets move. They take turns, scene by scene. Each has a budget of processor seconds for a
-number of targets: when it is spent, the scene under way is broken off, its scores do not count, and no other is begun.
+The tracker of this project, Stone Soup and Norfair, where they are installed, each told the noise, how targets move, and,
+if it asks, the rates of detections and false alarms. They take turns, scene by scene. Each has a budget of processor
+seconds for a number of targets: when it is spent, the scene under way is broken off, its scores do not count, and no
+other is begun.
 Needs TrackEval (pip install trackeval==1.3.0). The table goes to OUT/table.md, everything measured to OUT/results.json.
 """
 
@@ -36,7 +37,7 @@ from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation.points import PointFrame, PointSettings, point_frames
 from irst_pipeline.tracking.tracker import Tracker
-from irst_pipeline.types import Detections, Floats, Frame, Integers, TrackStatus
+from irst_pipeline.types import Detections, Floats, Frame, Image, Integers, TrackStatus
 
 WARM_UP = 10  # frames at the start of a run that count neither for times nor for scores
 CUTOFF = 20.0  # px: a track farther from a target says nothing of it; within half of that it is the target's
@@ -180,8 +181,8 @@ def stone_soup(scene: PointSettings, probabilistic: bool) -> Step:
                 yield waiting.pop()
 
     kind, associator = MultiTargetTracker, nearest
-    if probabilistic:
-        density = scene.false_alarms / (scene.width_px * scene.height_px)
+    if probabilistic:  # a likelihood ratio, which needs some clutter
+        density = max(scene.false_alarms, 1) / (scene.width_px * scene.height_px)
         rates = {"prob_detect": scene.detection_probability, "prob_gate": 0.99}
         kind, associator = MultiTargetMixtureTracker, JPDA(PDAHypothesiser(predictor, updater, density, **rates))
     tracker = iter(kind(initiator, UpdateTimeStepsDeleter(PATIENCE), Feed(), associator, updater))
@@ -226,7 +227,7 @@ class Result:
         self.runs: list[dict[str, float]] = []
         """Scores of each whole run."""
 
-    def run(self, step: Step, frames: Sequence[PointFrame], image: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    def run(self, step: Step, frames: Sequence[PointFrame], image: Image) -> None:
         # The thread's clock, not the process's: that one goes by the tick, 4 ms, while a timer runs on it.
         reported = []
         begun = time.thread_time()
@@ -288,28 +289,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/trackers"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the scene")
     options = parser.parse_args()
-    scene = read_settings(PointSettings, None, options.set)
-    if scene.frames <= WARM_UP:
-        raise UsageError(f"--set frames={scene.frames}: expected more than the {WARM_UP} of the warm-up")
+    scenes = [read_settings(PointSettings, None, [*options.set, f"targets={count}"]) for count in options.targets]
+    if scenes[0].frames <= WARM_UP:
+        raise UsageError(f"--set frames={scenes[0].frames}: expected more than the {WARM_UP} of the warm-up")
     if find_spec("trackeval") is None:
         raise IrstError("TrackEval is not installed: pip install trackeval==1.3.0")
     options.out.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     contenders = {name: contender for name, contender in CONTENDERS.items() if find_spec(contender.package)}
-    for name in CONTENDERS.keys() - contenders.keys():
-        print(f"{name} is left out, it is not installed: {CONTENDERS[name].install}", file=sys.stderr)
+    for name, contender in CONTENDERS.items():
+        if name not in contenders:
+            print(f"{name} is left out, it is not installed: {contender.install}", file=sys.stderr)
 
     columns = ["targets", "tracker", "runs", "ms a frame", "95 %", "HOTA", "MOTA", "IDF1", "GOSPA px", "false a frame"]
     lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     records = []
-    for count in options.targets:
-        results = benchmark(scene.model_copy(update={"targets": count}), contenders, options.runs, options.budget)
-        for name, result in results.items():
-            lines.append(f"| {' | '.join([str(count), name, *result.row()])} |")
-            records.append(
-                {"targets": count, "tracker": name, "milliseconds": result.milliseconds, "runs": result.runs}
-            )
+    for scene in scenes:
+        for name, result in benchmark(scene, contenders, options.runs, options.budget).items():
+            lines.append(f"| {' | '.join([str(scene.targets), name, *result.row()])} |")
+            measured = {"milliseconds": result.milliseconds, "runs": result.runs}
+            records.append({"tracker": name, "targets": scene.targets, **measured})
         (options.out / "table.md").write_text("\n".join(lines) + "\n")
         tree = {"scene": scene.model_dump(exclude={"targets"}), "budget": options.budget, "results": records}
         (options.out / "results.json").write_text(json.dumps(tree, indent=1))
