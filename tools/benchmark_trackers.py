@@ -2,10 +2,11 @@
 
 usage: benchmark_trackers.py [--targets 10 100 1000] [--runs 20] [--budget 120] [--out DIR] [--set frames=50 ...]
 
-The tracker of this project, Stone Soup and Norfair, where they are installed, each told the noise, how targets move, and,
-if it asks, the rates of detections and false alarms. They take turns, scene by scene. Each has a budget of processor
-seconds for a number of targets: when it is spent, the scene under way is broken off, its scores do not count, and no
-other is begun.
+The tracker of this project, Stone Soup and Norfair, where they are installed. All are told the noise, how targets move
+and, if they ask, the rates of detections and false alarms. They take turns, scene by scene. Each has a budget of
+processor seconds for a number of targets: when it is spent, the scene under way is broken off, its scores do not count,
+and no other is begun.
+
 Needs TrackEval (pip install trackeval==1.3.0). The table goes to OUT/table.md, everything measured to OUT/results.json.
 """
 
