@@ -1,10 +1,11 @@
 """Which detection belongs to which track."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
@@ -15,7 +16,7 @@ from irst_pipeline.types import Floats, Integers
 
 
 class Pairs(NamedTuple):
-    """Track `tracks[i]` with detection `detections[i]`, as rows."""
+    """Track `tracks[i]` with detection `detections[i]`, as rows; in the order of the tracks."""
 
     tracks: Integers
     detections: Integers
@@ -59,23 +60,37 @@ def assign(pairs: Pairs, gain: Floats) -> Integers:
         return worth
     contested = (np.bincount(rows)[rows] > 1) | (np.bincount(columns)[columns] > 1)
     chosen = [np.flatnonzero(~contested)]
-    for members in _clusters(rows, columns, np.flatnonzero(contested)):
-        own_rows, row = np.unique(rows[members], return_inverse=True)
-        own_columns, column = np.unique(columns[members], return_inverse=True)
-        table, which = np.zeros((len(own_rows), len(own_columns))), np.full((len(own_rows), len(own_columns)), -1)
-        table[row, column], which[row, column] = gain[members], members
+    members, borders = _clusters(rows, columns, np.flatnonzero(contested))
+    cluster = np.repeat(np.arange(len(borders) - 1), np.diff(borders))
+    (row, tall), (column, wide) = (_numbered(cluster, ids[members]) for ids in (rows, columns))
+    values = gain[members]
+    for i, (begin, end) in enumerate(pairwise(borders.tolist())):
+        table, which = np.zeros((tall[i], wide[i])), np.full((tall[i], wide[i]), -1)
+        own = row[begin:end], column[begin:end]
+        table[own], which[own] = values[begin:end], members[begin:end]
         found = which[linear_sum_assignment(table, maximize=True)]
         chosen.append(found[found >= 0])
     return worth[np.concatenate(chosen)]
 
 
-def _clusters(rows: Integers, columns: Integers, members: Integers) -> list[Integers]:
-    """Groups of pairs, of those that `members` says, that are linked by common tracks or detections."""
+def _clusters(rows: Integers, columns: Integers, members: Integers) -> tuple[Integers, Integers]:
+    """`members` of the pairs, grouped so that those which common tracks or detections link stand together, and where
+    each group begins and the last ends."""
     if not len(members):
-        return []
+        return members, np.zeros(1, np.int64)
     own, others = rows[members], columns[members] + int(rows.max()) + 1
     count = int(others.max()) + 1
-    linked = coo_array((np.ones(len(members), np.int8), (own, others)), (count, count))
+    begins = np.searchsorted(own, np.arange(count + 1))  # pairs come in the order of their tracks
+    linked = csr_array((np.ones(len(members), np.int8), others, begins), (count, count))
     cluster = connected_components(linked, directed=False)[1][own]
     order = np.argsort(cluster, kind="stable")
-    return np.split(members[order], np.flatnonzero(np.diff(cluster[order])) + 1)
+    changes = np.flatnonzero(np.diff(cluster[order])) + 1
+    return members[order], np.concatenate([[0], changes, [len(members)]])
+
+
+def _numbered(cluster: Integers, ids: Integers) -> tuple[Integers, Integers]:
+    """Ids (k,) as numbers from 0 within each cluster, and how many different ones each cluster has."""
+    span = int(ids.max(initial=0)) + 1
+    different, rank = np.unique(cluster * span + ids, return_inverse=True)
+    sizes = np.bincount(different // span, minlength=1)
+    return rank - (np.cumsum(sizes) - sizes)[cluster], sizes
