@@ -51,8 +51,10 @@ def run(options: argparse.Namespace) -> None:
         *(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in flags.items() if value is not None),
     ]
     settings = read_settings(RunSettings, options.config, overrides)
-    if options.no_video:
-        settings = settings.model_copy(update={"sinks": tuple(s for s in settings.sinks if s != "video")})
+    sinks = [sink for sink in settings.sinks if sink != "video" or not options.no_video]
+    if options.smooth and "smoothed" not in sinks:
+        sinks.append("smoothed")
+    settings = settings.model_copy(update={"sinks": tuple(sinks)})
     run_recordings(options.sources, settings, options.out, options.overwrite, options.realtime, stop)
 
 
@@ -178,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--device", help="auto, cpu, cuda or cuda:N")
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
     verb.add_argument("--no-video", action="store_true", help="write no annotated video")
+    verb.add_argument("--smooth", action="store_true", help="at the end, write smoothed and stitched tracks as well")
     verb.add_argument(
         "--realtime", action="store_true", help="replay it as a live camera: at its own rate, the newest frame first"
     )

@@ -10,7 +10,7 @@ from irst_pipeline.settings import Count, NotNegative, Positive, Settings
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 CameraModel = Literal["off", "translation", "similarity", "homography"]
-SinkName = Literal["tracks_jsonl", "tracks_csv", "mot", "detections", "video"]
+SinkName = Literal["tracks_jsonl", "tracks_csv", "mot", "detections", "smoothed", "video"]
 
 
 class DetectionSettings(Settings):

@@ -111,6 +111,8 @@ class Tracks:
     """(n,) frames processed since the track's first detection, that frame included."""
     hits: Integers
     """(n,) detections so far."""
+    detection: Integers
+    """(n,) row of the frame's detections that is the track's; -1 for none."""
 
     def __len__(self) -> int:
         return len(self.id)

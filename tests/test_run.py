@@ -115,6 +115,20 @@ def test_a_run_can_be_repeated_with_the_same_tracks(clouds: Path, tmp_path: Path
     assert {path.name for path in out.iterdir()} == FILES - {"annotated.mp4"}
 
 
+def test_smoothed_tracks_are_written_at_the_end_and_are_better(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["run", str(HORIZON), "--no-video", "--smooth", "--device", "cpu", "--out", str(out)]) == 0
+    scores = {}
+    for name in ("tracks", "smoothed"):
+        arguments = ["evaluate", "tracking", str(HORIZON.parent), str(out / f"{name}.jsonl"), "--out"]
+        assert main([*arguments, str(tmp_path / name)]) == 0
+        scores[name] = json.loads((tmp_path / name / "tracking.json").read_text())
+    for error in ("position_rmse_px", "velocity_rmse_px_s", "initiation_delay_s"):
+        assert scores["smoothed"][error] < scores["tracks"][error]
+    assert scores["smoothed"]["hota"] > scores["tracks"]["hota"]
+    assert scores["smoothed"]["tracks"] <= scores["tracks"]["tracks"]
+
+
 def test_several_recordings_run_at_once_each_as_if_alone(clouds: Path, tmp_path: Path) -> None:
     common = ["--no-video", "--device", "cpu", "--set", EAGER, "--out"]
     assert main(["run", str(HORIZON), *common, str(tmp_path / "alone")]) == 0

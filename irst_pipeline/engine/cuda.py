@@ -54,8 +54,8 @@ def unpack_found(packed: Tensor, batch: int, pixels: int) -> list[TargetPixels] 
 
 @dataclass
 class Slot:
-    """Buffers of one batch in flight and the graph that works on them, made once for each sort of batch: to pin memory
-    and to record a graph is slow, to copy and to replay is not."""
+    """Buffers of one batch in flight and the work on them, made once for each sort of batch: to pin memory and to
+    record a graph is slow, to copy and to replay is not."""
 
     host_images: Tensor
     """(B, 1, H, W), pinned."""
@@ -66,7 +66,8 @@ class Slot:
     """On the device, as of `pack_found`."""
     host_packed: Tensor
     """Pinned."""
-    graph: torch.cuda.CUDAGraph
+    search: Callable[[], object]
+    """Asks the device for everything from `device_images` to `packed`."""
     done: torch.cuda.Event
     count: int = 0
     """Images of the batch that are somebody's; those after them are left over from before."""
@@ -106,7 +107,7 @@ class CudaEngine(Engine[Slot]):
                 slot.device_images.copy_(slot.host_images, non_blocking=True)
             self._compute.wait_stream(self._upload)
             with torch.cuda.stream(self._compute):
-                slot.graph.replay()
+                slot.search()
             self._download.wait_stream(self._compute)
             with torch.cuda.stream(self._download):
                 slot.host_packed.copy_(slot.packed, non_blocking=True)
@@ -126,12 +127,12 @@ class CudaEngine(Engine[Slot]):
     def network_alone(self, image: Image) -> Callable[[], None]:
         with torch.cuda.device(self._device), torch.inference_mode(), torch.cuda.stream(self._compute):
             frames = normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None].to(self._device)).frames.half()
-            graph = self._record(lambda: self._network(frames))
-        recorded = graph, frames  # what a graph reads must live as long as it
+            pass_ = self._record(lambda: self._network(frames))
+        held = pass_, frames  # what a graph reads must live as long as it
 
         def once() -> None:
-            with torch.cuda.stream(self._compute):
-                recorded[0].replay()
+            with torch.inference_mode(), torch.cuda.stream(self._compute):
+                held[0]()
             self._compute.synchronize()
 
         return once
@@ -194,12 +195,15 @@ class CudaEngine(Engine[Slot]):
             maps=maps,
             packed=packed,
             host_packed=torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True),
-            graph=self._record(search),
+            search=self._record(search),
             done=torch.cuda.Event(),
         )
 
-    def _record(self, work: Callable[[], object]) -> torch.cuda.CUDAGraph:
-        """A graph of what `work` asks of the device, on the stream for computing."""
+    def _record(self, work: Callable[[], object]) -> Callable[[], object]:
+        """What `work` asks of the device, as one graph on the stream for computing.
+
+        Where a kernel cannot be recorded, `work` itself, which is slower by what Python takes to ask for each.
+        """
         with torch.cuda.stream(self._compute):
             for _ in range(WARM_UP):
                 work()
@@ -207,9 +211,15 @@ class CudaEngine(Engine[Slot]):
         graph = torch.cuda.CUDAGraph()
         # Graphs follow one another on one stream: they can share the memory of what they do not hand out. What other
         # threads do meanwhile is none of the recording's business.
-        with torch.cuda.graph(graph, self._pool, self._compute, capture_error_mode="thread_local"):
-            work()
-        return graph
+        try:
+            with torch.cuda.graph(graph, self._pool, self._compute, capture_error_mode="thread_local"):
+                work()
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            log.warning("%s: no graph can be recorded (%s)", self.device, str(error).splitlines()[0])
+            return work
+        return graph.replay
 
 
 def _filled_up(count: int) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from irst_pipeline.config import SinkName
 from irst_pipeline.sinks.base import RunHeader, Sink
 from irst_pipeline.sinks.jsonl import TracksJsonl
+from irst_pipeline.sinks.smoothed import SmoothedJsonl
 from irst_pipeline.sinks.tables import DetectionsCsv, Mot, TracksCsv
 from irst_pipeline.sinks.video import AnnotatedVideo
 
@@ -17,6 +18,7 @@ _SINKS: dict[SinkName, tuple[str, Callable[[Path, RunHeader], Sink]]] = {
     "tracks_csv": ("tracks.csv", TracksCsv),
     "mot": ("mot.txt", Mot),
     "detections": ("detections.csv", DetectionsCsv),
+    "smoothed": ("smoothed.jsonl", SmoothedJsonl),
     "video": ("annotated.mp4", AnnotatedVideo),
 }
 RESULT_FILES = tuple(file for file, _ in _SINKS.values())

@@ -18,12 +18,11 @@ class TracksJsonl:
     """
 
     def __init__(self, path: Path, header: RunHeader) -> None:
-        record = {"record": "header", "schema": SCHEMA, **header.record()}
-        self._file = OutputFile(path, _lines([record]))
+        self._file = OutputFile(path, head(header))
 
     def write(self, result: FrameResult) -> None:
         frame, time = result.frame.index, round(result.frame.time, 6)
-        records = _camera_records(frame, time, result.motion) + _track_records(frame, time, result.tracks)
+        records = _camera_records(frame, time, result.motion) + track_records(frame, time, result.tracks)
         for event in result.events:
             records.append(
                 {
@@ -34,13 +33,18 @@ class TracksJsonl:
                     "time": round(event.time, 6),
                 }
             )
-        self._file.write(_lines(records).encode())
+        self._file.write(lines(records).encode())
 
     def close(self) -> None:
         self._file.close()
 
 
-def _lines(records: list[dict[str, Any]]) -> str:
+def head(header: RunHeader) -> str:
+    """The first line of a log."""
+    return lines([{"record": "header", "schema": SCHEMA, **header.record()}])
+
+
+def lines(records: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n" for record in records)
 
 
@@ -50,7 +54,8 @@ def _camera_records(frame: int, time: float, motion: CameraMotion) -> list[dict[
     return [{"record": "camera", "frame": frame, "time": time, "matrix": matrix}] if motion.moved else []
 
 
-def _track_records(frame: int, time: float, tracks: Tracks) -> list[dict[str, Any]]:
+def track_records(frame: int, time: float, tracks: Tracks) -> list[dict[str, Any]]:
+    """A record for each track of a frame."""
     columns = {
         "id": tracks.id.tolist(),
         "status": [TrackStatus(status).name.lower() for status in tracks.status.tolist()],

@@ -58,12 +58,14 @@ class Population:
     hits: Integers
     last_seen: Floats
     """s: time of the last detection"""
+    detection: Integers
+    """row of the frame's detections that is the track's, -1 for none"""
 
     @classmethod
     def empty(cls, models: int) -> "Population":
         none, reals = np.empty(0, np.int64), np.empty(0)
         states = np.empty((0, models, 4)), np.empty((0, models, 4, 4)), np.empty((0, models))
-        return cls(none, np.empty(0, bool), *states, reals, np.empty((0, 2)), reals, reals, none, none, reals)
+        return cls(none, np.empty(0, bool), *states, reals, np.empty((0, 2)), reals, reals, none, none, reals, none)
 
     def take(self, rows: Rows) -> "Population":
         return Population(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
@@ -126,7 +128,8 @@ class Tracker:
         before = frame.time if self._time is None else self._time
         self._time = max(before, frame.time)
         dt, shape = self._time - before, frame.image.shape
-        detections = usable(detections)
+        usable = usable_rows(detections)
+        detections = Detections(**{f.name: getattr(detections, f.name)[usable] for f in fields(detections)})
         looks = self._looks(detections, shape)
         tracks = self._predicted(dt, motion)
         pairs, gain = self._associate(tracks, looks)
@@ -140,7 +143,7 @@ class Tracker:
         founders = np.flatnonzero(fresh & (looks.score >= self._settings.start_score))
         self._starts.add(len(founders), dt)
         self._tracks = tracks.join(self._born(detections, founders, looks))
-        return _report(self._tracks, self._time), events
+        return _report(self._tracks, self._time, usable), events
 
     def _looks(self, detections: Detections, shape: tuple[int, ...]) -> Looks:
         measured = np.column_stack([detections.x, detections.y])
@@ -190,6 +193,8 @@ class Tracker:
         columns["score"][rows], columns["snr"][rows] = detections.score[seen], detections.snr[seen]
         columns["hits"][rows] += 1
         columns["last_seen"][rows] = self._time
+        columns["detection"] = np.full(len(tracks.id), -1)
+        columns["detection"][rows] = seen
         return Population(**columns)
 
     def _aged(self, tracks: Population, frame: Frame) -> tuple[Population, tuple[TrackEvent, ...]]:
@@ -231,6 +236,7 @@ class Tracker:
             age=np.ones(n, np.int64),
             hits=np.ones(n, np.int64),
             last_seen=np.full(n, self._time),
+            detection=rows,
         )
 
 
@@ -246,18 +252,18 @@ def moved(mixture: Mixture, motion: CameraMotion) -> Mixture:
     return Mixture(mean, whole @ mixture.covariance @ np.swapaxes(whole, -1, -2), mixture.weight)
 
 
-def usable(detections: Detections) -> Detections:
+def usable_rows(detections: Detections) -> Integers:
     """Those that are finite and have a positive definite covariance; of too many, the ones of the highest scores."""
     xx, xy, yy = detections.covariance.T
     finite = np.isfinite(np.column_stack([detections.x, detections.y, detections.covariance, detections.score])).all(1)
     good = np.flatnonzero(finite & (xx > 0) & (xx * yy > xy**2))
-    if len(good) == len(detections) <= DETECTIONS_MAX:
-        return detections
-    best = good[np.argsort(-detections.score[good], kind="stable")][:DETECTIONS_MAX]
-    return Detections(**{f.name: getattr(detections, f.name)[best] for f in fields(detections)})
+    if len(good) <= DETECTIONS_MAX:
+        return good
+    return good[np.argsort(-detections.score[good], kind="stable")][:DETECTIONS_MAX]
 
 
-def _report(tracks: Population, time: float) -> Tracks:
+def _report(tracks: Population, time: float, usable: Integers) -> Tracks:
+    """`usable`: the rows of the frame's detections that the tracker was given."""
     states = combined(tracks.states)
     x, vx, y, vy = states.mean.T
     coasting = tracks.confirmed & (tracks.last_seen < time)
@@ -275,4 +281,5 @@ def _report(tracks: Population, time: float) -> Tracks:
         snr=tracks.snr,
         age=tracks.age,
         hits=tracks.hits,
+        detection=np.append(usable, -1)[tracks.detection],
     )

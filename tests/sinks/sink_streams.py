@@ -79,6 +79,7 @@ def tracks(
         score=0.95 * column,
         snr=8.25 * column,
         age=np.full(n, 9),
+        detection=np.full(n, -1),
         hits=np.full(n, 7),
     )
 

@@ -1,0 +1,129 @@
+"""The tracks again, once the whole recording has been seen."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irst_pipeline.config import TrackerSettings
+from irst_pipeline.sinks.base import OutputFile, RunHeader
+from irst_pipeline.sinks.jsonl import head, lines, track_records
+from irst_pipeline.tracking.kalman import Gaussians
+from irst_pipeline.tracking.smooth import History, joined, smooth, stitch
+from irst_pipeline.types import CameraMotion, Floats, FrameResult, Integers, Tracks, TrackStatus
+
+
+class _Seen(NamedTuple):
+    """One detection of a track; places as the first frame's camera sees them."""
+
+    frame: int
+    time: float
+    place: Floats
+    noise: Floats
+    look: Floats
+
+
+class SmoothedJsonl:
+    """`smoothed.jsonl`: the confirmed tracks, smoothed and stitched, in the form of `tracks.jsonl`; written at the end.
+
+    A track begins with its first detection. What is kept of a recording grows with it.
+    """
+
+    def __init__(self, path: Path, header: RunHeader) -> None:
+        self._speed_sd = TrackerSettings.model_validate(header.config["tracker"]).speed_sd
+        self._file = OutputFile(path, head(header))
+        self._times: dict[int, float] = {}
+        self._cameras: dict[int, Floats] = {}  # (3, 3) by frame: its px to those of the first
+        self._camera = np.eye(3)
+        self._seen: defaultdict[int, list[_Seen]] = defaultdict(list)
+        self._confirmed: set[int] = set()
+
+    def write(self, result: FrameResult) -> None:
+        frame, time = result.frame.index, result.frame.time
+        self._camera = self._camera @ np.linalg.inv(result.motion.matrix)
+        self._times[frame], self._cameras[frame] = time, self._camera
+        tracks, detections = result.tracks, result.detections
+        self._confirmed.update(tracks.id[tracks.status != TrackStatus.TENTATIVE].tolist())
+        own = np.flatnonzero(tracks.detection >= 0)
+        rows, camera = tracks.detection[own], CameraMotion(self._camera, known=True)
+        places = np.column_stack([detections.x, detections.y])[rows]
+        turn = camera.jacobian(places)
+        noise = turn @ detections.covariance[rows][:, [0, 1, 1, 2]].reshape(-1, 2, 2) @ np.swapaxes(turn, -1, -2)
+        looks = np.column_stack([detections.box[rows, 2:], detections.score[rows], detections.snr[rows]])
+        for id_, *values in zip(tracks.id[own].tolist(), camera.apply(places), noise, looks, strict=True):
+            self._seen[id_].append(_Seen(frame, time, *values))
+
+    def close(self) -> None:
+        if self._confirmed and not self._file.failed:
+            self._write_tracks()
+            self._confirmed.clear()
+        self._file.close()
+
+    def _write_tracks(self) -> None:
+        frames, times = np.array(list(self._times)), np.array(list(self._times.values()))
+        parts = {
+            id_: joined([History(*(np.array(column) for column in zip(*self._seen[id_], strict=True)))], frames, times)
+            for id_ in sorted(self._confirmed)
+        }
+        histories = stitch(parts, frames, times, self._speed_sd)
+        rows = [_Rows.of(id_, history, smooth(history, self._speed_sd)) for id_, history in sorted(histories.items())]
+        columns: list[Any] = [np.concatenate(column) for column in zip(*rows, strict=True)]
+        whole = _Rows(*columns)
+        order = np.argsort(whole.frame, kind="stable")
+        borders = np.searchsorted(whole.frame[order], frames)
+        for frame, time, own in zip(frames.tolist(), times.tolist(), np.split(order, borders[1:]), strict=True):
+            camera = CameraMotion(np.asarray(np.linalg.inv(self._cameras[frame]), np.float64), known=True)
+            self._file.write(lines(track_records(frame, time, whole.take(own).tracks(camera))).encode())
+
+
+class _Rows(NamedTuple):
+    """Smoothed tracks: a row a track and frame, N in all, places as the first frame's camera sees them."""
+
+    frame: Integers
+    id: Integers
+    mean: Floats
+    """(N, 4) x, vx, y, vy"""
+    covariance: Floats
+    """(N, 4, 4)"""
+    look: Floats
+    """(N, 4) of the last detection"""
+    seen: NDArray[np.bool_]
+    age: Integers
+    hits: Integers
+
+    @classmethod
+    def of(cls, id_: int, history: History, states: Gaussians) -> "_Rows":
+        count, seen = len(history.frame), history.seen
+        hits = np.cumsum(seen, dtype=np.int64)
+        look = history.look[np.flatnonzero(seen)[hits - 1]]
+        ids, age = np.full(count, id_), np.arange(1, count + 1)
+        return cls(history.frame, ids, states.mean, states.covariance, look, seen, age, hits)
+
+    def take(self, rows: Integers) -> "_Rows":
+        columns: list[Any] = [column[rows] for column in self]
+        return _Rows(*columns)
+
+    def tracks(self, camera: CameraMotion) -> Tracks:
+        """The tracks of one frame, whose camera sees the first frame's places so."""
+        places = self.mean[:, ::2]
+        turn, (x, y) = camera.jacobian(places), camera.apply(places).T
+        velocity = (turn @ self.mean[:, 1::2, None])[..., 0]
+        spread = turn @ self.covariance[:, ::2, ::2] @ np.swapaxes(turn, -1, -2)
+        size, score, snr = self.look[:, :2], *self.look[:, 2:].T
+        return Tracks(
+            id=self.id,
+            status=np.where(self.seen, TrackStatus.CONFIRMED, TrackStatus.COASTING).astype(np.int8),
+            x=x,
+            y=y,
+            vx=velocity[:, 0],
+            vy=velocity[:, 1],
+            covariance=spread[:, [0, 0, 1], [0, 1, 1]],
+            box=np.column_stack([np.column_stack([x, y]) - size / 2, size]),
+            score=score,
+            snr=snr,
+            age=self.age,
+            hits=self.hits,
+            detection=np.full(len(self.id), -1),
+        )

@@ -1,0 +1,119 @@
+"""Tracks of a recording once all of it has been seen: every position from what came before and after it.
+
+A track is smoothed from its first detection to its last, also over the frames before it was confirmed; tracks that one
+target must have left behind, one after the other, are stitched together.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import chi2
+
+from irst_pipeline.tracking.kalman import Gaussians, innovations, log_density, predict, update
+from irst_pipeline.tracking.motion import OBSERVATION, ConstantVelocity
+from irst_pipeline.types import Floats, Integers
+
+WALKS = (3.0, 10.0, 30.0, 100.0, 300.0)  # px/s that a velocity gains in a second; each track takes the likeliest
+STITCH_SECONDS = 2.0  # the longest gap that is closed
+STITCH_PROBABILITY = 0.99  # share of the right joints that pass
+
+
+@dataclass(frozen=True)
+class History:
+    """What was measured of one track; k rows, from its first detection to its last."""
+
+    frame: Integers
+    """(k,)"""
+    time: Floats
+    """(k,) s"""
+    measured: Floats
+    """(k, 2) px; NaN in a frame without a detection"""
+    noise: Floats
+    """(k, 2, 2) px^2, likewise"""
+    look: Floats
+    """(k, 4) width and height, px, score and SNR of the detection, likewise"""
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """(k,) whether there is a detection."""
+        return np.isfinite(self.measured[:, 0])
+
+
+def smooth(history: History, speed_sd: float) -> Gaussians:
+    """States x, vx, y, vy (k, 4) in px and px/s, and their covariances, given all detections.
+
+    A Kalman filter forwards and Rauch, Tung and Striebel's recursion (1965) back, with nearly constant velocity of the
+    likeliest process noise. `speed_sd`: px/s, spread of the velocity before the first detection.
+    """
+    passes = [_forwards(history, ConstantVelocity(walk), speed_sd) for walk in WALKS]
+    _, filtered, motion = max(passes, key=lambda found: found[0])
+    mean, covariance = filtered.mean.copy(), filtered.covariance.copy()
+    for i in range(len(mean) - 2, -1, -1):
+        dt = history.time[i + 1] - history.time[i]
+        f = motion.transition(dt)
+        expected = predict(Gaussians(filtered.mean[i], filtered.covariance[i]), f, motion.process_noise(dt))
+        gain = np.linalg.solve(expected.covariance, f @ filtered.covariance[i]).T
+        mean[i] += gain @ (mean[i + 1] - expected.mean)
+        covariance[i] += gain @ (covariance[i + 1] - expected.covariance) @ gain.T
+    return Gaussians(mean, covariance)
+
+
+def _forwards(history: History, motion: ConstantVelocity, speed_sd: float) -> tuple[float, Gaussians, ConstantVelocity]:
+    """Log likelihood of the detections, the filtered states (k, 4), and the motion that they came of."""
+    mean, covariance = np.zeros(4), np.zeros((4, 4))
+    mean[::2] = history.measured[0]
+    covariance[::2, ::2] = history.noise[0]
+    covariance[[1, 3], [1, 3]] = speed_sd**2
+    state, likelihood = Gaussians(mean, covariance), 0.0
+    states = [state]
+    for dt, measured, noise, seen in zip(
+        np.diff(history.time), history.measured[1:], history.noise[1:], history.seen[1:], strict=True
+    ):
+        state = predict(state, motion.transition(dt), motion.process_noise(dt))
+        if seen:
+            likelihood += float(log_density(innovations(state, OBSERVATION, measured, noise)))
+            state = update(state, OBSERVATION, measured, noise)
+        states.append(state)
+    return likelihood, Gaussians(*(np.stack(parts) for parts in zip(*states, strict=True))), motion
+
+
+def stitch(histories: dict[int, History], frames: Integers, times: Floats, speed_sd: float) -> dict[int, History]:
+    """Join histories, by id, that are of one target: where one's end, carried on, meets another's beginning.
+
+    The joined one has the earlier id. `frames` and `times`: (f,) of the whole recording, in their order. Of all ways to
+    join them the one of the least total distance is taken.
+    """
+    ids = sorted(histories, key=lambda id_: histories[id_].time[0])
+    ends = {id_: smooth(histories[id_], speed_sd) for id_ in ids}
+    limit, walk = float(chi2.ppf(STITCH_PROBABILITY, 4)), ConstantVelocity(WALKS[len(WALKS) // 2])
+    distance = np.full((len(ids), len(ids)), limit)
+    for i, early in enumerate(ids):
+        for j, late in enumerate(ids):
+            gap = histories[late].time[0] - histories[early].time[-1]
+            if 0 < gap <= STITCH_SECONDS:
+                last = Gaussians(ends[early].mean[-1], ends[early].covariance[-1])
+                ahead = predict(last, walk.transition(gap), walk.process_noise(gap))
+                away = ends[late].mean[0] - ahead.mean
+                distance[i, j] = away @ np.linalg.solve(ahead.covariance + ends[late].covariance[0], away)
+    pairs = zip(*linear_sum_assignment(np.minimum(distance, limit)), strict=True)
+    following = {ids[i]: ids[j] for i, j in pairs if distance[i, j] < limit}
+    chains = {}
+    for first in (id_ for id_ in ids if id_ not in following.values()):
+        chain = [first]
+        while chain[-1] in following:
+            chain.append(following[chain[-1]])
+        chains[first] = joined([histories[id_] for id_ in chain], frames, times)
+    return chains
+
+
+def joined(parts: list[History], frames: Integers, times: Floats) -> History:
+    """One history over all frames from the first part's beginning to the last one's end."""
+    begin, end = np.searchsorted(frames, [parts[0].frame[0], parts[-1].frame[-1]])
+    frame, time = frames[begin : end + 1], times[begin : end + 1]
+    measured, noise, look = (np.full((len(frame), *shape), np.nan) for shape in ((2,), (2, 2), (4,)))
+    for part in parts:
+        rows = np.searchsorted(frame, part.frame)
+        measured[rows], noise[rows], look[rows] = part.measured, part.noise, part.look
+    return History(frame, time, measured, noise, look)
