@@ -52,9 +52,9 @@ class TrackerSettings(Settings):
     """Tracks of independent clutter that may be confirmed: the evidence asked of a track follows from it."""
     clutter_seconds: NotNegative = 0.15
     """Clutter stays for so long: frames nearer to one another in time are not independent evidence."""
-    target_score: ScoreMoments = (0.98, 0.06)
+    target_score: ScoreMoments = (0.99, 0.03)
     """Mean and spread of the probabilities that detections of targets have ..."""
-    clutter_score: ScoreMoments = (0.75, 0.25)
+    clutter_score: ScoreMoments = (0.7, 0.26)
     """... and those of clutter."""
     start_score: Probability = 0.95
     """Probability that a detection must have to start a track; weaker ones keep tracks alive."""
