@@ -292,7 +292,7 @@ def draw(title: str, results: list[SizeResult]) -> bytes:
     for name in ("network", "engine", "pipeline"):
         rates = [getattr(r, name).frames_per_second for r in ordered]
         sizes.loglog([r.width * r.height for r in ordered], rates, "o-", label=name)
-    sizes.set_xticks([r.width * r.height for r in ordered], [r.size for r in ordered])
+    sizes.set_xticks([r.width * r.height for r in ordered], [r.size for r in ordered], rotation=30)
     sizes.set(xlabel="px a frame", ylabel="frames/s")
     for r in results:
         if r.sources:
