@@ -108,7 +108,7 @@ def own(scene: PointSettings) -> Step:
             manoeuvre_walk=BOUNCE[0],
             manoeuvre_seconds=BOUNCE[1],
             speed_sd=speed_sd(scene),
-            detection_probability=scene.detection_probability,
+            detection_probability=min(scene.detection_probability, 0.999),
             false_alarms=max(scene.false_alarms, 1),
             clutter_seconds=0,  # it is new in every frame
             target_score=TARGET_SCORE,
