@@ -48,7 +48,7 @@ def test_every_target_is_tracked_under_one_id(name: str, tmp_path: Path) -> None
             errors[targets[t][0]].append(distance[t, k])
     for target, frames in seen.items():
         assert len(ids[target]) == 1, f"target {target} has ids {ids[target]}"
-        assert len(errors[target]) > 0.7 * frames, f"target {target}: {len(errors[target])} of {frames} frames"
+        assert len(errors[target]) > 0.6 * frames, f"target {target}: {len(errors[target])} of {frames} frames"
         error = np.sqrt(np.mean(np.square(errors[target])))
         assert error < ERRORS_MAX.get((name, target), ERROR_MAX), f"target {target}"
     on_target = {id_ for of_target in ids.values() for id_ in of_target}

@@ -63,7 +63,8 @@ def effective_rank_log(images: Tensor) -> Tensor:
 
     The logarithm of the effective rank (Roy and Vetterli, 2007), as `irst explain` shows it.
     """
-    values = torch.linalg.svdvals(images[:, 0] - images.mean((2, 3)).unsqueeze(-1))
+    levels = images.nan_to_num()  # a loss that is not finite is told by the other terms
+    values = torch.linalg.svdvals(levels[:, 0] - levels.mean((2, 3)).unsqueeze(-1))
     shares = values / values.sum(-1, keepdim=True).clamp(min=EPSILON)
     return torch.special.entr(shares + EPSILON).sum(-1)
 
