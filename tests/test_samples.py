@@ -2,20 +2,40 @@
 
 import csv
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.optimize import linear_sum_assignment
 
 from irst_pipeline.cli import main
+from irst_pipeline.evaluation.matching import match
 
 VIDEOS = Path(__file__).parents[1] / "videos"
 SAMPLES = {"clouds": "sequence16.mkv", "horizon": "sequence8.mp4"}
+TARGETS = {"clouds": range(1, 6), "horizon": range(1, 7)}
 ERROR_MAX = 0.5  # px, root mean square
 ERRORS_MAX = {("horizon", 6): 0.8}
-"""The target of SNR 6 is not seen in a sixth of its frames, where its track is a prediction."""
+"""The target of SNR 6 is missed in some of its frames, where its track is a prediction."""
+LOST = {
+    ("horizon", 5): "SNR 8 before cloud: its track covers 98 of 151 frames",
+    ("horizon", 6): "SNR 6: the network sees it in 18 of 59 frames, too few to confirm a track",
+}
 REACH = 3.0  # px, the field's radius for a hit
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What became of the targets of a sample, by their ids."""
+
+    frames: Counter[int]
+    """In how many frames each is in the picture."""
+    ids: dict[int, set[int]]
+    """Of the tracks that were on each."""
+    errors: dict[int, list[float]]
+    """px, in each frame in which a track was on it."""
+    tracks: set[int]
+    """All."""
 
 
 def rows(path: Path) -> dict[int, list[tuple[int, float, float]]]:
@@ -28,30 +48,43 @@ def rows(path: Path) -> dict[int, list[tuple[int, float, float]]]:
     return frames
 
 
-@pytest.mark.parametrize("name", SAMPLES)
-def test_every_target_is_tracked_under_one_id(name: str, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tracked]:
+    return {name: track(name, tmp_path_factory.mktemp(name) / "out") for name in SAMPLES}
+
+
+def track(name: str, out: Path) -> Tracked:
     assert main(["run", str(VIDEOS / name / SAMPLES[name]), "--out", str(out), "--no-video"]) == 0
     truth, found = rows(VIDEOS / name / "truth.csv"), rows(out / "tracks.csv")
     seen: Counter[int] = Counter()
     ids: defaultdict[int, set[int]] = defaultdict(set)
     errors: defaultdict[int, list[float]] = defaultdict(list)
-    tracked: set[int] = set()
     for frame, targets in truth.items():
         tracks = found.get(frame, [])
         distance = np.array([[np.hypot(tx - x, ty - y) for _, tx, ty in tracks] for _, x, y in targets])
-        pairs = [(t, k) for t, k in zip(*linear_sum_assignment(distance), strict=True) if distance[t, k] < REACH]
         seen.update(target for target, _, _ in targets)
-        tracked.update(id_ for id_, _, _ in tracks)
-        for t, k in pairs:
+        for t, k in zip(*match(distance.reshape(len(targets), len(tracks)), REACH), strict=True):
             ids[targets[t][0]].add(tracks[k][0])
             errors[targets[t][0]].append(distance[t, k])
-    for target, frames in seen.items():
-        if (name, target) in ERRORS_MAX:
-            continue  # the target of SNR 6 is not seen well enough to be confirmed
-        assert len(ids[target]) == 1, f"target {target} has ids {ids[target]}"
-        assert len(errors[target]) > 0.6 * frames, f"target {target}: {len(errors[target])} of {frames} frames"
-        error = np.sqrt(np.mean(np.square(errors[target])))
-        assert error < ERRORS_MAX.get((name, target), ERROR_MAX), f"target {target}"
-    on_target = {id_ for of_target in ids.values() for id_ in of_target}
-    assert not tracked - on_target
+    return Tracked(seen, ids, errors, {id_ for tracks in found.values() for id_, _, _ in tracks})
+
+
+@pytest.mark.parametrize(("name", "target"), [(name, target) for name, own in TARGETS.items() for target in own])
+def test_every_target_is_tracked_under_one_id(
+    tracked: dict[str, Tracked], name: str, target: int, request: pytest.FixtureRequest
+) -> None:
+    if (name, target) in LOST:
+        request.applymarker(pytest.mark.xfail(strict=True, reason=LOST[name, target]))
+    sample = tracked[name]
+    frames, errors = sample.frames[target], sample.errors[target]
+    assert len(sample.ids[target]) == 1
+    assert len(errors) > 0.7 * frames, f"{len(errors)} of {frames} frames"
+    assert np.sqrt(np.mean(np.square(errors))) < ERRORS_MAX.get((name, target), ERROR_MAX)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_no_track_is_false_and_no_target_has_two(tracked: dict[str, Tracked], name: str) -> None:
+    sample = tracked[name]
+    assert sample.frames.keys() == set(TARGETS[name])
+    assert all(len(ids) <= 1 for ids in sample.ids.values())
+    assert not sample.tracks - {id_ for ids in sample.ids.values() for id_ in ids}

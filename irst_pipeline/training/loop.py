@@ -124,7 +124,10 @@ class Run:
 
     def _gradients(self, batch: Batch) -> Gradients:
         frames, mask, weight = (plane.to(self.device) for plane in batch)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision):
+        # The cache of rounded weights is one for all threads: what a thread finds in it, and so how its gradients are
+        # rounded, would depend on how far the others are. Each weight is used once: nothing is rounded twice.
+        kind = self.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.mixed_precision, cache_enabled=False):
             stages = self.network.unfold(frames, len(self.network.stages))
         stages = [Decomposition(*(part.float() for part in stage)) for stage in stages]
         loss = training_loss(stages, frames, mask, weight, self.settings.decomposition)

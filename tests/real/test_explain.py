@@ -13,7 +13,7 @@ from irst_pipeline.sources import open_source
 from irst_pipeline.types import Image
 
 FRAMES = 6  # of each set
-RANK_TOLERANCE = 1.1  # in a frame full of fine texture, which the first stage does not see yet
+RANK_TOLERANCE = 1.02  # a rank that grows by less than this from one stage to the next holds
 
 
 def spread(found: list[Path]) -> list[Path]:
@@ -55,11 +55,22 @@ def test_every_stage_explains_more_of_the_frame(explained: list[tuple[Image, lis
 
 
 @pytest.mark.real
-def test_effective_rank_of_the_background_falls_or_holds(explained: list[tuple[Image, list[StageView]]]) -> None:
+def test_effective_rank_of_the_background_falls_or_holds(
+    explained: list[tuple[Image, list[StageView]]], request: pytest.FixtureRequest
+) -> None:
+    if request.node.callspec.params["explained"] in ("backgrounds", "drone-ir"):
+        reason = "from stage 1 to 2 it rises in two backgrounds of fine texture, by up to 9 %, and in one recording"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     ranks = np.array([[view.effective_rank for view in views] for _, views in explained])
-    growth = ranks[:, 1:] / ranks[:, :-1]
-    assert (np.median(growth, axis=0) <= 1).all()
-    assert growth.max() <= RANK_TOLERANCE
+    assert (ranks[:, 1:] <= RANK_TOLERANCE * ranks[:, :-1]).all()
+
+
+@pytest.mark.real
+def test_effective_rank_of_the_background_falls_or_holds_in_the_median(
+    explained: list[tuple[Image, list[StageView]]],
+) -> None:
+    ranks = np.array([[view.effective_rank for view in views] for _, views in explained])
+    assert (np.median(ranks[:, 1:] / ranks[:, :-1], axis=0) <= 1).all()
 
 
 @pytest.mark.real

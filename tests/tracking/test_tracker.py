@@ -192,7 +192,7 @@ def test_a_mirrored_scene_gives_mirrored_tracks() -> None:
         a, b = plain(*points), mirrored(*((319 - x, y) for x, y in points))
     np.testing.assert_allclose(a.x, 319 - b.x)
     np.testing.assert_allclose(a.vx, -b.vx)
-    np.testing.assert_allclose(a.covariance * [1, -1, 1], b.covariance, atol=1e-9)
+    np.testing.assert_allclose(a.covariance * [1, -1, 1], b.covariance, atol=1e-24)
 
 
 def test_clutter_confirms_no_more_than_is_stated() -> None:

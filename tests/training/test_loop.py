@@ -81,7 +81,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path)
     parts = load_file(trained(settings(12), data, tmp_path / "parts", Event()))
     assert whole.keys() == parts.keys()
     for name, tensor in whole.items():
-        torch.testing.assert_close(parts[name], tensor, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-5, atol=1e-6)
 
 
 def test_it_learns_and_its_weights_load(data: Path, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_teacher_is_followed(data: Path, tmp_path: Path) -> None:
         path = trained(settings(100, **taught), data, tmp_path / name, Event())
         with torch.inference_mode():
             seen[name] = load_weights(str(path)).network(frames).logits.sigmoid().mean().item()
-    assert seen["taught"] > 0.08 > seen["alone"]
+    assert seen["taught"] > 0.1 > seen["alone"]
 
 
 def test_predictions_are_drawn(data: Path, tmp_path: Path) -> None:
