@@ -1,6 +1,5 @@
 """How fast the network, the engine and the whole pipeline are here, on simulated sequences with 20 targets."""
 
-import io
 import json
 import platform
 import resource
@@ -25,6 +24,7 @@ from irst_pipeline.detection import detect
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.weights import Weights
+from irst_pipeline.pictures import png
 from irst_pipeline.pipeline import RunStatistics
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.settings import validate
@@ -304,6 +304,4 @@ def draw(title: str, results: list[SizeResult]) -> bytes:
     for axes in (sizes, sources):
         axes.grid(alpha=0.3)
         axes.legend()
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
-    return picture.getvalue()
+    return png(figure)

@@ -14,7 +14,7 @@ SinkName = Literal["tracks_jsonl", "tracks_csv", "mot", "detections", "smoothed"
 
 
 class DetectionSettings(Settings):
-    """From target map to detections."""
+    """From target pixels to detections."""
 
     threshold: Probability = 0.3
     """Probability above which a pixel belongs to a target."""

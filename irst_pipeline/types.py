@@ -72,6 +72,16 @@ class Detections:
     snr: Floats
     """(n,) peak above the local background, in standard deviations of that background."""
 
+    @property
+    def position(self) -> Floats:
+        """(n, 2) px: x, y."""
+        return np.column_stack([self.x, self.y])
+
+    @property
+    def noise(self) -> Floats:
+        """(n, 2, 2) px^2: the covariance as matrices."""
+        return self.covariance[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
+
     def __len__(self) -> int:
         return len(self.x)
 
@@ -113,6 +123,11 @@ class Tracks:
     """(n,) detections so far."""
     detection: Integers
     """(n,) row of the frame's detections that is the track's; -1 for none."""
+
+    @property
+    def position(self) -> Floats:
+        """(n, 2) px: x, y."""
+        return np.column_stack([self.x, self.y])
 
     def __len__(self) -> int:
         return len(self.id)

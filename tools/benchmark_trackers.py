@@ -121,7 +121,7 @@ def own(scene: PointSettings) -> Step:
     def step(frame: Frame, detections: Detections) -> Reported:
         tracks, _ = tracker.step(frame, detections)
         sure = tracks.status != TrackStatus.TENTATIVE
-        return Reported(tracks.id[sure], np.column_stack([tracks.x, tracks.y])[sure])
+        return Reported(tracks.id[sure], tracks.position[sure])
 
     return step
 
@@ -136,8 +136,7 @@ def norfair(scene: PointSettings) -> Step:
     tracker = Tracker("euclidean", 4 * scene.noise_px, PATIENCE + 1, CONFIRM_HITS, filter_factory=filters)
 
     def step(_: Frame, detections: Detections) -> Reported:
-        points = np.column_stack([detections.x, detections.y])
-        found = tracker.update([Detection(point[None]) for point in points])
+        found = tracker.update([Detection(point[None]) for point in detections.position])
         return Reported(
             np.array([track.id for track in found], np.int64),
             np.array([track.estimate[0] for track in found]).reshape(-1, 2),
@@ -188,8 +187,8 @@ def stone_soup(scene: PointSettings, probabilistic: bool) -> Step:
 
     def step(frame: Frame, detections: Detections) -> Reported:
         now = datetime(2000, 1, 1) + timedelta(seconds=frame.time)
-        points = np.column_stack([detections.x, detections.y])
-        waiting.append((now, {Detection(point[:, None], timestamp=now, measurement_model=model) for point in points}))
+        seen = [Detection(point[:, None], timestamp=now, measurement_model=model) for point in detections.position]
+        waiting.append((now, set(seen)))
         _, found = next(tracker)
         return Reported(
             np.array([numbers.setdefault(track.id, len(numbers)) for track in found], np.int64),

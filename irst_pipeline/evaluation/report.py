@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from irst_pipeline.evaluation.detection import Counts, DetectionScores, Scores
+from irst_pipeline.pictures import png
 from irst_pipeline.sinks.base import write_file
 
 SUMMARY_FILE, IMAGES_FILE, CURVE_FILE, PICTURE_FILE = "summary.json", "images.csv", "curve.csv", "curve.png"
@@ -78,13 +79,6 @@ def draw_curves(title: str, detectors: ScoresByName) -> bytes:
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", title="point: as scored")
     return png(figure)
-
-
-def png(figure: Figure) -> bytes:
-    """The file of a figure."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    return picture.getvalue()
 
 
 def record(scores: Mapping[str, float]) -> dict[str, float | None]:

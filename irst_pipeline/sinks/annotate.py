@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from irst_pipeline.levels import eight_bits, percentiles
 from irst_pipeline.types import CameraMotion, Floats, Image, Tracks, TrackStatus
 
 Picture = NDArray[np.uint8]
@@ -48,18 +49,13 @@ class GreyLevels:
 
     def __call__(self, image: Image, time: float) -> Picture:
         """(H, W) uint8 of an (H, W) image taken at `time` (s)."""
-        stride = max(1, min(image.shape) // 100)  # some 10,000 pixels tell the percentiles
-        now = np.percentile(image[::stride, ::stride], self._percentiles)
+        now = percentiles(image, self._percentiles)
         if self._levels is None:
             self._levels = now
         else:
             self._levels += (1 - np.exp(-max(0.0, time - self._time) / self.seconds)) * (now - self._levels)
         self._time = time
-        black, white = self._levels
-        floor = image.dtype.type(round(black))
-        return np.asarray(
-            cv2.convertScaleAbs(np.maximum(image, floor) - floor, alpha=255 / max(1.0, white - black)), np.uint8
-        )
+        return eight_bits(image, *self._levels)
 
 
 class Trails:
@@ -105,7 +101,7 @@ def draw(
     big = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
     picture = np.asarray(cv2.cvtColor(big, cv2.COLOR_GRAY2BGR), np.uint8)
     unit = max(1, round(len(picture) / 512))  # strokes and letters grow with the picture
-    centre = _screen(np.column_stack((tracks.x, tracks.y)), scale)
+    centre = _screen(tracks.position, scale)
     half = np.maximum(scale * tracks.box[:, 2:] / 2 + 5 * unit, 11 * unit)
     ahead = scale * velocity_seconds * np.column_stack((tracks.vx, tracks.vy))
     known = np.isfinite(np.hstack((centre, half, ahead))).all(axis=1)

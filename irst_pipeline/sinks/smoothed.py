@@ -11,6 +11,7 @@ from irst_pipeline.config import TrackerSettings
 from irst_pipeline.sinks.base import OutputFile, RunHeader
 from irst_pipeline.sinks.jsonl import head, lines, track_records
 from irst_pipeline.tracking.kalman import Gaussians
+from irst_pipeline.tracking.motion import moved
 from irst_pipeline.tracking.smooth import History, joined, smooth, stitch
 from irst_pipeline.types import CameraMotion, Floats, FrameResult, Integers, Tracks, TrackStatus
 
@@ -48,9 +49,9 @@ class SmoothedJsonl:
         self._confirmed.update(tracks.id[tracks.status != TrackStatus.TENTATIVE].tolist())
         own = np.flatnonzero(tracks.detection >= 0)
         rows, camera = tracks.detection[own], CameraMotion(self._camera, known=True)
-        places = np.column_stack([detections.x, detections.y])[rows]
+        places = detections.position[rows]
         turn = camera.jacobian(places)
-        noise = turn @ detections.covariance[rows][:, [0, 1, 1, 2]].reshape(-1, 2, 2) @ np.swapaxes(turn, -1, -2)
+        noise = turn @ detections.noise[rows] @ np.swapaxes(turn, -1, -2)
         looks = np.column_stack([detections.box[rows, 2:], detections.score[rows], detections.snr[rows]])
         for id_, *values in zip(tracks.id[own].tolist(), camera.apply(places), noise, looks, strict=True):
             self._seen[id_].append(_Seen(frame, time, *values))
@@ -107,19 +108,17 @@ class _Rows(NamedTuple):
 
     def tracks(self, camera: CameraMotion) -> Tracks:
         """The tracks of one frame, whose camera sees the first frame's places so."""
-        places = self.mean[:, ::2]
-        turn, (x, y) = camera.jacobian(places), camera.apply(places).T
-        velocity = (turn @ self.mean[:, 1::2, None])[..., 0]
-        spread = turn @ self.covariance[:, ::2, ::2] @ np.swapaxes(turn, -1, -2)
+        states = moved(Gaussians(self.mean, self.covariance), camera)
+        x, vx, y, vy = states.mean.T
         size, score, snr = self.look[:, :2], *self.look[:, 2:].T
         return Tracks(
             id=self.id,
             status=np.where(self.seen, TrackStatus.CONFIRMED, TrackStatus.COASTING).astype(np.int8),
             x=x,
             y=y,
-            vx=velocity[:, 0],
-            vy=velocity[:, 1],
-            covariance=spread[:, [0, 0, 1], [0, 1, 1]],
+            vx=vx,
+            vy=vy,
+            covariance=states.covariance[:, [0, 0, 2], [0, 2, 2]],
             box=np.column_stack([np.column_stack([x, y]) - size / 2, size]),
             score=score,
             snr=snr,

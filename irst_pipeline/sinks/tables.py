@@ -56,7 +56,7 @@ class Mot:
     def write(self, result: FrameResult) -> None:
         tracks = result.tracks
         size = np.round(tracks.box[:, 2:], 2)  # so that half of it has three decimals, like the centre
-        centre = np.round(np.column_stack((tracks.x, tracks.y)), 3)
+        centre = np.round(tracks.position, 3)
         boxes = np.column_stack((centre - size / 2, size))
         shown = (tracks.status != TrackStatus.TENTATIVE) & np.isfinite(boxes).all(axis=1)
         rows = zip(

@@ -4,7 +4,8 @@ from typing import Protocol
 
 import numpy as np
 
-from irst_pipeline.types import Floats
+from irst_pipeline.tracking.kalman import Gaussians
+from irst_pipeline.types import CameraMotion, Floats
 
 
 class MotionModel(Protocol):
@@ -83,3 +84,15 @@ class Manoeuvres:
 
 OBSERVATION = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0]])
 """H: position out of the state x, vx, y, vy."""
+
+
+def moved(states: Gaussians, motion: CameraMotion) -> Gaussians:
+    """States (..., 4) as they look after the camera has moved; velocities stay those against the scene."""
+    places = states.mean @ OBSERVATION.T
+    turn = motion.jacobian(places)
+    # States are x, vx, y, vy: what turns the places turns the velocities alike.
+    whole = np.zeros(states.covariance.shape)
+    whole[..., ::2, ::2] = whole[..., 1::2, 1::2] = turn
+    mean = (whole @ states.mean[..., None])[..., 0]
+    mean[..., ::2] = motion.apply(places)
+    return Gaussians(mean, whole @ states.covariance @ np.swapaxes(whole, -1, -2))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_pipeline.config import CameraModel
+from irst_pipeline.levels import eight_bits, percentiles
 from irst_pipeline.types import STANDS_STILL, CameraMotion, Floats, Image
 
 SIDE_MAX = 200  # px; larger frames are looked at smaller, at a whole fraction, which also averages their noise
@@ -36,7 +37,8 @@ class Stabiliser:
         if self._model == "off":
             return STANDS_STILL
         step = -(-max(image.shape) // SIDE_MAX)
-        seen = _eight_bits(_shrunk(image, step))
+        small = _shrunk(image, step)
+        seen = eight_bits(small, *percentiles(small, LEVELS))
         last, self._last = self._last, seen
         if last is None or last.shape != seen.shape:
             self._points = np.empty((0, 2), np.float32)
@@ -91,17 +93,9 @@ class Stabiliser:
         return motion
 
 
-def _shrunk(image: Image, step: int) -> NDArray[Any]:
+def _shrunk(image: Image, step: int) -> Image:
     if step == 1:
         return image
     height, width = (side // step for side in image.shape)
     small = cv2.resize(image[: height * step, : width * step], (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(small).astype(image.dtype, copy=False)
-
-
-def _eight_bits(image: NDArray[Any]) -> NDArray[np.uint8]:
-    stride = max(1, min(image.shape) // 100)  # some 10,000 pixels tell the percentiles
-    black, white = np.percentile(image[::stride, ::stride], LEVELS)
-    alpha = 255 / max(1.0, white - black)
-    floor = np.asarray(round(black)).astype(image.dtype)
-    return np.asarray(cv2.convertScaleAbs(np.maximum(image, floor) - floor, alpha=alpha), np.uint8)
+    return small.view(image.dtype)  # it has it already, which OpenCV's types do not say

@@ -11,7 +11,14 @@ from irst_pipeline.tracking.association import Pairs, assign, gate
 from irst_pipeline.tracking.clutter import ClutterMap
 from irst_pipeline.tracking.existence import Scores, Starts
 from irst_pipeline.tracking.imm import Mixture, combined, predicted, updated
-from irst_pipeline.tracking.motion import OBSERVATION, ConstantVelocity, CoordinatedTurn, Manoeuvres, MotionModel
+from irst_pipeline.tracking.motion import (
+    OBSERVATION,
+    ConstantVelocity,
+    CoordinatedTurn,
+    Manoeuvres,
+    MotionModel,
+    moved,
+)
 from irst_pipeline.types import (
     STANDS_STILL,
     CameraMotion,
@@ -146,15 +153,14 @@ class Tracker:
         return _report(self._tracks, self._time, usable), events
 
     def _looks(self, detections: Detections, shape: tuple[int, ...]) -> Looks:
-        measured = np.column_stack([detections.x, detections.y])
-        noise = detections.covariance[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
+        measured = detections.position
         gain = self._scores.gain(detections.score) - np.log(self._clutter.density(measured, shape))
-        return Looks(measured, noise, detections.score, gain)
+        return Looks(measured, detections.noise, detections.score, gain)
 
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
         states = predicted(self._tracks.states, self._motion, dt)
-        mean, covariance, weight = moved(states, motion) if motion.moved else states
-        return replace(self._tracks, mean=mean, covariance=covariance, weight=weight, age=self._tracks.age + 1)
+        mean, covariance = moved(states.states, motion) if motion.moved else states.states
+        return replace(self._tracks, mean=mean, covariance=covariance, weight=states.weight, age=self._tracks.age + 1)
 
     def _associate(self, tracks: Population, looks: Looks) -> tuple[Pairs, Floats]:
         """Pairs, and for each the logarithm of how much more likely its detection is of the track than of clutter."""
@@ -240,22 +246,10 @@ class Tracker:
         )
 
 
-def moved(mixture: Mixture, motion: CameraMotion) -> Mixture:
-    """The mixture as it looks after the camera has moved; velocities stay those against the scene."""
-    places = mixture.mean @ OBSERVATION.T
-    turn = motion.jacobian(places)
-    # States are x, vx, y, vy: what turns the places turns the velocities alike.
-    whole = np.zeros(mixture.covariance.shape)
-    whole[..., ::2, ::2] = whole[..., 1::2, 1::2] = turn
-    mean = (whole @ mixture.mean[..., None])[..., 0]
-    mean[..., ::2] = motion.apply(places)
-    return Mixture(mean, whole @ mixture.covariance @ np.swapaxes(whole, -1, -2), mixture.weight)
-
-
 def usable_rows(detections: Detections) -> Integers:
     """Those that are finite and have a positive definite covariance; of too many, the ones of the highest scores."""
     xx, xy, yy = detections.covariance.T
-    finite = np.isfinite(np.column_stack([detections.x, detections.y, detections.covariance, detections.score])).all(1)
+    finite = np.isfinite(np.column_stack([detections.position, detections.covariance, detections.score])).all(1)
     good = np.flatnonzero(finite & (xx > 0) & (xx * yy > xy**2))
     if len(good) <= DETECTIONS_MAX:
         return good

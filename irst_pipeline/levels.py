@@ -1,0 +1,20 @@
+"""Frames of any depth in 8 bits, for eyes and for algorithms that take no more."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from irst_pipeline.types import Floats, Image
+
+
+def percentiles(image: Image, shares: tuple[float, float]) -> Floats:
+    """Two percentiles of an image (H, W), grey levels, from some 10,000 of its pixels."""
+    stride = max(1, min(image.shape) // 100)
+    return np.asarray(np.percentile(image[::stride, ::stride], shares), np.float64)
+
+
+def eight_bits(image: Image, black: float, white: float) -> NDArray[np.uint8]:
+    """(H, W): `black` as 0 and `white` as 255; a range of less than a level is not stretched further."""
+    floor = image.dtype.type(round(black))
+    alpha = 255 / max(1.0, white - black)
+    return np.asarray(cv2.convertScaleAbs(np.maximum(image, floor) - floor, alpha=alpha), np.uint8)
