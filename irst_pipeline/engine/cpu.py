@@ -2,8 +2,8 @@
 
 Measured on two cores of an AMD EPYC 9004, lsnet-nano on 320x256, in turns, ms a frame: OpenVINO 18.5 in the bfloat16
 that it chooses by itself where the processor has it and 30.8 in float32; ONNX Runtime 46.3; PyTorch compiled 47.1 and
-eager 123.0 (`tools/benchmark_runtimes.py --compile`). In 8-bit integers (NNCF, mixed preset, 60 frames to calibrate) it took 5 to 25 % less
-than in bfloat16, but the IoU on held-out frames fell from 73.8 to 69.3 %: it is not used.
+eager 123.0 (`tools/benchmark_runtimes.py --compile`). In 8-bit integers (NNCF, mixed preset, 60 frames to calibrate) it
+took 5 to 25 % less than in bfloat16, but the IoU on held-out frames fell from 73.8 to 69.3 %: it is not used.
 """
 
 import sys
