@@ -1,7 +1,8 @@
 """Drawing tracks on infrared frames."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
@@ -12,6 +13,8 @@ from irst_pipeline.types import CameraMotion, Floats, Image, Tracks, TrackStatus
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
+Line = NDArray[np.int32]
+"""(n, 2) screen px with _SHIFT fractional bits: x, y."""
 
 _PALETTE: tuple[Colour, ...] = (  # BGR, bright and apart from each other on grey
     (80, 220, 60),
@@ -31,7 +34,9 @@ _BLACK: Colour = (0, 0, 0)
 _WHOLE = np.array([[(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]], float)
 _CORNERS = np.array([[(a, 0.5 * b), (a, b), (0.5 * a, b)] for a in (-1, 1) for b in (-1, 1)], float)
 _TICKS = np.array([[(0.4 * x, 0.4 * y), (0.8 * x, 0.8 * y)] for x, y in ((-1, 0), (1, 0), (0, -1), (0, 1))], float)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FADING = (0.5, 0.7, 0.9)
+"""Strength of a trail's thirds, the oldest first."""
+_FONT, _LETTERS = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 _SHIFT = 4
 """Bits below the pixel in OpenCV's coordinates."""
 
@@ -105,25 +110,33 @@ def draw(
     half = np.maximum(scale * tracks.box[:, 2:] / 2 + 5 * unit, 11 * unit)
     ahead = scale * velocity_seconds * np.column_stack((tracks.vx, tracks.vy))
     known = np.isfinite(np.hstack((centre, half, ahead))).all(axis=1)
-    tentative, coasting = (tracks.status == status for status in (TrackStatus.TENTATIVE, TrackStatus.COASTING))
+    tentative, coasting, confirmed = (
+        np.flatnonzero(known & (tracks.status == status))
+        for status in (TrackStatus.TENTATIVE, TrackStatus.COASTING, TrackStatus.CONFIRMED)
+    )
 
-    for row in np.flatnonzero(known & tentative).tolist():
-        _lines(picture, list(_fixed(centre[row] + half[row] * _TICKS)), _GREY, unit)
-    for row in (*np.flatnonzero(known & coasting).tolist(), *np.flatnonzero(known & ~coasting & ~tentative).tolist()):
-        id_, shape = int(tracks.id[row]), _CORNERS if coasting[row] else _WHOLE
-        colour = _shade(_PALETTE[id_ % len(_PALETTE)], 0.8 if coasting[row] else 1.0)
-        if trails is not None and id_ in trails:
-            trail = _screen(trails[id_], scale)
-            outside = (np.abs(trail - centre[row]) > half[row]).any(axis=1)
-            _trail(picture, _fixed(trail[outside]), colour, unit)
-        strokes = list(_fixed(np.rint(centre[row] + half[row] * shape)))  # on whole pixels lines are crisp
-        reach = np.abs(ahead[row] / half[row]).max()
-        if reach > 1:
-            strokes.append(_fixed(centre[row] + np.array((ahead[row] / reach, ahead[row]))))
-        _lines(picture, strokes, _BLACK, unit + 2)
-        _lines(picture, strokes, colour, unit)
-        x, y = np.clip(centre[row] + (1, -1) * half[row] + (5 * unit, 6 * unit), -1e5, 1e5).tolist()
-        _text(picture, str(id_), (int(x), int(y)), colour, unit)
+    def boxes(rows: NDArray[np.intp], shape: Floats) -> NDArray[np.int32]:
+        # On whole pixels lines are crisp.
+        return _fixed(np.rint(centre[rows, None, None] + half[rows, None, None] * shape))
+
+    _lines(picture, {_GREY: list(boxes(tentative, _TICKS).reshape(-1, 2, 2))}, unit)
+    rows = np.concatenate((coasting, confirmed))  # coasting tracks first, so that the others lie on them
+    ids = tracks.id[rows].tolist()
+    shades = [0.8] * len(coasting) + [1.0] * len(confirmed)
+    colours = [_shade(_PALETTE[id_ % len(_PALETTE)], shade) for id_, shade in zip(ids, shades, strict=True)]
+    if trails is not None:
+        _lines(picture, _trails([trails.get(id_) for id_ in ids], centre[rows], half[rows], colours, scale), unit)
+    outlines = [list(box) for box in (*boxes(coasting, _CORNERS), *boxes(confirmed, _WHOLE))]
+    reach = np.abs(ahead[rows] / half[rows]).max(axis=1)
+    edge = ahead[rows] / np.maximum(reach, 1)[:, None]
+    vectors = _fixed(centre[rows, None] + np.stack((edge, ahead[rows]), 1))
+    for row in np.flatnonzero(reach > 1).tolist():
+        outlines[row].append(vectors[row])
+    _lines(picture, {_BLACK: [line for lines in outlines for line in lines]}, unit + 2)
+    _lines(picture, _by_colour(zip(colours, outlines, strict=True)), unit)
+    labels = np.clip(centre[rows] + (1, -1) * half[rows] + (5 * unit, 6 * unit), -1e5, 1e5).astype(int).tolist()
+    for id_, (x, y), colour in zip(ids, labels, colours, strict=True):
+        _text(picture, str(id_), (x, y), colour, unit)
     if caption:
         _text(picture, caption, (8 * unit, 18 * unit), _WHITE, unit)
     return picture
@@ -139,30 +152,59 @@ def _fixed(points: Floats) -> NDArray[np.int32]:
     return np.rint(np.clip(points, -1e5, 1e5) * (1 << _SHIFT)).astype(np.int32)
 
 
-def _lines(picture: Picture, lines: list[NDArray[np.int32]], colour: Colour, width: int) -> None:
-    cv2.polylines(picture, lines, False, colour, width, cv2.LINE_AA, _SHIFT)
+def _by_colour(drawn: Iterable[tuple[Colour, list[Line]]]) -> dict[Colour, list[Line]]:
+    lines: dict[Colour, list[Line]] = {}
+    for colour, more in drawn:
+        lines.setdefault(colour, []).extend(more)
+    return lines
 
 
-def _trail(picture: Picture, points: NDArray[np.int32], colour: Colour, width: int) -> None:
-    """Fades in three steps towards its oldest point."""
-    marks = [len(points) * third // 3 for third in range(4)]
-    for start, end, strength in zip(marks, marks[1:], (0.5, 0.7, 0.9), strict=False):
-        _lines(picture, [points[start : end + 1]], _shade(colour, strength), width)
+def _lines(picture: Picture, lines: Mapping[Colour, list[Line]], width: int) -> None:
+    """All of one colour at once: a call takes longer than the line it draws."""
+    for colour, chains in lines.items():
+        cv2.polylines(picture, chains, False, colour, width, cv2.LINE_AA, _SHIFT)
+
+
+def _trails(
+    trails: list[Floats | None], centre: Floats, half: Floats, colours: list[Colour], scale: int
+) -> dict[Colour, list[Line]]:
+    """What of each track's trail lies outside of its box; it fades in three steps towards its oldest point."""
+    if not trails:
+        return {}
+    paths = [np.empty((0, 2)) if trail is None else trail for trail in trails]
+    lengths = [len(path) for path in paths]
+    points = _screen(np.concatenate(paths), scale)
+    own = np.repeat(np.arange(len(paths)), lengths)
+    outside = (np.abs(points - centre[own]) > half[own]).any(axis=1)
+    ends = np.bincount(own[outside], minlength=len(paths)).cumsum()[:-1]
+    drawn = []
+    for path, colour in zip(np.split(_fixed(points[outside]), ends), colours, strict=True):
+        marks = [len(path) * third // 3 for third in range(4)]
+        for start, end, strength in zip(marks[:-1], marks[1:], _FADING, strict=True):
+            drawn.append((_shade(colour, strength), [path[start : end + 1]]))
+    return _by_colour(drawn)
+
+
+@lru_cache(maxsize=1024)
+def _extent(words: str, unit: int) -> tuple[int, int, int]:
+    """Width, height above the base line and depth below it, screen px."""
+    (width, height), below = cv2.getTextSize(words, _FONT, _LETTERS * unit, unit)
+    return width, height, below
 
 
 def _text(picture: Picture, words: str, place: tuple[int, int], colour: Colour, unit: int) -> None:
     """`place` (screen px) is the left end of the base line; moved so that all of it is in the picture."""
     height, width = picture.shape[:2]
-    size = 0.5 * unit
-    (wide, high), below = cv2.getTextSize(words, _FONT, size, unit)
+    wide, high, below = _extent(words, unit)
     x = max(unit, min(place[0], width - wide - unit))
     y = max(high + unit, min(place[1], height - below - unit))
     # The dark edge is moved copies, not a thicker one: OpenCV 5 spaces letters by their thickness.
     for dx, dy in ((-unit, 0), (unit, 0), (0, -unit), (0, unit)):
-        cv2.putText(picture, words, (x + dx, y + dy), _FONT, size, _BLACK, unit, cv2.LINE_AA)
-    cv2.putText(picture, words, (x, y), _FONT, size, colour, unit, cv2.LINE_AA)
+        cv2.putText(picture, words, (x + dx, y + dy), _FONT, _LETTERS * unit, _BLACK, unit, cv2.LINE_AA)
+    cv2.putText(picture, words, (x, y), _FONT, _LETTERS * unit, colour, unit, cv2.LINE_AA)
 
 
+@cache
 def _shade(colour: Colour, strength: float) -> Colour:
     blue, green, red = colour
     return round(strength * blue), round(strength * green), round(strength * red)

@@ -19,6 +19,9 @@ TOLERANCE = 0.7  # of those px, between a feature and where the common motion ta
 STILL = 0.25  # px; less motion than this at every corner is none, for the estimate is not much better
 LEVELS = (1.0, 99.0)  # percentiles shown as black and white to the feature tracker, which takes 8 bits
 
+CONVERGED = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
+"""At most so many steps of a feature, or until one is shorter than so many px."""
+
 Points = NDArray[np.float32]
 
 
@@ -50,7 +53,9 @@ class Stabiliser:
         self._age += 1
         if len(self._points) < FEATURES_MIN:
             return STANDS_STILL
-        moved, status, _ = cv2.calcOpticalFlowPyrLK(last, seen, self._points[:, None], np.empty(0), winSize=(15, 15))
+        moved, status, _ = cv2.calcOpticalFlowPyrLK(
+            last, seen, self._points[:, None], np.empty(0), winSize=(15, 15), criteria=CONVERGED
+        )
         followed = np.asarray(status)[:, 0] > 0
         before, after = self._points[followed], np.asarray(moved, np.float32)[followed, 0]
         self._points = after

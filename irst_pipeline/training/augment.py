@@ -14,10 +14,9 @@ SCALED_SHARE, SCALE_MAX = 0.5, 2.0
 NOISY_SHARE, NOISE_MAX = 0.3, 0.3  # in units of the normalised frame
 STRETCH_MAX = 1.5
 IMPLANTS_MAX = 3
-IMPLANT_SNR = (3.0, 14.0)  # peak over the local spread
+IMPLANT_SNR = (4.0, 14.0)  # peak over the local spread
 IMPLANT_NOISE_MIN = 0.08  # units; below it lie the blocks that video compression makes of a clear sky
 IMPLANT_MARGIN = 5  # px round an implant that count as its surroundings
-POINT_SHARE = 0.4  # of the implants, how many are points and not cut-outs
 POINT_SIGMA = (0.6, 1.8)  # px
 CUT_OUT_EDGE = 1.0  # px, standard deviation of a cut-out's soft edge
 CUT_OUT_SCALE_MAX = 1.6
@@ -40,13 +39,16 @@ class Shape(NamedTuple):
     mask: NDArray[np.bool_]
 
 
-def random_crop(sample: Sample, size: int, implant: bool, shapes: list[Shape], rng: np.random.Generator) -> Crop:
+def random_crop(
+    sample: Sample, size: int, implant: bool, shapes: list[Shape], settled: bool, rng: np.random.Generator
+) -> Crop:
     """A `size` x `size` crop of a frame, normalised as the whole frame is, under random changes.
 
-    It is scaled, turned, mirrored, stretched and perhaps made noisy. With `implant`, up to three targets of random
-    strength are added where none is labelled: points, and changed ones of `shapes`.
+    It is turned, mirrored and stretched, and if not `settled` also perhaps scaled and made noisy. With `implant`, up to
+    three targets of random strength are added where none is labelled: some of `shapes`, if not `settled` at another
+    size, or points where there are none.
     """
-    scale = SCALE_MAX ** rng.uniform(-1, 1) if rng.random() < SCALED_SHARE else 1.0
+    scale = SCALE_MAX ** rng.uniform(-1, 1) if not settled and rng.random() < SCALED_SHARE else 1.0
     window = min(round(size / scale), *sample.image.shape)
     y, x = _corner(sample.mask, window, rng)
     centre, spread = sample.levels
@@ -61,10 +63,10 @@ def random_crop(sample: Sample, size: int, implant: bool, shapes: list[Shape], r
         )
         mask, weight = (mask >= 0.5).astype(np.float32), (weight >= 0.5).astype(np.float32)
     image = image * np.float32(STRETCH_MAX ** rng.uniform(-1, 1)) + np.float32(rng.normal(0, 0.1))
-    if rng.random() < NOISY_SHARE:
+    if not settled and rng.random() < NOISY_SHARE:
         image = image + rng.normal(0, rng.uniform(0, NOISE_MAX), image.shape).astype(np.float32)
     if implant:
-        image, mask = _implant(image, mask, weight, shapes, rng)
+        image, mask = _implant(image, mask, weight, shapes, settled, rng)
     turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
     planes = (np.rot90(plane[:, ::-1] if mirror else plane, turns) for plane in (image, mask, weight))
     return Crop(*(np.ascontiguousarray(plane, np.float32) for plane in planes))
@@ -117,8 +119,8 @@ def _point(rng: np.random.Generator) -> Shape:
     return Shape(level, level >= HALF_MAXIMUM)
 
 
-def _changed(shape: Shape, rng: np.random.Generator) -> Shape:
-    """The shape at another size, each axis its own, and mirrored; the crop will be turned."""
+def _resized(shape: Shape, rng: np.random.Generator) -> Shape:
+    """The shape at another size, each axis its own."""
     height, width = shape.mask.shape
     scales = CUT_OUT_SCALE_MAX ** rng.uniform(-1, 1, 2)
     size = max(1, round(width * scales[0])), max(1, round(height * scales[1]))
@@ -126,8 +128,6 @@ def _changed(shape: Shape, rng: np.random.Generator) -> Shape:
         np.asarray(cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_AREA), np.float32)
         for plane in shape
     )
-    if rng.integers(2):
-        level, mask = level[:, ::-1], mask[:, ::-1]
     return Shape(level / level.max(), mask >= HALF_MAXIMUM)
 
 
@@ -136,13 +136,15 @@ def _implant(
     mask: NDArray[np.float32],
     weight: NDArray[np.float32],
     shapes: list[Shape],
+    settled: bool,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Add targets as strong as their surroundings ask, where there is room for them."""
     image, mask = image.copy(), mask.copy()
     for _ in range(int(rng.integers(1, IMPLANTS_MAX + 1))):
-        point = not shapes or rng.random() < POINT_SHARE
-        shape = _point(rng) if point else _changed(shapes[rng.integers(len(shapes))], rng)
+        shape = shapes[rng.integers(len(shapes))] if shapes else _point(rng)
+        if shapes and not settled:
+            shape = _resized(shape, rng)
         height, width = shape.mask.shape
         if max(height, width) > len(image) - 2 * IMPLANT_MARGIN or not shape.mask.any():
             continue

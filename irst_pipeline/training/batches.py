@@ -74,13 +74,13 @@ def draw_batch(sources: list[DataSet], settings: TrainSettings, step: int) -> Ba
     """The crops of one step; a function of the seed and the step alone."""
     rng = np.random.default_rng([settings.seed, step])
     shares = np.array([s.settings.weight for s in sources])
-    shapes = [shape for source in sources for shape in source.shapes]
     count, side = settings.crops(step)
+    settled = settings.settled(step)
     crops = []
     for pick in rng.choice(len(sources), count, p=shares / shares.sum()):
         source = sources[pick]
         sample = source.training[rng.integers(len(source.training))]
         implant = bool(rng.random() < source.settings.implant)
-        crops.append(random_crop(sample, side, implant, shapes, rng))
+        crops.append(random_crop(sample, side, implant, source.shapes, settled, rng))
     planes = ([getattr(c, name) for c in crops] for name in ("frame", "mask", "weight"))
     return Batch(*(torch.from_numpy(np.stack(p))[:, None] for p in planes))

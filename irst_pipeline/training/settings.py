@@ -18,7 +18,7 @@ class SourceSettings(Settings):
     weight: Positive
     """Share of the crops, relative to the other sources."""
     implant: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Probability that point targets are added to a crop."""
+    """Probability that targets are added to a crop: the data set's own where it has masks, else points."""
 
 
 class TrainSettings(Settings):
@@ -39,6 +39,9 @@ class TrainSettings(Settings):
     wide: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the steps, at the end, in which crops are half as many and twice as wide: narrow crops show more targets
     in the time, wide ones hold as much clutter to each as a frame does."""
+    settle: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the steps, at the end, in which crops are neither scaled nor made noisy: at the end the network learns
+    outlines as each data set draws them, which a resampled mask no longer shows."""
     learning_rate: Positive = 2e-3
     weight_decay: NotNegative = 1e-2
     gradient_norm: Positive = 1.0
@@ -65,3 +68,7 @@ class TrainSettings(Settings):
         if step < (1 - self.wide) * self.steps:
             return self.batch, self.crop
         return max(1, self.batch // 2), 2 * self.crop
+
+    def settled(self, step: int) -> bool:
+        """Whether a step's crops keep their scale and noise."""
+        return step >= (1 - self.settle) * self.steps

@@ -8,7 +8,7 @@ from irst_pipeline.datasets import (
     UNKNOWN,
     Sample,
 )
-from irst_pipeline.training.augment import cut_outs, random_crop
+from irst_pipeline.training.augment import Shape, cut_outs, random_crop
 from tests.test_datasets import scene
 
 
@@ -19,7 +19,7 @@ def sample(mask: np.ndarray) -> Sample:
 def test_most_crops_hold_a_target() -> None:
     mask = np.zeros((64, 80), np.uint8)
     mask[29:32, 39:42] = MASKED
-    crops = [random_crop(sample(mask), 32, False, [], np.random.default_rng(i)) for i in range(100)]
+    crops = [random_crop(sample(mask), 32, False, [], False, np.random.default_rng(i)) for i in range(100)]
     assert 70 <= sum(c.mask.any() for c in crops) < 100
     for crop in crops:
         assert crop.frame.shape == crop.mask.shape == crop.weight.shape == (32, 32)
@@ -30,20 +30,20 @@ def test_most_crops_hold_a_target() -> None:
 
 def test_a_crop_is_a_function_of_its_generator() -> None:
     mask = np.zeros((64, 80), np.uint8)
-    one, two = (random_crop(sample(mask), 32, True, [], np.random.default_rng(5)) for _ in range(2))
+    one, two = (random_crop(sample(mask), 32, True, [], False, np.random.default_rng(5)) for _ in range(2))
     np.testing.assert_array_equal(one.frame, two.frame)
 
 
 def test_implants_are_labelled_and_stand_out() -> None:
     flat = Sample("flat", scene(0), np.zeros((64, 80), np.uint8))
-    crops = [random_crop(flat, 48, True, [], np.random.default_rng(i)) for i in range(30)]
+    crops = [random_crop(flat, 48, True, [], False, np.random.default_rng(i)) for i in range(30)]
     assert all(1 <= cv2.connectedComponents(c.mask.astype(np.uint8))[0] - 1 <= 3 for c in crops)
     for crop in crops:
         assert crop.frame[crop.mask > 0].mean() > crop.frame[crop.mask == 0].mean()
 
 
 def test_what_is_not_to_be_judged_stays_so() -> None:
-    crop = random_crop(sample(np.full((64, 80), UNKNOWN, np.uint8)), 32, True, [], np.random.default_rng(0))
+    crop = random_crop(sample(np.full((64, 80), UNKNOWN, np.uint8)), 32, True, [], False, np.random.default_rng(0))
     assert not crop.weight.any()
     assert not crop.mask.any()
 
@@ -61,18 +61,36 @@ def test_a_cut_out_is_the_target_without_its_surroundings() -> None:
     assert shape.level[0].max() == 0
 
 
-def test_implants_are_points_and_changed_cut_outs_and_stand_out() -> None:
-    mask = np.zeros((64, 80), np.uint8)
-    mask[20:21, 30:45] = MASKED
-    shapes = cut_outs(Sample("s", np.where(mask, 900, 500).astype(np.uint16), mask))
+def implanted(shapes: list[Shape], settled: bool) -> list[int]:
+    """Lengths, px, of what is implanted into a frame without targets."""
     flat = Sample("flat", scene(0), np.zeros((64, 80), np.uint8))
-    lengths = []
+    lengths: list[int] = []
     for seed in range(40):
-        crop = random_crop(flat, 48, True, shapes, np.random.default_rng(seed))
+        crop = random_crop(flat, 48, True, shapes, settled, np.random.default_rng(seed))
         _, _, stats, _ = cv2.connectedComponentsWithStats(crop.mask.astype(np.uint8))
         lengths += stats[1:, cv2.CC_STAT_WIDTH : cv2.CC_STAT_HEIGHT + 1].max(1).tolist()
         if crop.mask.any():
             assert crop.frame[crop.mask > 0].mean() > crop.frame[crop.mask == 0].mean()
-    assert min(lengths) < 6
-    assert max(lengths) >= 9
-    assert len({length for length in lengths if length >= 9}) > 3, "they come in many sizes"
+    return lengths
+
+
+def test_implants_are_cut_outs_of_many_sizes_or_points_where_there_are_none() -> None:
+    mask = np.zeros((64, 80), np.uint8)
+    mask[20:21, 30:45] = MASKED
+    shapes = cut_outs(Sample("s", np.where(mask, 900, 500).astype(np.uint16), mask))
+    assert max(implanted([], settled=False)) < 9
+    changed = implanted(shapes, settled=False)
+    assert min(changed) >= 9
+    assert len(set(changed)) > 3, "they come in many sizes"
+
+
+def test_a_settled_crop_keeps_the_size_of_targets_and_the_noise() -> None:
+    mask = np.zeros((64, 80), np.uint8)
+    mask[20:21, 30:41] = MASKED
+    frame = Sample("s", np.where(mask, 900, 500).astype(np.uint16), mask)
+    own = implanted(cut_outs(frame), settled=True)
+    assert set(own) >= {11}
+    assert sum(length != 11 for length in own) < 0.1 * len(own), "but where two touch"
+    for seed in range(20):
+        crop = random_crop(frame, 48, False, [], True, np.random.default_rng(seed))
+        assert len(np.unique(crop.frame)) <= 2, "no noise, and no edge is resampled"
