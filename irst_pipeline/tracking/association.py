@@ -1,6 +1,6 @@
 """Which detection belongs to which track."""
 
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,9 @@ from irst_pipeline.tracking.imm import Mixture
 from irst_pipeline.tracking.kalman import innovations, log_density, mahalanobis
 from irst_pipeline.tracking.motion import OBSERVATION
 from irst_pipeline.types import Floats, Integers
+
+FEW = 64
+"""Pairs; so few take less time as one cluster than to be told apart."""
 
 
 class Pairs(NamedTuple):
@@ -28,16 +31,17 @@ def gate(tracks: Mixture, measured: Floats, noise: Floats, limit: float) -> tupl
     tracks: predicted, n of them; measured: (k, 2); noise: (k, 2, 2); limit: the largest squared Mahalanobis distance
     from what any one of a track's models expects. Detections are looked up in a tree, so that far pairs cost nothing.
     """
-    n, models = tracks.weight.shape
+    n = len(tracks.weight)
     if not n or not len(measured):
         return Pairs(np.empty(0, np.int64), np.empty(0, np.int64)), np.empty(0)
     places = tracks.mean @ OBSERVATION.T  # (n, m, 2)
+    centre = places.mean(1)
     variances = (tracks.covariance.diagonal(axis1=-2, axis2=-1) @ OBSERVATION.T).max(-1)
     reach = np.sqrt(2 * limit * (variances + noise.max()))  # the largest axis of S is at most the sum of both
-    near = KDTree(measured).query_ball_point(places.reshape(-1, 2), reach.ravel(), return_sorted=False)
-    owner = np.repeat(np.arange(n * models) // models, [len(found) for found in near])
-    pairs = np.unique(owner * len(measured) + np.concatenate([np.asarray(f, np.int64) for f in near]))
-    rows, columns = np.divmod(pairs, len(measured))
+    reach = (reach + np.hypot(*(places - centre[:, None]).T).T).max(1)
+    near = KDTree(measured).query_ball_point(centre, reach, return_sorted=False)
+    rows = np.repeat(np.arange(n), list(map(len, near)))
+    columns = np.fromiter(chain.from_iterable(near), np.int64, len(rows))
     states = Mixture(*(part[rows] for part in tracks)).states
     difference = innovations(states, OBSERVATION, measured[columns, None], noise[columns, None])
     inside = (mahalanobis(difference) <= limit).any(1)
@@ -76,8 +80,8 @@ def assign(pairs: Pairs, gain: Floats) -> Integers:
 def _clusters(rows: Integers, columns: Integers, members: Integers) -> tuple[Integers, Integers]:
     """`members` of the pairs, grouped so that those which common tracks or detections link stand together, and where
     each group begins and the last ends."""
-    if not len(members):
-        return members, np.zeros(1, np.int64)
+    if len(members) <= FEW:
+        return members, np.array([0, len(members)] if len(members) else [0])
     own, others = rows[members], columns[members] + int(rows.max()) + 1
     count = int(others.max()) + 1
     begins = np.searchsorted(own, np.arange(count + 1))  # pairs come in the order of their tracks

@@ -1,6 +1,7 @@
 """The multi-target tracker: predict, associate, update, and the life of a track."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +43,7 @@ SURELY = 2.0
 Rows = Integers | NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Population:
+class Population(NamedTuple):
     """All tracks alive; n rows."""
 
     id: Integers
@@ -75,11 +75,10 @@ class Population:
         return cls(none, np.empty(0, bool), *states, reals, np.empty((0, 2)), reals, reals, none, none, reals, none)
 
     def take(self, rows: Rows) -> "Population":
-        return Population(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        return self._make(column[rows] for column in self)
 
     def join(self, other: "Population") -> "Population":
-        columns = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
-        return Population(**{name: np.concatenate(pair) for name, pair in columns.items()})
+        return self._make(np.concatenate(pair) for pair in zip(self, other, strict=True))
 
     @property
     def states(self) -> Mixture:
@@ -160,7 +159,7 @@ class Tracker:
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
         states = predicted(self._tracks.states, self._motion, dt)
         mean, covariance = moved(states.states, motion) if motion.moved else states.states
-        return replace(self._tracks, mean=mean, covariance=covariance, weight=states.weight, age=self._tracks.age + 1)
+        return self._tracks._replace(mean=mean, covariance=covariance, weight=states.weight, age=self._tracks.age + 1)
 
     def _associate(self, tracks: Population, looks: Looks) -> tuple[Pairs, Floats]:
         """Pairs, and for each the logarithm of how much more likely its detection is of the track than of clutter."""
@@ -188,7 +187,7 @@ class Tracker:
         independent: float,
     ) -> Population:
         rows, seen = pairs
-        columns = {f.name: getattr(tracks, f.name).copy() for f in fields(tracks)}
+        columns = {name: column.copy() for name, column in tracks._asdict().items()}
         states = updated(tracks.take(rows).states, looks.measured[seen], looks.noise[seen])
         for name, values in states._asdict().items():
             columns[name][rows] = values
@@ -219,7 +218,7 @@ class Tracker:
         drop = hopeless | unseen | outside
         events = [TrackEvent("confirmed", int(i), frame.index, frame.time) for i in tracks.id[confirm & ~drop]]
         events += [TrackEvent("dropped", int(i), frame.index, frame.time) for i in tracks.id[tracks.confirmed & drop]]
-        return replace(tracks, confirmed=confirmed).take(~drop), tuple(events)
+        return tracks._replace(confirmed=confirmed).take(~drop), tuple(events)
 
     def _born(self, detections: Detections, rows: Integers, looks: Looks) -> Population:
         """A tentative track for each of these detections."""
