@@ -75,10 +75,10 @@ class Population(NamedTuple):
         return cls(none, np.empty(0, bool), *states, reals, np.empty((0, 2)), reals, reals, none, none, reals, none)
 
     def take(self, rows: Rows) -> "Population":
-        return self._make(column[rows] for column in self)
+        return Population._make(column[rows] for column in self)
 
     def join(self, other: "Population") -> "Population":
-        return self._make(np.concatenate(pair) for pair in zip(self, other, strict=True))
+        return Population._make(np.concatenate(pair) for pair in zip(self, other, strict=True))
 
     @property
     def states(self) -> Mixture:
