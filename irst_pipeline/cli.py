@@ -45,7 +45,12 @@ def run(options: argparse.Namespace) -> None:
     from irst_pipeline.run import run_recordings
     from irst_pipeline.settings import read_settings
 
-    flags = {"model": options.model, "device": options.device}
+    flags = {
+        "model": options.model,
+        "device": options.device,
+        "camera.model": options.camera,
+        "camera.pointing": options.pointing,
+    }
     overrides = [
         *options.set,
         *(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in flags.items() if value is not None),
@@ -178,6 +183,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--model", help="name of a shipped network or path of a .safetensors file")
     verb.add_argument("--device", help="auto, cpu, cuda or cuda:N")
+    verb.add_argument("--camera", metavar="FILE", help="YAML of the camera: tracks have azimuth and elevation then")
+    verb.add_argument(
+        "--pointing",
+        metavar="FILE",
+        help="CSV of where the camera's platform points; {} in it is the recording's path without its suffix",
+    )
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
     verb.add_argument("--no-video", action="store_true", help="write no annotated video")
     verb.add_argument("--smooth", action="store_true", help="at the end, write smoothed and stitched tracks as well")

@@ -69,6 +69,22 @@ class TrackerSettings(Settings):
         return self
 
 
+class CameraSettings(Settings):
+    """Where pixels lie in the world: with a camera model, tracks have bearings."""
+
+    model: str | None = None
+    """YAML of the camera, as in configs/cameras."""
+    pointing: str | None = None
+    """CSV of where the camera's platform points; {} in it stands for the recording's path without its suffix. Without
+    one the platform stands still at azimuth and elevation 0."""
+
+    @model_validator(mode="after")
+    def _only_a_camera_points(self) -> Self:
+        if self.pointing is not None and self.model is None:
+            raise ValueError("a model beside a pointing")
+        return self
+
+
 class VideoSettings(Settings):
     """The annotated video."""
 
@@ -105,4 +121,5 @@ class RunSettings(Settings):
     camera_motion: CameraModel = "similarity"
     """How the camera may move between frames; tracks move with the scene. off: it stands still."""
     tracker: TrackerSettings = TrackerSettings()
+    camera: CameraSettings = CameraSettings()
     video: VideoSettings = VideoSettings()

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from irst_pipeline.bearings import Platform
 from irst_pipeline.config import RunSettings
 from irst_pipeline.detection import detect
 from irst_pipeline.engine import Engine
@@ -92,11 +93,12 @@ def run_pipeline(
     sinks: Sequence[Sink],
     stop: Event,
     statistics: RunStatistics,
+    platform: Platform | None = None,
 ) -> Generator[FrameResult]:
     """Run to the end of the source, or until `stop` is set; yields each result once it is written.
 
     `statistics` is kept up to date, also when an exception of a stage ends the run; its clock starts once the engine is
-    ready for the first frame.
+    ready for the first frame. With a `platform` the results have a view into the world.
     """
     frames_in = iter(source)
     first = next(frames_in, None)
@@ -114,7 +116,7 @@ def run_pipeline(
     read = _read(chain([first], frames_in), stop, readings)
     frames = in_thread(read, depth, drop if source.live else None)
     searched = in_thread(engine.run(frames), depth)
-    results = in_thread(_track(searched, settings, readings), depth)
+    results = in_thread(_track(searched, settings, platform, readings), depth)
     begun = perf_counter()
     # All of them, for a stage that failed is still held by its exception: no thread may outlive the run.
     with closing(frames), closing(searched), closing(results):
@@ -139,7 +141,10 @@ def _read(frames: Iterator[Frame], stop: Event, readings: dict[int, Span]) -> It
 
 
 def _track(
-    searched: Iterable[tuple[Frame, TargetPixels, Span]], settings: RunSettings, readings: dict[int, Span]
+    searched: Iterable[tuple[Frame, TargetPixels, Span]],
+    settings: RunSettings,
+    platform: Platform | None,
+    readings: dict[int, Span],
 ) -> Iterator[FrameResult]:
     tracker, stabiliser = Tracker(settings.tracker), Stabiliser(settings.camera_motion)
     for frame, found, network in searched:
@@ -150,8 +155,10 @@ def _track(
         motion = stabiliser(frame.image)
         t2 = perf_counter()
         tracks, events = tracker.step(frame, detections, motion)
+        view = platform(frame, motion) if platform else None
         own = {"detect": Span(t0, t1), "stabilise": Span(t1, t2), "track": Span(t2, perf_counter())}
-        yield FrameResult(frame, detections, tracks, events, motion, {"read": read, "network": network, **own})
+        spans = {"read": read, "network": network, **own}
+        yield FrameResult(frame, detections, tracks, events, motion, spans, view)
 
 
 def in_thread(items: Iterable[T], depth: int, drop: Callable[[T], None] | None = None) -> Generator[T]:

@@ -14,6 +14,7 @@ from typing import Any, Never
 
 from tqdm import tqdm
 
+from irst_pipeline.bearings import Platform, open_platform
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError
@@ -37,6 +38,8 @@ class Run:
     source: Source
     folder: Path
     header: RunHeader
+    platform: Platform | None = None
+    """What carries its camera, where that is known."""
 
 
 def run_recordings(
@@ -49,6 +52,7 @@ def run_recordings(
     says how it ended; the others go on. Raises IrstError, a line for the user, when one could not go on.
     """
     weights = load_model(settings.model)
+    platforms = [open_platform(settings.camera, uri) for uri in uris]
     with ExitStack() as opened:
         sources = [opened.enter_context(closing(open_source(uri, settings.image_rate, realtime))) for uri in uris]
         live = any(source.live for source in sources)
@@ -59,8 +63,8 @@ def run_recordings(
         for folder in folders:
             prepare_folder(folder, (*RESULT_FILES, REPORT_FILE), map(Path, uris), overwrite)
         runs = [
-            Run(source, folder, run_header(uri, source, weights, engine, settings))
-            for uri, source, folder in zip(uris, sources, folders, strict=True)
+            Run(source, folder, run_header(uri, source, weights, engine, settings, platform), platform)
+            for uri, source, folder, platform in zip(uris, sources, folders, platforms, strict=True)
         ]
         counts = [source.frame_count for source in sources]
         total = None if None in counts else sum(count or 0 for count in counts)
@@ -100,7 +104,7 @@ def carry_out(
         sinks = open_sinks(settings.sinks, run.folder, run.header)
         for sink in sinks:
             opened.callback(sink.close)
-        results = run_pipeline(run.source, engine, settings, sinks, stop, statistics)
+        results = run_pipeline(run.source, engine, settings, sinks, stop, statistics, run.platform)
         opened.callback(results.close)
         yield from results
 
@@ -120,7 +124,14 @@ def _finish(
     return _write_report(run, "interrupted" if stop.is_set() else "complete", statistics)
 
 
-def run_header(uri: str, source: Source, weights: Weights, engine: Engine[Any], settings: RunSettings) -> RunHeader:
+def run_header(
+    uri: str,
+    source: Source,
+    weights: Weights,
+    engine: Engine[Any],
+    settings: RunSettings,
+    platform: Platform | None = None,
+) -> RunHeader:
     """What is known of a run that begins now, on the `source` behind `uri`."""
     return RunHeader(
         source=source.name,
@@ -132,6 +143,7 @@ def run_header(uri: str, source: Source, weights: Weights, engine: Engine[Any], 
         started=_now(),
         frame_rate=source.frame_rate,
         video=settings.video,
+        camera=platform.record() if platform else None,
     )
 
 

@@ -6,7 +6,8 @@ clock. Frames are counted from 0. Arrays of one dataclass are row-aligned: row i
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +135,31 @@ class Tracks:
 
 
 @dataclass(frozen=True)
+class Bearings:
+    """Where tracks are in the world; n rows, as theirs. NaN where that is not known."""
+
+    azimuth: Floats
+    """(n,) deg, 0 to below 360, positive to the right: clockwise, seen from above."""
+    elevation: Floats
+    """(n,) deg, -90 to 90, positive up."""
+    azimuth_rate: Floats
+    """(n,) deg/s, d/dt of the azimuth in the world; 0 for what stands still there, however the camera moves."""
+    elevation_rate: Floats
+    """(n,) deg/s, likewise."""
+    azimuth_sd: Floats
+    """(n,) deg, standard deviation that comes of the position's covariance alone."""
+    elevation_sd: Floats
+    """(n,) deg, likewise."""
+
+
+class View(Protocol):
+    """How the pixels of one frame lie in the world."""
+
+    def bearings(self, tracks: Tracks) -> Bearings:
+        """Bearings of tracks in this frame."""
+
+
+@dataclass(frozen=True)
 class CameraMotion:
     """Where the last frame's pixels are in this one."""
 
@@ -186,3 +212,10 @@ class FrameResult:
     """Of the camera, since the frame before."""
     spans: dict[str, Span]
     """The work of each stage on it: read, network, detect, stabilise, track, and once it is written, write."""
+    view: View | None = None
+    """Into the world; None without a camera model."""
+
+    @cached_property
+    def bearings(self) -> Bearings | None:
+        """Of the tracks; None without a camera model."""
+        return self.view.bearings(self.tracks) if self.view else None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from irst_pipeline.config import VideoSettings
 from irst_pipeline.errors import IrstError, UsageError
-from irst_pipeline.types import FrameResult
+from irst_pipeline.types import Bearings, FrameResult
 
 _MENDS = {
     errno.ENOSPC: "free some space on that disk, or choose a folder on another one",
@@ -24,6 +24,16 @@ _MENDS = {
     errno.EROFS: "choose a folder on a disk that can be written",
     errno.ENOENT: "create that folder first, or choose another",
 }
+
+BEARINGS = (
+    "azimuth_deg",
+    "elevation_deg",
+    "azimuth_rate_deg_s",
+    "elevation_rate_deg_s",
+    "azimuth_sd_deg",
+    "elevation_sd_deg",
+)
+"""Columns that logs have with a camera model only."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,13 @@ class RunHeader:
     frame_rate: float
     """frames/s, nominal; the times of the frames are their own."""
     video: VideoSettings
+    camera: dict[str, Any] | None = None
+    """The camera's model and the file of its pointing, of JSON's types; None where tracks have no bearings."""
 
     def record(self) -> dict[str, Any]:
         """What ran, as logs hold it."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "video"}
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("video", "camera")}
+        return known | ({"camera": self.camera} if self.camera else {})
 
 
 class Sink(Protocol):
@@ -149,6 +162,17 @@ def significant(values: NDArray[np.float64], digits: int) -> list[Any]:
     """`values` (any shape) as nested lists of floats rounded to so many digits; None where not finite."""
     rounded = [float(f"{value:.{digits}g}") for value in values.ravel().tolist()]
     return _nested(np.reshape(rounded, values.shape))
+
+
+def bearing_columns(bearings: Bearings) -> list[list[Any]]:
+    """The columns BEARINGS of logs; None where not known."""
+    places = (np.round(bearings.azimuth, 6) % 360, bearings.elevation)  # 359.9999999 is 0, not 360
+    rates, spreads = (bearings.azimuth_rate, bearings.elevation_rate), (bearings.azimuth_sd, bearings.elevation_sd)
+    return [
+        *(decimals(values, 6) for values in places),
+        *(decimals(values, 5) for values in rates),
+        *(significant(values, 4) for values in spreads),
+    ]
 
 
 def _nested(values: NDArray[np.float64]) -> list[Any]:

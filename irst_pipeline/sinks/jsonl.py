@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from irst_pipeline.sinks.base import OutputFile, RunHeader, decimals, significant
-from irst_pipeline.types import CameraMotion, FrameResult, Tracks, TrackStatus
+from irst_pipeline.sinks.base import BEARINGS, OutputFile, RunHeader, bearing_columns, decimals, significant
+from irst_pipeline.types import Bearings, CameraMotion, FrameResult, Tracks, TrackStatus
 
 SCHEMA = "irst.tracks/1"
 
@@ -22,7 +22,8 @@ class TracksJsonl:
 
     def write(self, result: FrameResult) -> None:
         frame, time = result.frame.index, round(result.frame.time, 6)
-        records = _camera_records(frame, time, result.motion) + track_records(frame, time, result.tracks)
+        records = _camera_records(frame, time, result.motion)
+        records += track_records(frame, time, result.tracks, result.bearings)
         for event in result.events:
             records.append(
                 {
@@ -54,9 +55,9 @@ def _camera_records(frame: int, time: float, motion: CameraMotion) -> list[dict[
     return [{"record": "camera", "frame": frame, "time": time, "matrix": matrix}] if motion.moved else []
 
 
-def track_records(frame: int, time: float, tracks: Tracks) -> list[dict[str, Any]]:
+def track_records(frame: int, time: float, tracks: Tracks, bearings: Bearings | None) -> list[dict[str, Any]]:
     """A record for each track of a frame."""
-    columns = {
+    columns: dict[str, list[Any]] = {
         "id": tracks.id.tolist(),
         "status": [TrackStatus(status).name.lower() for status in tracks.status.tolist()],
         "x": decimals(tracks.x, 3),
@@ -70,5 +71,7 @@ def track_records(frame: int, time: float, tracks: Tracks) -> list[dict[str, Any
         "age": tracks.age.tolist(),
         "hits": tracks.hits.tolist(),
     }
+    if bearings:
+        columns |= zip(BEARINGS, bearing_columns(bearings), strict=True)
     same = {"record": "track", "frame": frame, "time": time}
     return [same | dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -13,7 +13,7 @@ from irst_pipeline.sinks.jsonl import head, lines, track_records
 from irst_pipeline.tracking.kalman import Gaussians
 from irst_pipeline.tracking.motion import moved
 from irst_pipeline.tracking.smooth import History, joined, smooth, stitch
-from irst_pipeline.types import CameraMotion, Floats, FrameResult, Integers, Tracks, TrackStatus
+from irst_pipeline.types import CameraMotion, Floats, FrameResult, Integers, Tracks, TrackStatus, View
 
 
 class _Seen(NamedTuple):
@@ -38,13 +38,14 @@ class SmoothedJsonl:
         self._times: dict[int, float] = {}
         self._cameras: dict[int, Floats] = {}  # (3, 3) by frame: its px to those of the first
         self._camera = np.eye(3)
+        self._views: dict[int, View | None] = {}
         self._seen: defaultdict[int, list[_Seen]] = defaultdict(list)
         self._confirmed: set[int] = set()
 
     def write(self, result: FrameResult) -> None:
         frame, time = result.frame.index, result.frame.time
         self._camera = self._camera @ np.linalg.inv(result.motion.matrix)
-        self._times[frame], self._cameras[frame] = time, self._camera
+        self._times[frame], self._cameras[frame], self._views[frame] = time, self._camera, result.view
         tracks, detections = result.tracks, result.detections
         self._confirmed.update(tracks.id[tracks.status != TrackStatus.TENTATIVE].tolist())
         own = np.flatnonzero(tracks.detection >= 0)
@@ -76,7 +77,9 @@ class SmoothedJsonl:
         borders = np.searchsorted(whole.frame[order], frames)
         for frame, time, own in zip(frames.tolist(), times.tolist(), np.split(order, borders[1:]), strict=True):
             camera = CameraMotion(np.asarray(np.linalg.inv(self._cameras[frame]), np.float64), known=True)
-            self._file.write(lines(track_records(frame, time, whole.take(own).tracks(camera))).encode())
+            tracks, view = whole.take(own).tracks(camera), self._views[frame]
+            bearings = view.bearings(tracks) if view else None
+            self._file.write(lines(track_records(frame, time, tracks, bearings)).encode())
 
 
 class _Rows(NamedTuple):

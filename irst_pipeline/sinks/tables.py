@@ -5,22 +5,25 @@ from pathlib import Path
 
 import numpy as np
 
-from irst_pipeline.sinks.base import OutputFile, RunHeader, decimals, significant
+from irst_pipeline.sinks.base import BEARINGS, OutputFile, RunHeader, bearing_columns, decimals, significant
 from irst_pipeline.types import FrameResult, TrackStatus
 
 Cell = float | int | str | None
 
 
 class TracksCsv:
-    """`tracks.csv`: a row for every confirmed or coasting track and frame; a number that is not finite is left out."""
+    """`tracks.csv`: a row for every confirmed or coasting track and frame; a number that is not finite is left out.
+
+    With a camera model the columns BEARINGS come last.
+    """
 
     columns = (
         "time_s,frame,id,status,x_px,y_px,vx_px_per_s,vy_px_per_s,cov_xx_px2,cov_xy_px2,cov_yy_px2,"
         "left_px,top_px,width_px,height_px,score,snr,age_frames,hits"
     )
 
-    def __init__(self, path: Path, _header: RunHeader) -> None:
-        self._file = OutputFile(path, f"{self.columns}\n")
+    def __init__(self, path: Path, header: RunHeader) -> None:
+        self._file = OutputFile(path, ",".join((self.columns, *(BEARINGS if header.camera else ()))) + "\n")
 
     def write(self, result: FrameResult) -> None:
         tracks = result.tracks
@@ -35,6 +38,7 @@ class TracksCsv:
             decimals(tracks.snr, 2),
             tracks.age.tolist(),
             tracks.hits.tolist(),
+            *(bearing_columns(result.bearings) if result.bearings else ()),
             strict=True,
         )
         shown = (row for row, value in zip(rows, status, strict=True) if value != TrackStatus.TENTATIVE)

@@ -19,6 +19,7 @@ from irst_pipeline.types import (
     TrackEvent,
     Tracks,
     TrackStatus,
+    View,
 )
 
 ALL = RunSettings().sinks
@@ -93,6 +94,7 @@ def result(
     image: Image | None = None,
     time: float | None = None,
     motion: CameraMotion = STANDS_STILL,
+    view: View | None = None,
 ) -> FrameResult:
     frame = Frame(
         image=np.full((64, 80), 90, np.uint8) if image is None else image,
@@ -101,7 +103,7 @@ def result(
         source="clip",
     )
     shown, seen = tracks() if shown is None else shown, detections() if seen is None else seen
-    return FrameResult(frame, seen, shown, events, motion, spans={})
+    return FrameResult(frame, seen, shown, events, motion, spans={}, view=view)
 
 
 def run_for_ever(folder: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from irst_pipeline.config import RunSettings, SinkName
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks import open_sinks
-from irst_pipeline.types import FrameResult, TrackEvent
+from irst_pipeline.types import Bearings, FrameResult, TrackEvent, Tracks
 from tests.sinks.sink_streams import C, P, T, detections, header, result, tracks
 
 
@@ -135,6 +135,48 @@ def test_csv_names_units_and_leaves_tentative_tracks_out(tmp_path: Path) -> None
     assert (numbers["vx_px_per_s"], numbers["vy_px_per_s"], numbers["cov_xy_px2"]) == (12, -3, -0.01235)
     assert [numbers[key] for key in ("left_px", "top_px", "width_px", "height_px")] == [9, 0, 3, 2]
     assert [numbers[key] for key in ("score", "snr", "age_frames", "hits")] == [0.95, 8.25, 9, 7]
+
+
+class East:
+    """Sees all tracks in the same place."""
+
+    def __init__(self, azimuth: float) -> None:
+        self._azimuth = azimuth
+
+    def bearings(self, tracks: Tracks) -> Bearings:
+        values = self._azimuth, 4.5, -0.1234567, np.nan, 0.001234567, 0.002
+        return Bearings(*(np.full(len(tracks), value) for value in values))
+
+
+BEARINGS = {
+    "azimuth_deg": 90.123457,
+    "elevation_deg": 4.5,
+    "azimuth_rate_deg_s": -0.12346,
+    "elevation_rate_deg_s": None,
+    "azimuth_sd_deg": 0.001235,
+    "elevation_sd_deg": 0.002,
+}
+
+
+def test_bearings_are_logged_where_there_is_a_camera(tmp_path: Path) -> None:
+    camera = {"width_px": 80, "pointing": None}
+    for name in ("tracks_jsonl", "tracks_csv"):
+        shown = result(0, tracks([1, 2], [4, 5]), view=East(90.12345678))
+        write(name, tmp_path, shown, result(1, view=East(9)), camera=camera)
+    head, *records = read_jsonl(tmp_path)
+    assert head["camera"] == camera
+    assert len(records) == 2
+    table = read_csv(tmp_path / "tracks.csv")
+    for record, row in zip(records, table, strict=True):
+        assert {key: record[key] for key in BEARINGS} == BEARINGS
+        assert {key: row[key] for key in list(row)[-6:]} == {
+            key: "" if value is None else str(value) for key, value in BEARINGS.items()
+        }
+
+
+def test_no_azimuth_is_360(tmp_path: Path) -> None:
+    write("tracks_jsonl", tmp_path, result(0, tracks([1], [4]), view=East(359.9999999)))
+    assert read_jsonl(tmp_path)[1]["azimuth_deg"] == 0
 
 
 def test_mot_keeps_the_sub_pixel_centre(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""Where the platform points, frame by frame, from a CSV beside a recording."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from irst_pipeline.errors import UsageError
+from irst_pipeline.types import Floats, Frame
+
+KEYS = ("frame", "time_s")
+ANGLES = ("azimuth_deg", "elevation_deg", "roll_deg")  # the last may be missing
+UNKNOWN = np.full((3, 3), np.nan)
+
+
+def orientation(angles: Floats) -> Rotation:
+    """The rotations that take a camera's axes to the world's, from azimuth, elevation and roll (..., 3), degrees.
+
+    The camera is turned by the azimuth about the vertical (yaw, positive to the right), then by the elevation about its
+    own x (pitch, positive up), then by the roll about its own line of sight (positive clockwise as it looks: its right
+    side goes down): R = Ry(azimuth) Rx(elevation) Rz(roll). The world's axes are those of a camera at azimuth,
+    elevation and roll 0: x right, y down, z forward; azimuth 0 is wherever the platform's own angles have it.
+    """
+    return Rotation.from_euler("YXZ", angles, degrees=True)
+
+
+class Pointing:
+    """Orientations of the platform, between the rows by spherical linear interpolation (Shoemake, "Animating rotation
+    with quaternion curves", 1985), which crosses 360 degrees and the zenith without a jump."""
+
+    def __init__(self, path: Path, key: str, keys: Floats, angles: Floats) -> None:
+        """`keys`: (n,) increasing; frames or times, as `key` says, one of KEYS. `angles`: (n, 3) for `orientation`."""
+        self.path = path
+        self.span = f"{key} {keys[0]:g} to {keys[-1]:g}"
+        self._by_frame = key == KEYS[0]
+        self._keys, turns = keys, orientation(angles)
+        self._turns = turns.as_matrix()
+        self._steps = (turns[:-1].inv() * turns[1:]).as_rotvec()
+
+    def at(self, frame: Frame) -> Floats:
+        """(3, 3) from the platform's axes to the world's; NaN before the first row and after the last."""
+        key = frame.index if self._by_frame else frame.time
+        if not self._keys[0] <= key <= self._keys[-1]:
+            return UNKNOWN
+        row = min(int(np.searchsorted(self._keys, key, "right")), len(self._steps)) - 1
+        share = (key - self._keys[row]) / (self._keys[row + 1] - self._keys[row])
+        return np.asarray(self._turns[row] @ cv2.Rodrigues(share * self._steps[row])[0])
+
+
+def read_pointing(path: Path) -> Pointing:
+    """The pointing in a CSV with a header line, a row a frame or time.
+
+    Columns: `frame` (from 0) or, without it, `time_s` (on the recording's own clock); `azimuth_deg`, `elevation_deg`
+    and, if the platform rolls, `roll_deg`. Others are not read. Raises UsageError, one line.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            present = reader.fieldnames or ()
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
+    key = next((name for name in KEYS if name in present), None)
+    missing = [name for name in ANGLES[:2] if name not in present] + ([] if key else [" or ".join(KEYS)])
+    if key is None or missing:
+        raise UsageError(f"{path} line 1: no column {missing[0]}; name the columns there, separated by commas")
+    columns = (key, *(name for name in ANGLES if name in present))
+    table = np.zeros((len(rows), 1 + len(ANGLES)))
+    for values, (line, row) in zip(table, rows, strict=True):
+        for i, name in enumerate(columns):
+            values[i] = _number(row[name], f"{path} line {line}: {name}")
+    lines = [line for line, _ in rows]
+    _refuse(np.abs(table[:, 2]) > 90, path, lines, "elevation_deg beyond +-90; give the angle above the horizon")
+    _refuse(np.diff(table[:, 0]) <= 0, path, lines[1:], f"{key} does not increase; sort the rows, one for each {key}")
+    if len(table) < 2:
+        raise UsageError(f"{path}: fewer than two rows; give one for the first frame and one for the last at least")
+    return Pointing(path, key, table[:, 0], table[:, 1:])
+
+
+def _number(cell: str | None, where: str) -> float:
+    try:
+        number = float(cell or "")
+    except ValueError:
+        number = np.nan
+    if not np.isfinite(number):
+        raise UsageError(f"{where} is {cell!r}; expected a number, or strike the row out")
+    return number
+
+
+def _refuse(bad: NDArray[np.bool_], path: Path, lines: list[int], what: str) -> None:
+    if bad.any():
+        raise UsageError(f"{path} line {lines[int(bad.argmax())]}: {what}")

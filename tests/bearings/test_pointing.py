@@ -1,0 +1,102 @@
+"""Where a platform points, from files of all kinds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from irst_pipeline.bearings.pointing import orientation, read_pointing
+from irst_pipeline.errors import UsageError
+from irst_pipeline.types import Floats, Frame
+
+IMAGE = np.zeros((4, 4), np.uint8)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "p.csv"
+    path.write_bytes(text.encode())
+    return path
+
+
+def angles(turn: Floats) -> tuple[float, float]:
+    """Azimuth and elevation of the line of sight, which is the camera's z."""
+    x, y, z = turn[:, 2]
+    return float(np.rad2deg(np.arctan2(x, z)) % 360), float(np.rad2deg(np.arcsin(-y)))
+
+
+@pytest.mark.parametrize("key", ["frame", "time_s"])
+def test_between_rows_it_turns_evenly_and_the_short_way_round(key: str, tmp_path: Path) -> None:
+    path = write(tmp_path, f"{key},azimuth_deg,elevation_deg\n0,358,0\n10,4,0\n20,4,30\n")
+    pointing = read_pointing(path)
+
+    def at(when: float) -> tuple[float, float]:
+        by_frame = key == "frame"
+        frame = Frame(IMAGE, round(when) if by_frame else 7, 99.0 if by_frame else when, "clip")
+        return angles(pointing.at(frame))
+
+    assert at(0) == pytest.approx((358, 0))
+    assert at(3) == pytest.approx((359.8, 0))
+    assert at(5) == pytest.approx((1, 0))
+    assert at(16) == pytest.approx((4, 18))
+    assert at(20) == pytest.approx((4, 30))
+    assert np.isnan(at(-1)).all()
+    assert np.isnan(at(21)).all()
+
+
+def test_over_the_zenith_there_is_no_jump(tmp_path: Path) -> None:
+    path = write(tmp_path, "time_s,azimuth_deg,elevation_deg,roll_deg\n0,10,80,0\n1,190,80,180\n")
+    pointing = read_pointing(path)
+    sights = np.array([pointing.at(Frame(IMAGE, 0, time, "clip"))[:, 2] for time in np.linspace(0, 1, 21)])
+    steps = np.rad2deg(np.arccos((sights[1:] * sights[:-1]).sum(1)))
+    np.testing.assert_allclose(steps, 1, atol=1e-6)
+    assert sights[10, 1] == pytest.approx(-1)
+
+
+def test_the_order_of_turns() -> None:
+    """Yaw to the right, then pitch up, then roll with the right side down, each of the camera as it is by then."""
+    turns = orientation(np.array([[90.0, 0, 0], [90, 30, 0], [90, 30, 90]]))
+    right, down, forward = np.moveaxis(turns.as_matrix(), 2, 0)
+    sine, cosine = 0.5, np.sqrt(0.75)
+    np.testing.assert_allclose(forward, [[1, 0, 0], [cosine, -sine, 0], [cosine, -sine, 0]], atol=1e-12)
+    np.testing.assert_allclose(right, [[0, 0, -1], [0, 0, -1], [sine, cosine, 0]], atol=1e-12)
+    np.testing.assert_allclose(down, [[0, 1, 0], [sine, cosine, 0], [0, 0, 1]], atol=1e-12)
+
+
+def test_files_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    text = "\ufefftime_s, frame, elevation_deg, note, azimuth_deg\r\n100, 0, 5, a, 7\r\n\r\n200, 9, 5, b, 7\r\n"
+    pointing = read_pointing(write(tmp_path, text))
+    assert angles(pointing.at(Frame(IMAGE, 4, 1e9, "clip"))) == pytest.approx((7, 5))  # by the frame, if both are there
+
+
+HEAD = "frame,azimuth_deg,elevation_deg\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("frame,azimuth_deg\n0,1\n1,2\n", " line 1: no column elevation_deg"),
+        ("azimuth_deg,elevation_deg\n0,1\n1,2\n", " line 1: no column frame or time_s"),
+        ("frame;azimuth_deg;elevation_deg\n0;1;2\n", " line 1: no column azimuth_deg; .*commas"),
+        ("", " line 1: no column"),
+        (HEAD + "0,1,2\n1,nan,2\n", " line 3: azimuth_deg is 'nan'; expected a number, or strike the row out"),
+        (HEAD + "0,1,2\n1,,2\n", " line 3: azimuth_deg is ''"),
+        (HEAD + "0,1,2\n\n1,3\n", " line 4: elevation_deg is None"),
+        (HEAD + "0,1,2\n1,west,2\n", " line 3: azimuth_deg is 'west'"),
+        (HEAD + "0,1,2\n1,inf,2\n", " line 3: azimuth_deg is 'inf'"),
+        (HEAD + "0,1,2\n1,3,90.5\n", r" line 3: elevation_deg beyond \+-90"),
+        (HEAD + "0,1,2\n5,1,2\n5,1,2\n", " line 4: frame does not increase; sort"),
+        (HEAD + "0,1,2\n", ": fewer than two rows"),
+    ],
+)
+def test_a_bad_file_is_told_in_one_line(text: str, expected: str, tmp_path: Path) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UsageError, match=f"^{path}{expected}") as caught:
+        read_pointing(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_bytes(b"\xff\xfe\x00\x81")
+    for path in (tmp_path / "p.csv", tmp_path / "none.csv", tmp_path):
+        with pytest.raises(UsageError, match=f"^{path}: cannot read it"):
+            read_pointing(path)
