@@ -42,6 +42,8 @@ class TrackerSettings(Settings):
     """Mean time that one takes."""
     speed_sd: Positive = 100.0
     """px/s; spread of the unknown velocity of a new track."""
+    association: Literal["nearest", "joint"] = "nearest"
+    """Which detection is a track's: the best one-to-one choice, or each in its gate as far as it is probable."""
     gate_probability: Probability = 0.999
     """Share of true detections that the gate lets through."""
     detection_probability: Probability = 0.9

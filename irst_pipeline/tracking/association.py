@@ -25,6 +25,22 @@ class Pairs(NamedTuple):
     detections: Integers
 
 
+class Shares(NamedTuple):
+    """What a frame's detections say of n tracks."""
+
+    pairs: Pairs
+    probability: Floats
+    """(p,) of each of the pairs, that the detection is of the track, if there is a target."""
+    evidence: Floats
+    """(n,) logarithm of how much more likely the detections are with the target than without."""
+
+    @property
+    def own(self) -> Pairs:
+        """The pairs that are more likely than not; no two of one track or one detection."""
+        likely = self.probability > 0.5
+        return Pairs(self.pairs.tracks[likely], self.pairs.detections[likely])
+
+
 def gate(tracks: Mixture, measured: Floats, noise: Floats, limit: float) -> tuple[Pairs, Floats]:
     """Pairs within the gate and, for each, the logarithm of the density (per px^2) that the track gives the detection.
 
@@ -64,9 +80,12 @@ def assign(pairs: Pairs, gain: Floats) -> Integers:
         return worth
     contested = (np.bincount(rows)[rows] > 1) | (np.bincount(columns)[columns] > 1)
     chosen = [np.flatnonzero(~contested)]
-    members, borders = _clusters(rows, columns, np.flatnonzero(contested))
+    members = np.flatnonzero(contested)
+    borders = np.array([0, len(members)])
+    if len(members) > FEW:
+        members, borders = clusters(rows, columns, members)
     cluster = np.repeat(np.arange(len(borders) - 1), np.diff(borders))
-    (row, tall), (column, wide) = (_numbered(cluster, ids[members]) for ids in (rows, columns))
+    (row, tall), (column, wide) = (numbered(cluster, ids[members]) for ids in (rows, columns))
     values = gain[members]
     for i, (begin, end) in enumerate(pairwise(borders.tolist())):
         table, which = np.zeros((tall[i], wide[i])), np.full((tall[i], wide[i]), -1)
@@ -77,11 +96,9 @@ def assign(pairs: Pairs, gain: Floats) -> Integers:
     return worth[np.concatenate(chosen)]
 
 
-def _clusters(rows: Integers, columns: Integers, members: Integers) -> tuple[Integers, Integers]:
+def clusters(rows: Integers, columns: Integers, members: Integers) -> tuple[Integers, Integers]:
     """`members` of the pairs, grouped so that those which common tracks or detections link stand together, and where
     each group begins and the last ends."""
-    if len(members) <= FEW:
-        return members, np.array([0, len(members)] if len(members) else [0])
     own, others = rows[members], columns[members] + int(rows.max()) + 1
     count = int(others.max()) + 1
     begins = np.searchsorted(own, np.arange(count + 1))  # pairs come in the order of their tracks
@@ -92,7 +109,7 @@ def _clusters(rows: Integers, columns: Integers, members: Integers) -> tuple[Int
     return members[order], np.concatenate([[0], changes, [len(members)]])
 
 
-def _numbered(cluster: Integers, ids: Integers) -> tuple[Integers, Integers]:
+def numbered(cluster: Integers, ids: Integers) -> tuple[Integers, Integers]:
     """Ids (k,) as numbers from 0 within each cluster, and how many different ones each cluster has."""
     span = int(ids.max(initial=0)) + 1
     different, rank = np.unique(cluster * span + ids, return_inverse=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from irst_pipeline.tracking.kalman import Gaussians, innovations, log_density, predict, update
 from irst_pipeline.tracking.motion import OBSERVATION, Manoeuvres
-from irst_pipeline.types import Floats
+from irst_pipeline.types import Floats, Integers
 
 
 class Mixture(NamedTuple):
@@ -55,3 +55,25 @@ def updated(mixture: Mixture, measured: Floats, noise: Floats) -> Mixture:
     density = log_density(innovations(mixture.states, OBSERVATION, measured, noise))
     weight = mixture.weight * np.exp(density - density.max(1, initial=-np.inf, keepdims=True))
     return Mixture(*update(mixture.states, OBSERVATION, measured, noise), weight / weight.sum(1, keepdims=True))
+
+
+def updated_softly(mixture: Mixture, tracks: Integers, probability: Floats, measured: Floats, noise: Floats) -> Mixture:
+    """n targets with their shares of k measurements, each of the target `tracks` (k,) with its `probability` (k,).
+
+    What a target's probabilities leave of 1 is that none of them is. The moments of what would follow from each are
+    those of one normal distribution for every model (Bar-Shalom, Li and Kirubarajan, section 3.4 of "Tracking and Data
+    Fusion", for a bank of models). measured: (k, 2); noise: (k, 2, 2).
+    """
+    each = updated(Mixture(*(part[tracks] for part in mixture)), measured, noise)
+    unseen = 1 - np.bincount(tracks, probability, len(mixture.weight)).clip(0, 1)
+    weight = unseen[:, None] * mixture.weight
+    step, covariance = np.zeros_like(mixture.mean), weight[..., None, None] * mixture.covariance
+    shares, away = probability[:, None] * each.weight, each.mean - mixture.mean[tracks]
+    spread = each.covariance + away[..., None] * away[..., None, :]
+    np.add.at(weight, tracks, shares)
+    np.add.at(step, tracks, shares[..., None] * away)
+    np.add.at(covariance, tracks, shares[..., None, None] * spread)
+    weight = np.maximum(weight, np.finfo(float).tiny)
+    step /= weight[..., None]
+    covariance = covariance / weight[..., None, None] - step[..., None] * step[..., None, :]
+    return Mixture(mixture.mean + step, covariance, weight / weight.sum(1, keepdims=True))

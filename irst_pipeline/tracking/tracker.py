@@ -5,13 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from scipy.stats import chi2
 
 from irst_pipeline.config import TrackerSettings
-from irst_pipeline.tracking.association import Pairs, assign, gate
+from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
 from irst_pipeline.tracking.clutter import ClutterMap
 from irst_pipeline.tracking.existence import Scores, Starts
-from irst_pipeline.tracking.imm import Mixture, combined, predicted, updated
+from irst_pipeline.tracking.imm import Mixture, combined, predicted, updated_softly
+from irst_pipeline.tracking.joint import joint_shares
 from irst_pipeline.tracking.motion import (
     OBSERVATION,
     ConstantVelocity,
@@ -100,13 +102,15 @@ class Looks:
 
 
 class Tracker:
-    """Interacting multiple models, global nearest neighbours, confirmation by a sequential probability ratio test.
+    """Interacting multiple models, one-to-one or joint probabilistic association, a sequential probability ratio test.
 
-    Confirmed tracks choose their detections first, tentative ones share what is left, and the strong ones that are left
-    then start new tracks. A track is confirmed once so much evidence speaks for it that clutter as dense as it is here
-    would reach it no more often than the settings allow. A confirmed track that is not seen coasts on its prediction
-    until it has not been seen for too long or has left the field of view; one that is seen in the first frame after a
-    gap lives on, however long the gap, unless clutter explains that as well.
+    With the association `nearest`, confirmed tracks choose their detections first and tentative ones share what is
+    left; with `joint`, each takes every detection in its gate as far as it is likely its own, and a tentative track
+    takes from others only as far as it is likely to be of a target. The strong detections that are left then start new
+    tracks. A track is confirmed once so much evidence speaks for it that clutter as dense as it is here would reach it
+    no more often than the settings allow. A confirmed track that is not seen coasts on its prediction until it has not
+    been seen for too long or has left the field of view; one that is seen in the first frame after a gap lives on,
+    however long the gap, unless clutter explains that as well.
     """
 
     def __init__(self, settings: TrackerSettings) -> None:
@@ -138,14 +142,16 @@ class Tracker:
         detections = Detections(**{f.name: getattr(detections, f.name)[usable] for f in fields(detections)})
         looks = self._looks(detections, shape)
         tracks = self._predicted(dt, motion)
-        pairs, gain = self._associate(tracks, looks)
+        needed = self._starts.evidence_needed(self._settings.false_tracks_per_hour)
+        shares = self._associate(tracks, looks, needed)
         independent = min(1.0, dt / self._settings.clutter_seconds) if self._settings.clutter_seconds else float(dt > 0)
-        tracks = self._updated(tracks, pairs, gain * independent, detections, looks, independent)
-        others, fresh = np.ones((2, len(detections)), bool)
-        others[pairs.detections[tracks.confirmed[pairs.tracks]]] = False
+        tracks = self._updated(tracks, shares, detections, looks, independent)
+        confirmed = tracks.confirmed[shares.pairs.tracks]
+        k = len(detections)
+        others = np.bincount(shares.pairs.detections[confirmed], shares.probability[confirmed], k) <= 0.5
+        fresh = np.bincount(shares.pairs.detections, shares.probability, k) <= 0.5
         self._clutter.add(looks.measured[others], shape, dt)
-        tracks, events = self._aged(tracks, frame)
-        fresh[pairs.detections] = False
+        tracks, events = self._aged(tracks, frame, needed)
         founders = np.flatnonzero(fresh & (looks.score >= self._settings.start_score))
         self._starts.add(len(founders), dt)
         self._tracks = tracks.join(self._born(detections, founders, looks))
@@ -161,11 +167,14 @@ class Tracker:
         mean, covariance = moved(states.states, motion) if motion.moved else states.states
         return self._tracks._replace(mean=mean, covariance=covariance, weight=states.weight, age=self._tracks.age + 1)
 
-    def _associate(self, tracks: Population, looks: Looks) -> tuple[Pairs, Floats]:
-        """Pairs, and for each the logarithm of how much more likely its detection is of the track than of clutter."""
+    def _associate(self, tracks: Population, looks: Looks, needed: float) -> Shares:
         pairs, density = gate(tracks.states, looks.measured, looks.noise, self._gate)
         probability = self._settings.detection_probability
         gain = np.log(probability) + density + looks.gain[pairs.detections]
+        if self._settings.association == "joint":
+            # A tentative track is as likely of a target as the test it has to pass says.
+            existence = np.where(tracks.confirmed, 1.0, expit(tracks.evidence - needed))
+            return joint_shares(pairs, gain, existence, probability)
         missed = np.log(1 - probability)
         free = np.ones(len(looks.score), bool)
         chosen = []
@@ -175,25 +184,23 @@ class Tracker:
             free[pairs.detections[kept]] = False
             chosen.append(kept)
         rows = np.concatenate(chosen)
-        return Pairs(pairs.tracks[rows], pairs.detections[rows]), gain[rows]
+        evidence = np.full(len(tracks.id), missed)
+        evidence[pairs.tracks[rows]] = gain[rows]
+        return Shares(Pairs(pairs.tracks[rows], pairs.detections[rows]), np.ones(len(rows)), evidence)
 
     def _updated(
-        self,
-        tracks: Population,
-        pairs: Pairs,
-        gain: Floats,
-        detections: Detections,
-        looks: Looks,
-        independent: float,
+        self, tracks: Population, shares: Shares, detections: Detections, looks: Looks, independent: float
     ) -> Population:
-        rows, seen = pairs
         columns = {name: column.copy() for name, column in tracks._asdict().items()}
-        states = updated(tracks.take(rows).states, looks.measured[seen], looks.noise[seen])
+        touched, which = np.unique(shares.pairs.tracks, return_inverse=True)
+        near = shares.pairs.detections
+        states = updated_softly(
+            tracks.take(touched).states, which, shares.probability, looks.measured[near], looks.noise[near]
+        )
         for name, values in states._asdict().items():
-            columns[name][rows] = values
-        evidence = np.full(len(tracks.id), independent * np.log(1 - self._settings.detection_probability))
-        evidence[rows] = gain
-        columns["evidence"] += evidence
+            columns[name][touched] = values
+        columns["evidence"] += independent * shares.evidence
+        rows, seen = shares.own
         columns["size"][rows] = detections.box[seen, 2:]
         columns["score"][rows], columns["snr"][rows] = detections.score[seen], detections.snr[seen]
         columns["hits"][rows] += 1
@@ -202,10 +209,10 @@ class Tracker:
         columns["detection"][rows] = seen
         return Population(**columns)
 
-    def _aged(self, tracks: Population, frame: Frame) -> tuple[Population, tuple[TrackEvent, ...]]:
+    def _aged(self, tracks: Population, frame: Frame, needed: float) -> tuple[Population, tuple[TrackEvent, ...]]:
         """Confirm and drop."""
         s = self._settings
-        confirm = ~tracks.confirmed & (tracks.evidence >= self._starts.evidence_needed(s.false_tracks_per_hour))
+        confirm = ~tracks.confirmed & (tracks.evidence >= needed)
         confirmed = tracks.confirmed | confirm
         hopeless = ~confirmed & (tracks.evidence < HOPELESS)
         unseen = frame.time - tracks.last_seen > s.coast_seconds
