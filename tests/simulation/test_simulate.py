@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from irst_pipeline.errors import UsageError
 from irst_pipeline.settings import read_settings, validate
 from irst_pipeline.simulation import SceneSettings, simulate
-from irst_pipeline.simulation.scene import SensorSettings
-from irst_pipeline.simulation.sensor import Sensor
+from irst_pipeline.simulation.sensor import Sensor, SensorSettings
 from irst_pipeline.simulation.simulate import TrueFrame, render
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +63,8 @@ def test_truth_is_the_intensity_centroid() -> None:
 
 @pytest.mark.parametrize("sigma", [0.3, 0.8, 2.5])
 def test_a_point_keeps_its_signal_wherever_it_falls(sigma: float) -> None:
-    sensor = Sensor(SensorSettings(psf_sigma_px=sigma), np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    sensor = Sensor(SensorSettings(psf_sigma_px=sigma), (64, 64), rng, rng)
     for shift in np.linspace(0, 1, 11):
         image = np.zeros((64, 64))
         sensor.add_point(image, 30 + shift, 31 - shift / 3, 1000.0)
