@@ -54,7 +54,8 @@ class Background:
         if scene.urban.height_px:
             self._layers.append(urban(scene.urban, shape, extent, sky, psf, streams["urban"]))
         above = np.maximum(scene.sky_px - extent.rows, 0)
-        self._sky = scene.sky.level + scene.sky.glow * np.exp(-above / scene.sky.glow_height_px)
+        glow = scene.sky.glow * np.exp(-above / scene.sky.glow_height_px)
+        self._sky = np.broadcast_to(scene.sky.level + glow, extent.shape)
 
     def at(self, frame: int) -> Scenery:
         """What there is behind the targets in `frame`."""

@@ -19,7 +19,7 @@ from irst_pipeline.types import Floats
 SPLINE_ORDER: Final = 5  # within 1 % of ideal up to half the Nyquist frequency (Thevenaz, Blu and Unser, 2000)
 MARGIN = 12  # px around a view, beyond which the splines' memory of the border has faded to 1e-4
 
-Amplitude = Annotated[float, Field(ge=-1000, le=1000)]
+Amplitude = Annotated[float, Field(ge=-100, le=100)]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class CameraSettings(Settings):
 
     pan_px_s: tuple[FiniteFloat, FiniteFloat] = (0.0, 0.0)
     """Steady motion, x and y."""
-    jitter_px: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    jitter_px: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Root mean square in x and in y, random and new in every frame after the first."""
     vibration_px: tuple[Amplitude, Amplitude] = (0.0, 0.0)
     """Amplitude of a sinusoid, x and y."""
