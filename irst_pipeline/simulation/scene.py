@@ -1,6 +1,7 @@
-"""The settings of a simulated scene; `videos` holds examples.
+"""The settings of a simulated scene; `videos` and `configs/scenes` hold examples.
 
-Levels are grey levels of a 14-bit sensor. Positions are pixels, x right, y down, pixel centres at integers.
+Levels are grey levels of a 14-bit sensor. Positions are pixels, x right, y down, pixel centres at integers, in the
+coordinates of the first frame.
 """
 
 from typing import Annotated, Self
@@ -8,8 +9,15 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from irst_pipeline.settings import FiniteFloat, NotNegative, Positive, Settings
+from irst_pipeline.simulation.camera import CameraSettings
+from irst_pipeline.simulation.clouds import CloudSettings
+from irst_pipeline.simulation.flight import TargetSettings
+from irst_pipeline.simulation.sea import SeaSettings
+from irst_pipeline.simulation.sensor import LEVEL_MAX, SensorSettings
+from irst_pipeline.simulation.terrain import TerrainSettings
+from irst_pipeline.simulation.urban import UrbanSettings
 
-LEVEL_MAX = 2**14 - 1
+SWEPT_MAX = 2**25  # px of scene that a camera may see in all
 
 
 def _ordered(span: tuple[float, float]) -> tuple[float, float]:
@@ -20,6 +28,7 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
 
 Side = Annotated[int, Field(ge=16, le=4096, multiple_of=2)]
 Span = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+Several = Annotated[int, Field(ge=0, le=1000)]
 
 
 class SkySettings(Settings):
@@ -33,91 +42,30 @@ class SkySettings(Settings):
     """Height over which the glow falls to 1/e."""
 
 
-class CloudSettings(Settings):
-    """Clouds drifting across the sky: a random field with a 1/f^exponent amplitude spectrum, seen as emitting layer."""
-
-    coverage: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the sky with cloud; 0 for a clear sky."""
-    contrast: NotNegative = 40.0
-    """Grey levels of a thick cloud above the clear sky."""
-    exponent: Annotated[float, Field(ge=1, le=4)] = 2.2
-    """Of the amplitude spectrum; higher is smoother."""
-    stretch: Positive = 2.5
-    """Width over height of a typical cloud."""
-    drift_px_s: tuple[FiniteFloat, FiniteFloat] = (4.0, 0.0)
-    """Motion of the clouds, x and y."""
-
-
-class TerrainSettings(Settings):
-    """A strip of ground with a line of trees at the bottom of the frame; it hides the sky, not the targets."""
-
-    height_px: NotNegative = 0.0
-    """Mean height of the ground above the bottom of the frame; 0 for sky only."""
-    relief_px: NotNegative = 4.0
-    """Standard deviation of the hills."""
-    trees_px: NotNegative = 12.0
-    """Mean height of the trees above the ground."""
-    ground: FiniteFloat = 45.0
-    """Grey levels of the ground above the clear sky."""
-    trees: FiniteFloat = 80.0
-    """Grey levels of the trees above the clear sky."""
-    texture: NotNegative = 8.0
-    """Grey levels, standard deviation of the structure in ground and trees."""
-
-
-class SensorSettings(Settings):
-    """Optics and detector: a Gaussian point spread function, integrated over square pixels, and noise."""
-
-    psf_sigma_px: Annotated[float, Field(ge=0.3, le=10)] = 0.7
-    """Standard deviation of the blur before the pixels integrate it."""
-    read_noise: NotNegative = 3.0
-    """Grey levels, standard deviation in each pixel and frame, whatever the signal."""
-    electrons_per_level: Positive | None = None
-    """Shot noise adds a variance of level / electrons_per_level grey levels^2; without it there is none."""
-
-    @model_validator(mode="after")
-    def _has_noise(self) -> Self:
-        if self.read_noise == 0 and self.electrons_per_level is None:
-            raise ValueError("read_noise above 0, or electrons_per_level: without noise there is no SNR")
-        return self
-
-
-class TargetSettings(Settings):
-    """A point target that flies straight on at constant velocity."""
-
-    x_px: FiniteFloat
-    """In its first frame."""
-    y_px: FiniteFloat
-    """In its first frame."""
-    vx_px_s: FiniteFloat
-    vy_px_s: FiniteFloat
-    snr: Positive
-    """Peak over the noise of the clear sky, for a target centred on a pixel."""
-    first_frame: Annotated[int, Field(ge=0)] = 0
-    """Where it appears, counted from 0."""
-    last_frame: Annotated[int, Field(ge=0)] | None = None
-    """Its last frame; without it the target stays to the end."""
-
-    def position(self, frame: int, frame_rate_hz: float) -> tuple[float, float]:
-        """x and y, px, in `frame`."""
-        elapsed = (frame - self.first_frame) / frame_rate_hz
-        return self.x_px + self.vx_px_s * elapsed, self.y_px + self.vy_px_s * elapsed
-
-    @model_validator(mode="after")
-    def _ends_after_start(self) -> Self:
-        if self.last_frame is not None and self.last_frame < self.first_frame:
-            raise ValueError(f"last_frame at or after first_frame ({self.first_frame})")
-        return self
-
-
 class RandomSettings(Settings):
-    """Targets drawn by the seed: they cross the sky above the terrain during the whole sequence."""
+    """Targets drawn by the seed, in the frame and in the sky at half time.
 
-    count: Annotated[int, Field(ge=0, le=1000)] = 0
+    Those of `count` that do not manoeuvre stay above the mean horizon during the whole sequence if the camera is still.
+    """
+
+    count: Several = 0
+    """Targets by themselves."""
     snr: Span = (5.0, 15.0)
     """[low, high]"""
     speed_px_s: Span = (10.0, 80.0)
     """[low, high]"""
+    manoeuvres: Several = 0
+    """Turns that each of the `count` makes: one in every such part of the sequence, for half of it."""
+    turn_deg_s: Span = (20.0, 60.0)
+    """[low, high], to the left or to the right."""
+    crossings: Several = 0
+    """Pairs whose paths cross at 30 to 150 degrees, both at the same place at half time."""
+    pairs: Several = 0
+    """Pairs that fly side by side."""
+    separation_px: Positive = 4.0
+    """How far from one another the two of such a pair fly."""
+    behind_clouds: bool = False
+    """Whether clouds hide all these targets."""
 
 
 class SceneSettings(Settings):
@@ -131,7 +79,10 @@ class SceneSettings(Settings):
     """Grey levels shown as black and white in the 8-bit video."""
     sky: SkySettings = SkySettings()
     clouds: CloudSettings = CloudSettings()
+    sea: SeaSettings = SeaSettings()
     terrain: TerrainSettings = TerrainSettings()
+    urban: UrbanSettings = UrbanSettings()
+    camera: CameraSettings = CameraSettings()
     sensor: SensorSettings = SensorSettings()
     targets: tuple[TargetSettings, ...] = ()
     random: RandomSettings = RandomSettings()
@@ -142,26 +93,61 @@ class SceneSettings(Settings):
         return -0.5 <= x < self.width_px - 0.5 and -0.5 <= y < self.height_px - 0.5
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """H, W"""
+        return self.height_px, self.width_px
+
+    @property
+    def centre(self) -> complex:
+        """Of the frame, x + iy px."""
+        return complex(self.width_px - 1, self.height_px - 1) / 2
+
+    @property
     def sky_px(self) -> float:
-        """Rows of the frame that are sky on average."""
+        """Rows of the first frame that are sky on average."""
+        return self.height_px - self._highest[0]
+
+    @property
+    def _highest(self) -> tuple[float, str]:
+        """The mean height of what rises highest above the bottom of the frame, and the keys that say it."""
         trees = self.terrain.trees_px if self.terrain.height_px else 0.0
-        return self.height_px - self.terrain.height_px - trees
+        return max(
+            (self.terrain.height_px + trees, "terrain.height_px + trees_px"),
+            (self.sea.height_px, "sea.height_px"),
+            (self.urban.height_px, "urban.height_px"),
+        )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.view_levels[0] == self.view_levels[1]:
             raise ValueError("view_levels with black below white")
         if self.sky_px < 8:
-            raise ValueError(f"terrain.height_px + trees_px to leave 8 rows of sky in {self.height_px}")
+            raise ValueError(f"{self._highest[1]} to leave 8 rows of sky in {self.height_px}")
+        if self.sensor.defects > self.width_px * self.height_px:
+            raise ValueError(f"sensor to have no more defective pixels than {self.width_px}x{self.height_px}")
+        if 2 * self.random.manoeuvres > self.frames:
+            raise ValueError(f"random.manoeuvres with 2 frames or more for each of them in {self.frames}")
+        seconds = (self.frames - 1) / self.frame_rate_hz
+        width, height = (
+            side + abs(v) * seconds for side, v in zip(self.shape[::-1], self.camera.pan_px_s, strict=True)
+        )
+        if width * height > SWEPT_MAX:
+            raise ValueError(f"camera.pan_px_s to sweep {SWEPT_MAX / 1e6:.0f} Mpx of scene or less in {seconds:.1f} s")
         seen: dict[TargetSettings, int] = {}
         for row, target in enumerate(self.targets):
-            if target.first_frame >= self.frames or (target.last_frame or 0) >= self.frames:
-                raise ValueError(f"targets.{row} to lie within the {self.frames} frames (0 to {self.frames - 1})")
+            self._check_target(f"targets.{row}", target)
             if target in seen:
                 raise ValueError(f"targets.{row} to differ from targets.{seen[target]}: they overlap in every frame")
             seen[target] = row
-            last = self.frames - 1 if target.last_frame is None else target.last_frame
-            flight = (target.position(frame, self.frame_rate_hz) for frame in range(target.first_frame, last + 1))
-            if not any(self.contains(*position) for position in flight):
-                raise ValueError(f"targets.{row} to enter the {self.width_px}x{self.height_px} px frame")
         return self
+
+    def _check_target(self, name: str, target: TargetSettings) -> None:
+        if target.first_frame >= self.frames or (target.last_frame or 0) >= self.frames:
+            raise ValueError(f"{name} to lie within the {self.frames} frames (0 to {self.frames - 1})")
+        last = self.frames - 1 if target.last_frame is None else target.last_frame
+        for frame in range(target.first_frame, last + 1):
+            place, _ = target.motion(frame, self.frame_rate_hz)
+            seen = self.camera.view(self.centre, frame / self.frame_rate_hz).to_image(place)
+            if self.contains(seen.real, seen.imag):
+                return
+        raise ValueError(f"{name} to enter the {self.width_px}x{self.height_px} px frame")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,12 +18,15 @@ from tqdm import tqdm
 
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.simulation.background import Background
+from irst_pipeline.simulation.camera import Camera, View
 from irst_pipeline.simulation.scene import SceneSettings
 from irst_pipeline.simulation.sensor import Sensor
 from irst_pipeline.simulation.targets import Targets, TargetState
 from irst_pipeline.types import Floats
 
 BLACK, WHITE, GREY = 16, 235, 128  # of 8-bit video in its usual, limited range; chroma without colour
+STREAMS = ("clouds", "terrain", "flights", "noise", "formations", "sea", "urban", "camera", "pattern")
+"""What draws random numbers of its own, each a stream of the seed; a new one goes to the end."""
 BIT_EXACT = "+bitexact"  # no dates, random ids or version names in the files
 
 
@@ -37,26 +41,39 @@ class TrueFrame:
     """(H, W), 14 bits."""
     targets: tuple[TargetState, ...]
     """Their `snr` is over the noise of the background where they are."""
+    view: View
+    """Where the camera looks."""
 
 
 def render(scene: SceneSettings, seed: int) -> Iterator[TrueFrame]:
     """The frames of `scene`; the same for the same seed, on any machine."""
-    clouds, terrain, flights, noise = (
-        np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(part,)))) for part in range(4)
-    )
-    background = Background(scene, clouds, terrain)
-    targets = Targets(scene, flights)
-    sensor = Sensor(scene.sensor, noise)
+    streams = {
+        name: np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(part,))))
+        for part, name in enumerate(STREAMS)
+    }
+    camera = Camera(scene.camera, scene.centre, scene.frames, scene.frame_rate_hz, streams["camera"])
+    background = Background(scene, camera, streams)
+    targets = Targets(scene, camera, streams["flights"], streams["formations"])
+    sensor = Sensor(scene.sensor, scene.shape, streams["noise"], streams["pattern"])
     sky_noise = float(sensor.noise_sd(np.asarray(scene.sky.level)))
     for index in range(scene.frames):
-        time = index / scene.frame_rate_hz
-        image = background.at(time)
+        scenery = background.at(index)
+        image = camera.image(scenery.level, index)
         noise_sd = sensor.noise_sd(image)
-        states = targets.at(index)
+        states = targets.at(index, scenery)
         for state in states:
             sensor.add_point(image, state.x, state.y, state.snr * sky_noise / sensor.peak)
-        truth = tuple(replace(state, snr=state.snr * sky_noise / _nearest(noise_sd, state)) for state in states)
-        yield TrueFrame(index, time, sensor.expose(image), truth)
+        truth = tuple(_over_noise(state, sky_noise / _nearest(noise_sd, state)) for state in states)
+        yield TrueFrame(index, index / scene.frame_rate_hz, sensor.expose(image), truth, camera.views[index])
+
+
+def _over_noise(state: TargetState, quieter: float) -> TargetState:
+    """The state with its SNR over the noise around it, than which that of the clear sky is so many times as strong.
+
+    A target of which clouds or dimming leave less than that noise is hidden.
+    """
+    snr = state.snr * quieter
+    return replace(state, snr=snr, visible=state.visible and (state.share == 1 or snr >= 1))
 
 
 def _nearest(image: Floats, state: TargetState) -> float:
@@ -70,7 +87,8 @@ def simulate(scene: SceneSettings, out: Path, seed: int) -> None:
 
     - sequence16.mkv: FFV1, gray16le, the 14-bit frames exactly.
     - sequence8.mp4: lossless H.264, yuv420p; `view_levels` of the scene linearly as luma 16 to 235.
-    - truth.csv: a row per frame and existing target; truth.mot.txt: the visible ones as MOTChallenge ground truth.
+    - truth.csv: a row per frame and existing target; truth.mot.txt: those in the image as MOTChallenge ground truth.
+    - truth_camera.csv: a row per frame, where the camera looks; only if it moves.
     - scene.yaml: all settings, and as a comment the command with the seed.
 
     Raises UsageError if `out` cannot be used or `seed` is negative, and IrstError if writing fails.
@@ -86,9 +104,11 @@ def simulate(scene: SceneSettings, out: Path, seed: int) -> None:
             Video8(out, scene) as shown,
             TruthCsv(out) as table,
             TruthMot(out, scene) as boxes,
+            nullcontext() if scene.camera.still else TruthCamera(out) as views,
         ):
+            writers = [writer for writer in (deep, shown, table, boxes, views) if writer]
             for frame in tqdm(render(scene, seed), total=scene.frames, unit="frame", disable=None):
-                for writer in (deep, shown, table, boxes):
+                for writer in writers:
                     writer.write(frame)
     except (OSError, av.FFmpegError) as error:
         raise IrstError(f"{out}: cannot write the sequence ({error.strerror or error}); it is incomplete") from None
@@ -156,7 +176,7 @@ class Video8(Video):
 
 
 class TruthFile:
-    """A text file with a line per target and frame."""
+    """A text file that says what is true of each frame."""
 
     def __init__(self, path: Path) -> None:
         self._file: TextIO = path.open("w", newline="\n")
@@ -184,15 +204,31 @@ class TruthCsv(TruthFile):
 
 
 class TruthMot(TruthFile):
-    """The visible targets: frame from 1, id, left, top, width, height, considered, class, visibility."""
+    """The targets in the image: frame from 1, id, left, top, width, height, considered, class, visibility.
+
+    Hidden ones are not to be considered. Visibility is the share of a target that clouds and dimming leave.
+    """
 
     def __init__(self, out: Path, scene: SceneSettings) -> None:
         super().__init__(out / "truth.mot.txt")
+        self._scene = scene
         self._side = 1 + 2 * math.ceil(2 * scene.sensor.psf_sigma_px)
 
     def write(self, frame: TrueFrame) -> None:
         for target in frame.targets:
-            if target.visible:
+            if self._scene.contains(target.x, target.y):
                 left, top = (round(centre, 4) - self._side / 2 for centre in (target.x, target.y))
                 box = f"{left:.4f},{top:.4f},{self._side},{self._side}"
-                self._file.write(f"{frame.index + 1},{target.id},{box},1,1,1\n")
+                self._file.write(f"{frame.index + 1},{target.id},{box},{target.visible:d},1,{target.share:.4g}\n")
+
+
+class TruthCamera(TruthFile):
+    """Where the camera looks: how far it has moved over the scene, and rolled clockwise, since the first frame."""
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(out / "truth_camera.csv")
+        self._file.write("frame,time_s,dx_px,dy_px,roll_deg\n")
+
+    def write(self, frame: TrueFrame) -> None:
+        offset, roll = frame.view.offset, frame.view.roll_deg
+        self._file.write(f"{frame.index},{frame.time:.6f},{offset.real:.4f},{offset.imag:.4f},{roll:.6f}\n")

@@ -1,10 +1,18 @@
 """Where the targets are."""
 
+import cmath
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from irst_pipeline.simulation.scene import SceneSettings, TargetSettings
+from irst_pipeline.simulation.background import Scenery
+from irst_pipeline.simulation.camera import Camera
+from irst_pipeline.simulation.flight import ManoeuvreSettings, TargetSettings
+from irst_pipeline.simulation.scene import SceneSettings
+
+MARGIN = 0.05  # of a side of the frame, where no random target is at half time
+CROSSING_DEG = (30.0, 150.0)
 
 
 @dataclass(frozen=True)
@@ -14,54 +22,138 @@ class TargetState:
     id: int
     """From 1, in the order of the scene file; random targets follow."""
     x: float
-    """px"""
+    """px, in the image."""
     y: float
-    """px"""
+    """px, in the image."""
     vx: float
-    """px/s"""
+    """px/s against the scene, along the axes of the image."""
     vy: float
-    """px/s"""
+    """px/s against the scene, along the axes of the image."""
     snr: float
-    """Peak, if it were centred on a pixel, over the noise of the clear sky."""
+    """Peak of what is seen of it, if it were centred on a pixel, over the noise of the clear sky."""
+    share: float
+    """What clouds and dimming leave of it, 0 to 1."""
     visible: bool
-    """Its centre lies on a pixel of the frame."""
+    """Its centre lies on a pixel of the frame, and clouds and dimming do not hide it."""
 
 
 class Targets:
-    """All targets of a scene, set and random."""
+    """All targets of a scene, set and random: `flights` draws those by themselves, `formations` all others."""
 
-    def __init__(self, scene: SceneSettings, rng: np.random.Generator) -> None:
+    def __init__(
+        self, scene: SceneSettings, camera: Camera, flights: np.random.Generator, formations: np.random.Generator
+    ) -> None:
         self._scene = scene
-        self._all = (*scene.targets, *(_random_target(scene, rng) for _ in range(scene.random.count)))
+        self._camera = camera
+        alone = [_lone_target(scene, camera, flights, formations) for _ in range(scene.random.count)]
+        crossings = [_crossing(scene, camera, formations) for _ in range(scene.random.crossings)]
+        pairs = [_side_by_side(scene, camera, formations) for _ in range(scene.random.pairs)]
+        self._all = (*scene.targets, *alone, *(target for pair in (*crossings, *pairs) for target in pair))
 
-    def at(self, frame: int) -> list[TargetState]:
-        """The targets that exist in `frame`, inside the image or not."""
+    def at(self, frame: int, scenery: Scenery) -> list[TargetState]:
+        """The targets that exist in `frame`, inside the image or not, before `scenery`; none is called hidden."""
         return [
-            self._state(number, target, frame)
+            self._state(number, target, frame, scenery)
             for number, target in enumerate(self._all, 1)
             if target.first_frame <= frame and (target.last_frame is None or frame <= target.last_frame)
         ]
 
-    def _state(self, number: int, target: TargetSettings, frame: int) -> TargetState:
-        x, y = target.position(frame, self._scene.frame_rate_hz)
-        return TargetState(number, x, y, target.vx_px_s, target.vy_px_s, target.snr, self._scene.contains(x, y))
+    def _state(self, number: int, target: TargetSettings, frame: int, scenery: Scenery) -> TargetState:
+        place, velocity = target.motion(frame, self._scene.frame_rate_hz)
+        share = target.brightness(frame) * (scenery.transmission(place) if target.behind_clouds else 1.0)
+        view = self._camera.views[frame]
+        seen, moving = view.to_image(place), view.turned(velocity)
+        return TargetState(
+            id=number,
+            x=seen.real,
+            y=seen.imag,
+            vx=moving.real,
+            vy=moving.imag,
+            snr=share * target.snr,
+            share=share,
+            visible=self._scene.contains(seen.real, seen.imag),
+        )
 
 
-def _random_target(scene: SceneSettings, rng: np.random.Generator) -> TargetSettings:
-    """A target that is in the frame at half time and above the terrain at all times."""
+def _flown_through(
+    scene: SceneSettings,
+    camera: Camera,
+    place: complex,
+    velocity: complex,
+    snr: float,
+    manoeuvres: tuple[ManoeuvreSettings, ...] = (),
+) -> TargetSettings:
+    """A target that starts with `velocity`, px/s, and is at `place`, px in the image, at half time."""
+    frame = scene.frames / 2
+    target = TargetSettings(
+        x_px=0,
+        y_px=0,
+        vx_px_s=velocity.real,
+        vy_px_s=velocity.imag,
+        snr=snr,
+        manoeuvres=manoeuvres,
+        behind_clouds=scene.random.behind_clouds,
+    )
+    way, _ = target.motion(frame, scene.frame_rate_hz)
+    start = camera.views[scene.frames // 2].to_scene(place) - way
+    return target.model_copy(update={"x_px": start.real, "y_px": start.imag})
+
+
+def _lone_target(
+    scene: SceneSettings, camera: Camera, rng: np.random.Generator, turns: np.random.Generator
+) -> TargetSettings:
+    """Across the frame; above the horizon at all times if it flies straight on and the camera stands still."""
     snr = rng.uniform(*scene.random.snr)
     speed = rng.uniform(*scene.random.speed_px_s)
     duration = scene.frames / scene.frame_rate_hz
-    margin = 0.05
-    top, bottom = margin * scene.sky_px, (1 - margin) * scene.sky_px
-    first, last = rng.uniform(top, bottom, 2)
+    first, last = rng.uniform(MARGIN * scene.sky_px, (1 - MARGIN) * scene.sky_px, 2)
     vy = np.clip((last - first) / duration, -speed, speed)
     vx = rng.choice((-1, 1)) * np.sqrt(speed**2 - vy**2)
-    middle = rng.uniform(margin, 1 - margin) * scene.width_px
-    return TargetSettings(
-        x_px=float(middle - vx * duration / 2),
-        y_px=float(first),
-        vx_px_s=float(vx),
-        vy_px_s=float(vy),
-        snr=float(snr),
-    )
+    x, y = rng.uniform(MARGIN, 1 - MARGIN) * scene.width_px, first + vy * duration / 2
+    return _flown_through(scene, camera, complex(x, y), complex(vx, vy), snr, _random_turns(scene, turns))
+
+
+def _random_turns(scene: SceneSettings, rng: np.random.Generator) -> tuple[ManoeuvreSettings, ...]:
+    """One in every equal part of the sequence, for half of it."""
+    turns = []
+    for part in range(scene.random.manoeuvres):
+        frames = scene.frames / scene.random.manoeuvres
+        first = math.floor((part + rng.uniform(0, 0.5)) * frames)
+        rate = rng.choice((-1, 1)) * rng.uniform(*scene.random.turn_deg_s)
+        turns.append(
+            ManoeuvreSettings(first_frame=first, last_frame=first + math.floor(frames / 2), turn_deg_s=float(rate))
+        )
+    return tuple(turns)
+
+
+def _crossing(scene: SceneSettings, camera: Camera, rng: np.random.Generator) -> list[TargetSettings]:
+    """Two targets that are at one place at half time."""
+    place, heading = _place(scene, rng), rng.uniform(0, 2 * np.pi)
+    headings = (heading, heading + rng.choice((-1, 1)) * np.deg2rad(rng.uniform(*CROSSING_DEG)))
+    return [
+        _flown_through(
+            scene,
+            camera,
+            place,
+            cmath.rect(rng.uniform(*scene.random.speed_px_s), angle),
+            rng.uniform(*scene.random.snr),
+        )
+        for angle in headings
+    ]
+
+
+def _side_by_side(scene: SceneSettings, camera: Camera, rng: np.random.Generator) -> list[TargetSettings]:
+    """Two targets with one velocity, abreast."""
+    place, heading = _place(scene, rng), rng.uniform(0, 2 * np.pi)
+    velocity = cmath.rect(rng.uniform(*scene.random.speed_px_s), heading)
+    aside = cmath.rect(scene.random.separation_px / 2, heading + np.pi / 2)
+    return [
+        _flown_through(scene, camera, place + side * aside, velocity, rng.uniform(*scene.random.snr))
+        for side in (-1, 1)
+    ]
+
+
+def _place(scene: SceneSettings, rng: np.random.Generator) -> complex:
+    """Anywhere in the sky of the frame."""
+    x, y = rng.uniform(MARGIN, 1 - MARGIN, 2)
+    return complex(x * scene.width_px, y * scene.sky_px)

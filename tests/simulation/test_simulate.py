@@ -1,6 +1,5 @@
 """Simulated sequences: truth, noise and files."""
 
-import csv
 import re
 import subprocess
 import sys
@@ -15,40 +14,20 @@ import yaml
 from numpy.typing import NDArray
 
 from irst_pipeline.errors import UsageError
-from irst_pipeline.settings import read_settings, validate
+from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation import SceneSettings, simulate
-from irst_pipeline.simulation.scene import SensorSettings
-from irst_pipeline.simulation.sensor import Sensor
-from irst_pipeline.simulation.simulate import TrueFrame, render
+from irst_pipeline.simulation.sensor import Sensor, SensorSettings
+from irst_pipeline.simulation.simulate import render
+from tests.simulation.small_scenes import images, rows, scene, target
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = {"clouds": ("sequence16.mkv", 7), "horizon": ("sequence8.mp4", 3)}
-CLEAR = {"sky": {"level": 7300, "glow": 0}, "clouds": {"coverage": 0}}
-
-
-def scene(**settings: Any) -> SceneSettings:
-    """A small one; clear sky unless told otherwise."""
-    tree = {"width_px": 64, "height_px": 48, "frames": 12, "frame_rate_hz": 25, **CLEAR, **settings}
-    return validate(SceneSettings, tree, "scene")
-
-
-def target(**settings: Any) -> dict[str, Any]:
-    return {"x_px": 20.0, "y_px": 20.0, "vx_px_s": 0.0, "vy_px_s": 0.0, "snr": 10.0, **settings}
-
-
-def images(frames: list[TrueFrame]) -> NDArray[np.float64]:
-    return np.stack([frame.image for frame in frames]).astype(float)
 
 
 def decode(path: Path) -> list[NDArray[Any]]:
     """The stored samples, all planes, without any conversion."""
     with av.open(str(path)) as file:
         return [frame.to_ndarray() for frame in file.decode(video=0)]
-
-
-def rows(path: Path) -> list[dict[str, float]]:
-    with path.open() as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 def test_truth_is_the_intensity_centroid() -> None:
@@ -64,7 +43,8 @@ def test_truth_is_the_intensity_centroid() -> None:
 
 @pytest.mark.parametrize("sigma", [0.3, 0.8, 2.5])
 def test_a_point_keeps_its_signal_wherever_it_falls(sigma: float) -> None:
-    sensor = Sensor(SensorSettings(psf_sigma_px=sigma), np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    sensor = Sensor(SensorSettings(psf_sigma_px=sigma), (64, 64), rng, rng)
     for shift in np.linspace(0, 1, 11):
         image = np.zeros((64, 64))
         sensor.add_point(image, 30 + shift, 31 - shift / 3, 1000.0)
@@ -213,6 +193,22 @@ def test_samples_are_small() -> None:
         ({"targets": [target(last_frame=12)]}, "targets.0 to lie within the 12 frames (0 to 11)"),
         ({"targets": [target(), target()]}, "targets.1 to differ from targets.0"),
         ({"targets": [target(x_px=-50, vx_px_s=-1)]}, "targets.0 to enter the 64x48 px frame"),
+        ({"targets": [target(manoeuvres=[{"first_frame": 3, "last_frame": 3}])]}, "last_frame after first_frame (3)"),
+        (
+            {
+                "targets": [
+                    target(manoeuvres=[{"first_frame": 1, "last_frame": 5}, {"first_frame": 4, "last_frame": 6}])
+                ]
+            },
+            "key `targets.0`: expected manoeuvres.1 to begin at or after frame 5",
+        ),
+        ({"targets": [target(dimming=[{"first_frame": 1, "last_frame": 5, "share": 2}])]}, "targets.0.dimming.0.share"),
+        ({"sea": {"height_px": 45}}, "sea.height_px to leave 8 rows of sky in 48"),
+        ({"urban": {"height_px": 45}}, "urban.height_px to leave 8 rows of sky in 48"),
+        ({"random": {"manoeuvres": 7}}, "random.manoeuvres with 2 frames or more for each of them in 12"),
+        ({"sensor": {"dead_pixels": 4000}}, "sensor to have no more defective pixels than 64x48"),
+        ({"camera": {"pan_px_s": [1e7, 0]}}, "camera.pan_px_s to sweep 34 Mpx of scene or less"),
+        ({"camera": {"jitter": 1}}, "unknown key `camera.jitter`; did you mean `camera.jitter_px`?"),
     ],
 )
 def test_a_bad_scene_file_is_named_with_its_key(change: dict[str, Any], words: str, tmp_path: Path) -> None:

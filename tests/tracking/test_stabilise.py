@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from irst_pipeline.simulation.background import random_field
+from irst_pipeline.simulation.layers import random_field
 from irst_pipeline.tracking.stabilise import Stabiliser
 from irst_pipeline.types import CameraMotion, Floats, Image
 
