@@ -28,8 +28,9 @@ from irst_pipeline.pictures import png
 from irst_pipeline.pipeline import RunStatistics
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.settings import validate
-from irst_pipeline.simulation import SceneSettings, simulate
+from irst_pipeline.simulation import SceneSettings, render
 from irst_pipeline.simulation.scene import RandomSettings
+from irst_pipeline.simulation.simulate import Video8
 from irst_pipeline.sinks.base import prepare_folder, write_file
 from irst_pipeline.sources import open_source
 from irst_pipeline.types import Frame, Image, Span
@@ -40,6 +41,8 @@ Work = dict[str, Span]
 REPORT_FILE, PICTURE_FILE = "bench.json", "bench.png"
 TARGETS = RandomSettings(count=20, snr=(10.0, 20.0))
 SEED = 1
+RECORDER = {"crf": "20", "preset": "medium"}
+"""How the sequences are coded: H.264 as cameras and recorders deliver it, not lossless."""
 WARM_UP = 5  # frames that are not counted
 FRAMES_MIN = 20
 HELD = 16  # frames held in memory for the engine, which takes them again and again
@@ -126,7 +129,9 @@ def run_bench(
             f"--sizes {width}x{height}",
         )
         with TemporaryDirectory() as folder:
-            simulate(scene, Path(folder) / "scene", SEED)
+            with Video8(Path(folder), scene, RECORDER) as video:
+                for frame in render(scene, SEED):
+                    video.write(frame)
             # How the speed changes with the number of sources is measured at one size.
             several = [] if results else sorted({*sources} - {1})
             result, work = _measure(weights, engine, latency_engine, Path(folder), frames, several)
@@ -152,8 +157,8 @@ def run_bench(
 def _measure(
     weights: Weights, engine: Engine[Any], latency_engine: Engine[Any], folder: Path, count: int, sources: list[int]
 ) -> tuple[SizeResult, list[Work]]:
-    """The speeds on the sequence of `count` frames in `folder`/scene, and what the pipeline did of each frame."""
-    video = folder / "scene" / "sequence8.mp4"
+    """The speeds on the sequence of `count` frames in `folder`, and what the pipeline did of each frame."""
+    video = folder / "sequence8.mp4"
     with closing(open_source(str(video))) as source:
         some = list(islice(source, HELD))
     engine.prepare(some[0])

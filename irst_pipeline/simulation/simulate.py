@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TextIO, cast
+from typing import ClassVar, Self, TextIO, cast
 
 import av
 import numpy as np
@@ -161,10 +161,12 @@ class Video16(Video):
 
 
 class Video8(Video):
-    """The frames as an 8-bit camera shows them; lossless, so that dim targets survive."""
+    """The frames as an 8-bit camera shows them; lossless, so that dim targets survive, unless `encoder` says else."""
 
-    def __init__(self, out: Path, scene: SceneSettings) -> None:
-        super().__init__(out / "sequence8.mp4", "libx264", "yuv420p", scene, {"qp": "0", "preset": "medium"})
+    LOSSLESS: ClassVar = {"qp": "0", "preset": "medium"}
+
+    def __init__(self, out: Path, scene: SceneSettings, encoder: dict[str, str] = LOSSLESS) -> None:
+        super().__init__(out / "sequence8.mp4", "libx264", "yuv420p", scene, encoder)
         self._black, self._white = scene.view_levels
 
     def write(self, frame: TrueFrame) -> None:
