@@ -36,6 +36,8 @@ class TrackerSettings(Settings):
     """px/s; the same of a target that manoeuvres."""
     turn_rate: NotNegative = 0.0
     """deg/s; with one, targets may also turn left and right at this rate."""
+    acceleration_sd: NotNegative = 0.0
+    """px/s^2; with one, targets may also accelerate steadily, about so strongly."""
     cruise_seconds: Positive = 3.0
     """Mean time between manoeuvres."""
     manoeuvre_seconds: Positive = 0.3

@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 
 from irst_pipeline.tracking.imm import Mixture
 from irst_pipeline.tracking.kalman import innovations, log_density, mahalanobis
-from irst_pipeline.tracking.motion import OBSERVATION
+from irst_pipeline.tracking.motion import observation
 from irst_pipeline.types import Floats, Integers
 
 FEW = 64
@@ -50,16 +50,17 @@ def gate(tracks: Mixture, measured: Floats, noise: Floats, limit: float) -> tupl
     n = len(tracks.weight)
     if not n or not len(measured):
         return Pairs(np.empty(0, np.int64), np.empty(0, np.int64)), np.empty(0)
-    places = tracks.mean @ OBSERVATION.T  # (n, m, 2)
+    h = observation(tracks.mean)
+    places = tracks.mean @ h.T  # (n, m, 2)
     centre = places.mean(1)
-    variances = (tracks.covariance.diagonal(axis1=-2, axis2=-1) @ OBSERVATION.T).max(-1)
+    variances = (tracks.covariance.diagonal(axis1=-2, axis2=-1) @ h.T).max(-1)
     reach = np.sqrt(2 * limit * (variances + noise.max()))  # the largest axis of S is at most the sum of both
     reach = (reach + np.hypot(*(places - centre[:, None]).T).T).max(1)
     near = KDTree(measured).query_ball_point(centre, reach, return_sorted=False)
     rows = np.repeat(np.arange(n), list(map(len, near)))
     columns = np.fromiter(chain.from_iterable(near), np.int64, len(rows))
     states = Mixture(*(part[rows] for part in tracks)).states
-    difference = innovations(states, OBSERVATION, measured[columns, None], noise[columns, None])
+    difference = innovations(states, h, measured[columns, None], noise[columns, None])
     inside = (mahalanobis(difference) <= limit).any(1)
     density = np.exp(log_density(difference)[inside])
     share = tracks.weight[rows[inside]]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from irst_pipeline.tracking.kalman import Gaussians, innovations, log_density, predict, update
-from irst_pipeline.tracking.motion import OBSERVATION, Manoeuvres
+from irst_pipeline.tracking.motion import Manoeuvres, observation
 from irst_pipeline.types import Floats, Integers
 
 
@@ -51,10 +51,10 @@ def predicted(mixture: Mixture, motion: Manoeuvres, dt: float) -> Mixture:
 
 def updated(mixture: Mixture, measured: Floats, noise: Floats) -> Mixture:
     """Each target with its own measurement (n, 2) of covariance (n, 2, 2)."""
-    measured, noise = measured[:, None], noise[:, None]
-    density = log_density(innovations(mixture.states, OBSERVATION, measured, noise))
+    measured, noise, h = measured[:, None], noise[:, None], observation(mixture.mean)
+    density = log_density(innovations(mixture.states, h, measured, noise))
     weight = mixture.weight * np.exp(density - density.max(1, initial=-np.inf, keepdims=True))
-    return Mixture(*update(mixture.states, OBSERVATION, measured, noise), weight / weight.sum(1, keepdims=True))
+    return Mixture(*update(mixture.states, h, measured, noise), weight / weight.sum(1, keepdims=True))
 
 
 def updated_softly(mixture: Mixture, tracks: Integers, probability: Floats, measured: Floats, noise: Floats) -> Mixture:

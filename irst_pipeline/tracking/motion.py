@@ -1,5 +1,6 @@
 """Motion models: how a state and its covariance move in a time step, and how a target changes from one to another."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -9,13 +10,16 @@ from irst_pipeline.types import CameraMotion, Floats
 
 
 class MotionModel(Protocol):
-    """A linear model of a state whose position is `OBSERVATION @ state`."""
+    """A linear model of a state that holds position, velocity and perhaps acceleration, first in x and then in y.
+
+    d is 4 or 6; see `observation`.
+    """
 
     def transition(self, dt: float) -> Floats:
-        """F (4, 4) for a step of `dt` seconds."""
+        """F (d, d) for a step of `dt` seconds."""
 
     def process_noise(self, dt: float) -> Floats:
-        """Q (4, 4) for a step of `dt` seconds."""
+        """Q (d, d) for a step of `dt` seconds."""
 
 
 class ConstantVelocity:
@@ -53,10 +57,53 @@ class CoordinatedTurn(ConstantVelocity):
         return np.array([[1, along, 0, -across], [0, cosine, 0, -sine], [0, across, 1, along], [0, sine, 0, cosine]])
 
 
+class ConstantAcceleration:
+    """Nearly constant acceleration: states x, vx, ax, y, vy, ay in px, px/s and px/s^2.
+
+    Continuous white-noise jerk (ibid., section 6.2.3).
+    """
+
+    def __init__(self, acceleration_walk: float) -> None:
+        """`acceleration_walk`: px/s^2, the spread acceleration gains in one second."""
+        self._density = acceleration_walk**2
+
+    def transition(self, dt: float) -> Floats:
+        return np.kron(np.eye(2), np.array([[1, dt, dt**2 / 2], [0, 1, dt], [0, 0, 1]]))
+
+    def process_noise(self, dt: float) -> Floats:
+        rows = [[dt**5 / 20, dt**4 / 8, dt**3 / 6], [dt**4 / 8, dt**3 / 3, dt**2 / 2], [dt**3 / 6, dt**2 / 2, dt]]
+        noise: Floats = self._density * np.kron(np.eye(2), np.array(rows))
+        return noise
+
+
+class Unaccelerated:
+    """A model of constant velocity among those of acceleration: it has one, anew in every step, that does nothing.
+
+    So a target that begins to accelerate is expected to with any acceleration that such targets have.
+    """
+
+    KEPT = np.array([0, 1, 3, 4])
+
+    def __init__(self, model: MotionModel, acceleration_sd: float) -> None:
+        """`acceleration_sd`: px/s^2 of targets that accelerate."""
+        self._model, self._variance = model, acceleration_sd**2
+
+    def transition(self, dt: float) -> Floats:
+        return self._lifted(self._model.transition(dt), 0.0)
+
+    def process_noise(self, dt: float) -> Floats:
+        return self._lifted(self._model.process_noise(dt), self._variance)
+
+    def _lifted(self, matrix: Floats, rest: float) -> Floats:
+        whole = np.diag(np.array([0, 0, rest, 0, 0, rest]))
+        whole[np.ix_(self.KEPT, self.KEPT)] = matrix
+        return whole
+
+
 class Manoeuvres:
     """Two or more models, of which a target follows one at a time and changes at random moments."""
 
-    def __init__(self, models: list[MotionModel], stays: list[float]) -> None:
+    def __init__(self, models: Sequence[MotionModel], stays: Sequence[float]) -> None:
         """`stays`: s, how long a target follows each model in the mean before it changes to any of the others."""
         self._models = models
         others = len(models) - 1
@@ -70,11 +117,11 @@ class Manoeuvres:
         """(m,) how probable each model is of a target that nothing is known of."""
 
     def transition(self, dt: float) -> Floats:
-        """F (m, 4, 4)"""
+        """F (m, d, d)"""
         return np.stack([model.transition(dt) for model in self._models])
 
     def process_noise(self, dt: float) -> Floats:
-        """Q (m, 4, 4)"""
+        """Q (m, d, d)"""
         return np.stack([model.process_noise(dt) for model in self._models])
 
     def changes(self, dt: float) -> Floats:
@@ -85,14 +132,24 @@ class Manoeuvres:
 OBSERVATION = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0]])
 """H: position out of the state x, vx, y, vy."""
 
+_OBSERVATIONS = {4: OBSERVATION, 6: np.eye(6)[[0, 3]]}
+
+
+def observation(states: Floats) -> Floats:
+    """H (2, d) of states (..., d): their position."""
+    return _OBSERVATIONS[states.shape[-1]]
+
 
 def moved(states: Gaussians, motion: CameraMotion) -> Gaussians:
-    """States (..., 4) as they look after the camera has moved; velocities stay those against the scene."""
-    places = states.mean @ OBSERVATION.T
+    """States (..., d) as they look after the camera has moved; velocities stay those against the scene."""
+    h = observation(states.mean)
+    order = states.mean.shape[-1] // 2
+    places = states.mean @ h.T
     turn = motion.jacobian(places)
-    # States are x, vx, y, vy: what turns the places turns the velocities alike.
+    # What turns the places turns velocities and accelerations alike.
     whole = np.zeros(states.covariance.shape)
-    whole[..., ::2, ::2] = whole[..., 1::2, 1::2] = turn
+    for derivative in range(order):
+        whole[..., derivative::order, derivative::order] = turn
     mean = (whole @ states.mean[..., None])[..., 0]
-    mean[..., ::2] = motion.apply(places)
+    mean[..., ::order] = motion.apply(places)
     return Gaussians(mean, whole @ states.covariance @ np.swapaxes(whole, -1, -2))

@@ -15,12 +15,14 @@ from irst_pipeline.tracking.existence import Scores, Starts
 from irst_pipeline.tracking.imm import Mixture, combined, predicted, updated_softly
 from irst_pipeline.tracking.joint import joint_shares
 from irst_pipeline.tracking.motion import (
-    OBSERVATION,
+    ConstantAcceleration,
     ConstantVelocity,
     CoordinatedTurn,
     Manoeuvres,
     MotionModel,
+    Unaccelerated,
     moved,
+    observation,
 )
 from irst_pipeline.types import (
     STANDS_STILL,
@@ -51,9 +53,9 @@ class Population(NamedTuple):
     id: Integers
     confirmed: NDArray[np.bool_]
     mean: Floats
-    """(n, m, 4) by motion model: x, vx, y, vy in px and px/s"""
+    """(n, m, d) by motion model: x, vx, y, vy in px and px/s, or with accelerations x, vx, ax, y, vy, ay"""
     covariance: Floats
-    """(n, m, 4, 4)"""
+    """(n, m, d, d)"""
     weight: Floats
     """(n, m) probability of the motion models"""
     evidence: Floats
@@ -71,9 +73,9 @@ class Population(NamedTuple):
     """row of the frame's detections that is the track's, -1 for none"""
 
     @classmethod
-    def empty(cls, models: int) -> "Population":
+    def empty(cls, models: int, dimensions: int) -> "Population":
         none, reals = np.empty(0, np.int64), np.empty(0)
-        states = np.empty((0, models, 4)), np.empty((0, models, 4, 4)), np.empty((0, models))
+        states = np.empty((0, models, dimensions)), np.empty((0, models, dimensions, dimensions)), np.empty((0, models))
         return cls(none, np.empty(0, bool), *states, reals, np.empty((0, 2)), reals, reals, none, none, reals, none)
 
     def take(self, rows: Rows) -> "Population":
@@ -115,15 +117,12 @@ class Tracker:
 
     def __init__(self, settings: TrackerSettings) -> None:
         s = self._settings = settings
-        models: list[MotionModel] = [ConstantVelocity(s.velocity_walk), ConstantVelocity(s.manoeuvre_walk)]
-        if s.turn_rate:
-            rates = np.deg2rad([s.turn_rate, -s.turn_rate])
-            models += [CoordinatedTurn(rate, s.velocity_walk) for rate in rates]
-        self._motion = Manoeuvres(models, [s.cruise_seconds] + [s.manoeuvre_seconds] * (len(models) - 1))
+        models, stays = zip(*_models(s), strict=True)
+        self._motion = Manoeuvres(models, stays)
         self._gate = float(chi2.ppf(s.gate_probability, 2))
         self._scores = Scores(s.target_score, s.clutter_score)
         self._clutter, self._starts = ClutterMap(s.false_alarms), Starts()
-        self._tracks = Population.empty(len(models))
+        self._tracks = Population.empty(len(models), len(models[0].transition(0.0)))
         self._time: float | None = None
         self._next_id = 1
 
@@ -218,9 +217,10 @@ class Tracker:
         unseen = frame.time - tracks.last_seen > s.coast_seconds
         states = combined(tracks.states)
         last = np.array(frame.image.shape[::-1]) - 1
-        places = states.mean @ OBSERVATION.T
+        h = observation(states.mean)
+        places = states.mean @ h.T
         beyond = np.maximum(-places, places - last) - 0.5
-        sd = np.sqrt(states.covariance.diagonal(axis1=1, axis2=2) @ OBSERVATION.T)
+        sd = np.sqrt(states.covariance.diagonal(axis1=1, axis2=2) @ h.T)
         outside = (beyond > SURELY * sd).any(1)
         drop = hopeless | unseen | outside
         events = [TrackEvent("confirmed", int(i), frame.index, frame.time) for i in tracks.id[confirm & ~drop]]
@@ -229,11 +229,14 @@ class Tracker:
 
     def _born(self, detections: Detections, rows: Integers, looks: Looks) -> Population:
         """A tentative track for each of these detections."""
-        n, models = len(rows), len(self._motion.shares)
-        mean, covariance = np.zeros((n, 4)), np.zeros((n, 4, 4))
-        mean[:, [0, 2]] = looks.measured[rows]
-        covariance[:, [[0], [2]], [0, 2]] = looks.noise[rows]
-        covariance[:, [1, 3], [1, 3]] = self._settings.speed_sd**2
+        n, models, dimensions = len(rows), len(self._motion.shares), self._tracks.mean.shape[-1]
+        order = dimensions // 2
+        mean, covariance = np.zeros((n, dimensions)), np.zeros((n, dimensions, dimensions))
+        mean[:, ::order] = looks.measured[rows]
+        covariance[:, [[0], [order]], [0, order]] = looks.noise[rows]
+        for derivative, sd in enumerate((self._settings.speed_sd, self._settings.acceleration_sd)[: order - 1], 1):
+            unknown = [derivative, derivative + order]
+            covariance[:, unknown, unknown] = sd**2
         first, self._next_id = self._next_id, self._next_id + n
         return Population(
             id=np.arange(first, first + n),
@@ -252,6 +255,23 @@ class Tracker:
         )
 
 
+def _models(s: TrackerSettings) -> list[tuple[MotionModel, float]]:
+    """Motion models, the cruise first, and for how many seconds a target follows each in the mean."""
+    models: list[tuple[MotionModel, float]] = [
+        (ConstantVelocity(s.velocity_walk), s.cruise_seconds),
+        (ConstantVelocity(s.manoeuvre_walk), s.manoeuvre_seconds),
+    ]
+    if s.turn_rate:
+        rates = np.deg2rad([s.turn_rate, -s.turn_rate])
+        models += [(CoordinatedTurn(rate, s.velocity_walk), s.manoeuvre_seconds) for rate in rates]
+    if not s.acceleration_sd:
+        return models
+    # In the time that it lasts, a steady acceleration may become any other of its kind.
+    steady = ConstantAcceleration(s.acceleration_sd / np.sqrt(s.cruise_seconds))
+    still = [(Unaccelerated(model, s.acceleration_sd), stay) for model, stay in models]
+    return [*still, (steady, s.cruise_seconds)]
+
+
 def usable_rows(detections: Detections) -> Integers:
     """Those that are finite and have a positive definite covariance; of too many, the ones of the highest scores."""
     xx, xy, yy = detections.covariance.T
@@ -265,7 +285,8 @@ def usable_rows(detections: Detections) -> Integers:
 def _report(tracks: Population, time: float, usable: Integers) -> Tracks:
     """`usable`: the rows of the frame's detections that the tracker was given."""
     states = combined(tracks.states)
-    x, vx, y, vy = states.mean.T
+    order = states.mean.shape[1] // 2
+    x, vx, y, vy = states.mean[:, [0, 1, order, order + 1]].T
     coasting = tracks.confirmed & (tracks.last_seen < time)
     status = np.where(coasting, TrackStatus.COASTING, np.where(tracks.confirmed, TrackStatus.CONFIRMED, 0))
     return Tracks(
@@ -275,7 +296,7 @@ def _report(tracks: Population, time: float, usable: Integers) -> Tracks:
         y=y,
         vx=vx,
         vy=vy,
-        covariance=states.covariance[:, [0, 0, 2], [0, 2, 2]],
+        covariance=states.covariance[:, [0, 0, order], [0, order, order]],
         box=np.column_stack([np.column_stack([x, y]) - tracks.size / 2, tracks.size]),
         score=tracks.score,
         snr=tracks.snr,

@@ -1,39 +1,63 @@
 """The vectorised bank of filters against filterpy, one track at a time, and against its own statistics."""
 
 import numpy as np
+import pytest
 from filterpy.kalman import IMMEstimator, KalmanFilter
 from scipy.linalg import expm
 from scipy.stats import chi2
 
 from irst_pipeline.tracking.imm import Mixture, combined, predicted, updated
-from irst_pipeline.tracking.motion import OBSERVATION, ConstantVelocity, CoordinatedTurn, Manoeuvres
+from irst_pipeline.tracking.motion import (
+    OBSERVATION,
+    ConstantAcceleration,
+    ConstantVelocity,
+    CoordinatedTurn,
+    Manoeuvres,
+    Unaccelerated,
+    observation,
+)
 
 RNG = np.random.default_rng(2)
 DT = 0.04
 MOTION = Manoeuvres([ConstantVelocity(5.0), ConstantVelocity(200.0), CoordinatedTurn(1.0, 5.0)], [2.0, 0.2, 0.5])
 
 
-def fresh(n: int, speed_sd: float = 50.0) -> Mixture:
-    mean = np.column_stack([RNG.uniform(0, 300, n), RNG.normal(0, 30, n), RNG.uniform(0, 200, n), RNG.normal(0, 30, n)])
-    models = len(MOTION.shares)
-    covariance = np.tile(np.diag([1.0, speed_sd**2, 1.0, speed_sd**2]), (n, models, 1, 1))
-    return Mixture(np.repeat(mean[:, None], models, 1), covariance, np.tile(MOTION.shares, (n, 1)))
+ACCELERATING = Manoeuvres(
+    [
+        Unaccelerated(ConstantVelocity(5.0), 40.0),
+        ConstantAcceleration(100.0),
+        Unaccelerated(CoordinatedTurn(1.0, 5.0), 40.0),
+    ],
+    [2.0, 0.2, 0.5],
+)
 
 
-def test_equals_filterpy() -> None:
-    mixture, banks = fresh(5), []
+def fresh(n: int, motion: Manoeuvres) -> Mixture:
+    models, dimensions = motion.transition(DT).shape[:2]
+    order = dimensions // 2
+    mean, sd = RNG.normal(0, 30, (n, dimensions)), np.full(dimensions, 50.0)
+    mean[:, ::order] = RNG.uniform(0, 300, (n, 2))
+    sd[::order] = 1.0
+    covariance = np.tile(np.diag(sd**2), (n, models, 1, 1))
+    return Mixture(np.repeat(mean[:, None], models, 1), covariance, np.tile(motion.shares, (n, 1)))
+
+
+@pytest.mark.parametrize("motion", [MOTION, ACCELERATING], ids=["velocity", "acceleration"])
+def test_equals_filterpy(motion: Manoeuvres) -> None:
+    mixture, banks = fresh(5, motion), []
+    h = observation(mixture.mean)
     for mean, covariance, weight in zip(*mixture, strict=True):
         filters = []
         for x, p in zip(mean, covariance, strict=True):
-            one = KalmanFilter(4, 2)
-            one.x, one.P, one.H = x.copy(), p.copy(), OBSERVATION
+            one = KalmanFilter(h.shape[1], 2)
+            one.x, one.P, one.H = x.copy(), p.copy(), h
             filters.append(one)
-        for one, f, q in zip(filters, MOTION.transition(DT), MOTION.process_noise(DT), strict=True):
+        for one, f, q in zip(filters, motion.transition(DT), motion.process_noise(DT), strict=True):
             one.F, one.Q = f, q
-        banks.append(IMMEstimator(filters, weight.copy(), MOTION.changes(DT)))
+        banks.append(IMMEstimator(filters, weight.copy(), motion.changes(DT)))
     for _ in range(8):
-        measured, noise = mixture.mean[:, 0] @ OBSERVATION.T + RNG.normal(0, 2, (5, 2)), np.diag([0.5, 0.8])
-        mixture = updated(predicted(mixture, MOTION, DT), measured, np.tile(noise, (5, 1, 1)))
+        measured, noise = mixture.mean[:, 0] @ h.T + RNG.normal(0, 2, (5, 2)), np.diag([0.5, 0.8])
+        mixture = updated(predicted(mixture, motion, DT), measured, np.tile(noise, (5, 1, 1)))
         for bank, z in zip(banks, measured, strict=True):
             for one in bank.filters:
                 one.R = noise

@@ -7,7 +7,7 @@ from filterpy.kalman import KalmanFilter
 from scipy.stats import chi2, multivariate_normal
 
 from irst_pipeline.tracking.kalman import Gaussians, innovations, log_density, mahalanobis, predict, update
-from irst_pipeline.tracking.motion import OBSERVATION, ConstantVelocity, CoordinatedTurn
+from irst_pipeline.tracking.motion import OBSERVATION, ConstantAcceleration, ConstantVelocity, CoordinatedTurn
 
 RNG = np.random.default_rng(1)
 
@@ -91,6 +91,11 @@ def test_motion_models_are_those_of_the_books() -> None:
     model = ConstantVelocity(50.0)
     noise = Q_continuous_white_noise(2, 0.3, 50.0**2)
     np.testing.assert_allclose(model.process_noise(0.3), np.kron(np.eye(2), noise), rtol=1e-12)
+    steady = ConstantAcceleration(20.0)
+    noise = Q_continuous_white_noise(3, 0.3, 20.0**2)
+    np.testing.assert_allclose(steady.process_noise(0.3), np.kron(np.eye(2), noise), rtol=1e-12)
+    np.testing.assert_allclose(steady.transition(0.1) @ steady.transition(0.2), steady.transition(0.3), atol=1e-12)
+    np.testing.assert_allclose(steady.transition(2.0) @ [0, 0, 3, 1, 2, 0], [6, 6, 3, 5, 2, 0])
     turn = CoordinatedTurn(np.pi / 2, 50.0)
     np.testing.assert_allclose(turn.transition(0.1) @ turn.transition(0.2), turn.transition(0.3), atol=1e-12)
     radius = 30 / (np.pi / 2)  # at 30 px/s; a quarter of a circle a second, from x towards y
