@@ -124,6 +124,9 @@ class Tracks:
     """(n,) detections so far."""
     detection: Integers
     """(n,) row of the frame's detections that is the track's; -1 for none."""
+    nis: Floats
+    """(n,) normalised innovation squared of that detection, NaN without one: its squared Mahalanobis distance from
+    where the track was expected; 2 in the mean where errors are as large as is said."""
 
     @property
     def position(self) -> Floats:

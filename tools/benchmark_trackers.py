@@ -65,11 +65,11 @@ def scores(truth: Sequence[PointFrame], reported: Sequence[Reported]) -> dict[st
     first = truth[0].index
     tracks, unknown = _paths([(t.index - first, r.id, r.position) for t, r in zip(truth, reported, strict=True)])
     targets, _ = _paths([(t.index - first, t.id, t.position) for t in truth])
-    covariance = np.full((len(tracks.id), 3), np.nan)
+    covariance, nis = np.full((len(tracks.id), 3), np.nan), np.full(len(tracks.id), np.nan)
     found = evaluate(
         TrackedSequence(
             targets,
-            TrackPaths(tracks.frame, tracks.id, tracks.position, unknown, covariance),
+            TrackPaths(tracks.frame, tracks.id, tracks.position, unknown, covariance, nis),
             len(truth),
             1 / (truth[1].time - truth[0].time),
         )

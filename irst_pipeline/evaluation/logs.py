@@ -51,6 +51,7 @@ class _TrackRecord(BaseModel):
     vx: FiniteFloat | None
     vy: FiniteFloat | None
     cov: tuple[float | None, float | None, float | None]
+    nis: float | None = None
 
 
 def find_truth(path: Path) -> Path:
@@ -119,6 +120,7 @@ def _read_tracks(path: Path) -> tuple[float, TrackPaths]:
         position=_floats([(row.x, row.y) for row in rows], 2),
         velocity=_floats([(row.vx, row.vy) for row in rows], 2),
         covariance=_floats([row.cov for row in rows], 3),
+        nis=_floats([row.nis for row in rows], 1)[:, 0],
     )
 
 

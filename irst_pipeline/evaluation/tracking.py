@@ -1,7 +1,7 @@
 """How well tracks follow targets whose paths are known, as the field measures it.
 
 HOTA, MOTA, IDF1 and id switches are TrackEval's, on the similarity 1 - distance / (2 radius), so that its threshold of
-0.5 is the radius. Everything else is here. NIS is not among it: logs hold no innovations.
+0.5 is the radius. Everything else is here.
 """
 
 import io
@@ -45,6 +45,8 @@ class TrackPaths(Paths):
 
     covariance: Floats
     """(n, 3) px^2: xx, xy, yy of the position; NaN where it is not known."""
+    nis: Floats
+    """(n,) normalised innovation squared of the track's detection; NaN where there is none."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,11 @@ class TrackingScores:
     nees_high: float
     nees_inside: float
     """Share of the errors within the 95 % ellipse of their covariance; 0.95 if the covariances are right."""
+    nis: float
+    """The same of the innovations of the tracks that cover a target: of their detections against what was expected."""
+    nis_low: float
+    nis_high: float
+    nis_inside: float
 
 
 class Pairs(NamedTuple):
@@ -173,6 +180,13 @@ class _Nees(NamedTuple):
     nees_inside: float
 
 
+class _Nis(NamedTuple):
+    nis: float
+    nis_low: float
+    nis_high: float
+    nis_inside: float
+
+
 def evaluate(sequence: TrackedSequence, radius: float = RADIUS) -> Evaluation:
     """Score the tracks of a sequence; a target is covered by at most one track, at most `radius` px away.
 
@@ -213,7 +227,8 @@ def evaluate(sequence: TrackedSequence, radius: float = RADIUS) -> Evaluation:
         initiation_delay_s=float(np.median(delays)) / sequence.frame_rate if len(delays) else math.nan,
         position_rmse_px=_rms(error),
         velocity_rmse_px_s=_rms(tracks.velocity[pairs.tracks] - truth.velocity[pairs.truth]),
-        **_nees(error, tracks.covariance[pairs.tracks])._asdict(),
+        **_Nees(*_consistency(_squares(error, tracks.covariance[pairs.tracks])))._asdict(),
+        **_Nis(*_consistency(tracks.nis[pairs.tracks]))._asdict(),
     )
     return Evaluation(scores, pairs, gospa[:, 0])
 
@@ -331,14 +346,23 @@ def _rms(error: Floats) -> float:
     return float(np.sqrt(squares.mean())) if len(squares) else math.nan
 
 
-def _nees(error: Floats, covariance: Floats) -> _Nees:
-    """The scores of errors (n, 2) by their covariances (n, 3), of those with one that can be inverted."""
+def _squares(error: Floats, covariance: Floats) -> Floats:
+    """Squared Mahalanobis length (n,) of errors (n, 2) by covariances (n, 3); NaN where one cannot be inverted."""
     (x, y), (xx, xy, yy) = error.T, covariance.T
     determinant = xx * yy - xy**2
     usable = (xx > 0) & (determinant > 0)
-    squares = (yy * x**2 - 2 * xy * x * y + xx * y**2)[usable] / determinant[usable]
+    squares = np.full(len(error), np.nan)
+    np.divide(yy * x**2 - 2 * xy * x * y + xx * y**2, determinant, out=squares, where=usable)
+    return squares
+
+
+def _consistency(squares: Floats) -> tuple[float, float, float, float]:
+    """Of squared Mahalanobis lengths in two dimensions, those that are known: their mean, its 95 % bounds if they are
+    independent, and the share of them within the 95 % ellipse."""
+    squares = squares[np.isfinite(squares)]
     count = len(squares)
     if not count:
-        return _Nees(math.nan, math.nan, math.nan, math.nan)
+        return math.nan, math.nan, math.nan, math.nan
     low, high = chi2.ppf(np.array(BOUNDS), 2 * count) / count
-    return _Nees(float(squares.mean()), float(low), float(high), float((squares <= chi2.ppf(SHARE, 2)).mean()))
+    inside = (squares <= chi2.ppf(SHARE, 2)).mean()
+    return float(squares.mean()), float(low), float(high), float(inside)

@@ -51,6 +51,8 @@ def tracking_table(scores: TrackingScores) -> str:
         "velocity RMSE px/s": f"{s.velocity_rmse_px_s:.3f}",
         "NEES (2 is right)": f"{s.nees:.3f} (95 % bounds {s.nees_low:.3f} to {s.nees_high:.3f}); "
         f"{100 * s.nees_inside:.1f} % of errors in their 95 % ellipse",
+        "NIS (2 is right)": f"{s.nis:.3f} (95 % bounds {s.nis_low:.3f} to {s.nis_high:.3f}); "
+        f"{100 * s.nis_inside:.1f} % of innovations in theirs",
     }
     return "\n".join(f"{name:30}{value}" for name, value in lines.items())
 

@@ -70,6 +70,7 @@ def track_records(frame: int, time: float, tracks: Tracks, bearings: Bearings | 
         "snr": decimals(tracks.snr, 2),
         "age": tracks.age.tolist(),
         "hits": tracks.hits.tolist(),
+        "nis": decimals(tracks.nis, 3),
     }
     if bearings:
         columns |= zip(BEARINGS, bearing_columns(bearings), strict=True)

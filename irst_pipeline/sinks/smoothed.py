@@ -126,6 +126,7 @@ class _Rows(NamedTuple):
             score=score,
             snr=snr,
             age=self.age,
+            nis=np.full(len(self.id), np.nan),
             hits=self.hits,
             detection=np.full(len(self.id), -1),
         )

@@ -14,6 +14,7 @@ from irst_pipeline.tracking.clutter import ClutterMap
 from irst_pipeline.tracking.existence import Scores, Starts
 from irst_pipeline.tracking.imm import Mixture, combined, predicted, updated_softly
 from irst_pipeline.tracking.joint import joint_shares
+from irst_pipeline.tracking.kalman import innovations, mahalanobis
 from irst_pipeline.tracking.motion import (
     ConstantAcceleration,
     ConstantVelocity,
@@ -71,12 +72,16 @@ class Population(NamedTuple):
     """s: time of the last detection"""
     detection: Integers
     """row of the frame's detections that is the track's, -1 for none"""
+    nis: Floats
+    """normalised innovation squared of that detection, NaN without one"""
 
     @classmethod
     def empty(cls, models: int, dimensions: int) -> "Population":
         none, reals = np.empty(0, np.int64), np.empty(0)
         states = np.empty((0, models, dimensions)), np.empty((0, models, dimensions, dimensions)), np.empty((0, models))
-        return cls(none, np.empty(0, bool), *states, reals, np.empty((0, 2)), reals, reals, none, none, reals, none)
+        return cls(
+            none, np.empty(0, bool), *states, reals, np.empty((0, 2)), reals, reals, none, none, reals, none, reals
+        )
 
     def take(self, rows: Rows) -> "Population":
         return Population._make(column[rows] for column in self)
@@ -206,6 +211,11 @@ class Tracker:
         columns["last_seen"][rows] = self._time
         columns["detection"] = np.full(len(tracks.id), -1)
         columns["detection"][rows] = seen
+        expected = combined(tracks.take(rows).states)
+        columns["nis"] = np.full(len(tracks.id), np.nan)
+        columns["nis"][rows] = mahalanobis(
+            innovations(expected, observation(expected.mean), looks.measured[seen], looks.noise[seen])
+        )
         return Population(**columns)
 
     def _aged(self, tracks: Population, frame: Frame, needed: float) -> tuple[Population, tuple[TrackEvent, ...]]:
@@ -252,6 +262,7 @@ class Tracker:
             hits=np.ones(n, np.int64),
             last_seen=np.full(n, self._time),
             detection=rows,
+            nis=np.full(n, np.nan),
         )
 
 
@@ -303,4 +314,5 @@ def _report(tracks: Population, time: float, usable: Integers) -> Tracks:
         age=tracks.age,
         hits=tracks.hits,
         detection=np.append(usable, -1)[tracks.detection],
+        nis=tracks.nis,
     )

@@ -183,7 +183,7 @@ def test_ground_truth_that_cannot_be_used_is_named(
         ('"x":14.0', '"x":"left"', "key `x`: expected a valid number"),
         ('"x":14.0', '"x":null', "key `x`: expected a valid number, found None"),
         ('"status":"confirmed",', "", "key `status` is missing"),
-        ('"hits":7}', '"hits":', "not a JSON record; give the tracks.jsonl of a run, or strike the line out"),
+        ('"nis":1.5}', '"nis":', "not a JSON record; give the tracks.jsonl of a run, or strike the line out"),
         ('"id":2', '"id":1', "track 1 is in frame 6 twice; strike one out"),
     ],
 )

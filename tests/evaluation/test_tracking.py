@@ -34,7 +34,7 @@ def flights(count: int = 2, frames: int = FRAMES) -> Paths:
 def tracks_of(truth: Paths, **changes: Any) -> TrackPaths:
     """Perfect tracks, but for `changes`."""
     covariance = np.tile([VARIANCE, 0.0, VARIANCE], (len(truth.id), 1))
-    return replace(TrackPaths(**vars(truth), covariance=covariance), **changes)
+    return replace(TrackPaths(**vars(truth), covariance=covariance, nis=np.full(len(truth.id), np.nan)), **changes)
 
 
 def moved(paths: Paths, x: float, y: float) -> Floats:
@@ -129,6 +129,16 @@ def test_nees_of_honest_errors_is_within_its_bounds() -> None:
     assert s.nees_inside == pytest.approx(0.95, abs=0.03)
 
 
+def test_nis_is_that_of_the_tracks_that_cover_a_target() -> None:
+    truth = flights(4)
+    tracks = tracks_of(truth, nis=np.random.default_rng(2).chisquare(2, len(truth.id)))
+    tracks.nis[::7] = math.nan  # coasting
+    stray = tracks_of(flights(1), id=np.full(FRAMES, 9), position=flights(1).position - 300, nis=np.full(FRAMES, 1e3))
+    s = scores(truth, join(tracks, stray))
+    assert s.nis_low < s.nis < s.nis_high
+    assert s.nis_inside == pytest.approx(0.95, abs=0.03)
+
+
 def test_nees_of_overconfident_and_of_timid_tracks_is_beyond() -> None:
     truth = flights(4)
     sure, timid = scores(truth, noisy(truth, 0.25)), scores(truth, noisy(truth, 4.0))
@@ -163,6 +173,7 @@ def mirrored(paths: Any) -> Any:
 def test_neither_a_mirror_nor_names_nor_the_order_of_rows_change_the_scores() -> None:
     truth = flights(3)
     tracks = noisy(truth, 1.0)
+    tracks = replace(tracks, nis=tracks.frame % 5.0)
     tracks = some(tracks, (tracks.id != 2) | (tracks.frame > 20))
     expected = asdict(scores(truth, tracks))
     shuffled = some(tracks, np.random.default_rng(0).permutation(len(tracks.id)))

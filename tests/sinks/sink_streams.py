@@ -82,6 +82,7 @@ def tracks(
         age=np.full(n, 9),
         detection=np.full(n, -1),
         hits=np.full(n, 7),
+        nis=np.full(n, 1.5),
     )
 
 

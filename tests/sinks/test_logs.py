@@ -81,6 +81,7 @@ def test_jsonl_has_a_record_per_track_and_frame(tmp_path: Path) -> None:
         "snr": 8.25,
         "age": 9,
         "hits": 7,
+        "nis": 1.5,
     }
 
 

@@ -380,3 +380,16 @@ def test_a_doubtful_detection_moves_a_joint_track_less() -> None:
         tracks = scene((there[0] + 0.5, there[1]), (there[0] - 0.6, there[1]))
         moves.append(abs(tracks.x[0] - there[0]))
     assert moves[1] < 0.5 * moves[0]
+
+
+@every_kind
+def test_innovations_are_as_large_as_is_said(settings: TrackerSettings) -> None:
+    rng, squares = np.random.default_rng(5), []
+    for _ in range(20):
+        scene = Scene(settings)
+        for i in range(60):
+            tracks = scene(tuple(np.array(moving(i)) + rng.normal(0, 0.3, 2)))
+            squares += tracks.nis[tracks.hits > 10].tolist()
+    # Between manoeuvres, which a track always reckons with, they are somewhat smaller.
+    assert 1.5 < np.mean(squares) < 2.1
+    assert np.isnan(scene().nis).all()
