@@ -12,3 +12,11 @@ def test_a_run_leaves_no_thread_and_no_file_open_and_holds_no_more_at_its_end(tm
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout
     assert "left behind: 0 threads, 0 file handles" in done.stdout
+
+
+def test_a_tracker_stays_sound_whatever_the_clock_and_the_camera_do() -> None:
+    for association in ("nearest", "joint"):
+        command = [sys.executable, "tools/soak_tracker.py", "--frames", "3000", "--association", association]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "memory grew by" in done.stdout

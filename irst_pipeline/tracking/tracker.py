@@ -211,7 +211,7 @@ class Tracker:
         columns["last_seen"][rows] = self._time
         columns["detection"] = np.full(len(tracks.id), -1)
         columns["detection"][rows] = seen
-        expected = combined(tracks.take(rows).states)
+        expected = combined(Mixture(*(part[rows] for part in tracks.states)))
         columns["nis"] = np.full(len(tracks.id), np.nan)
         columns["nis"][rows] = mahalanobis(
             innovations(expected, observation(expected.mean), looks.measured[seen], looks.noise[seen])

@@ -173,7 +173,7 @@ def mirrored(paths: Any) -> Any:
 def test_neither_a_mirror_nor_names_nor_the_order_of_rows_change_the_scores() -> None:
     truth = flights(3)
     tracks = noisy(truth, 1.0)
-    tracks = replace(tracks, nis=tracks.frame % 5.0)
+    tracks = replace(tracks, nis=(tracks.frame % 5).astype(np.float64))
     tracks = some(tracks, (tracks.id != 2) | (tracks.frame > 20))
     expected = asdict(scores(truth, tracks))
     shuffled = some(tracks, np.random.default_rng(0).permutation(len(tracks.id)))
