@@ -75,11 +75,12 @@ def draw_batch(sources: list[DataSet], settings: TrainSettings, step: int) -> Ba
     rng = np.random.default_rng([settings.seed, step])
     shares = np.array([s.settings.weight for s in sources])
     count, side = settings.crops(step)
-    settled = settings.settled(step)
+    settles = settings.settled(step)
     crops = []
     for pick in rng.choice(len(sources), count, p=shares / shares.sum()):
         source = sources[pick]
         sample = source.training[rng.integers(len(source.training))]
+        settled = settles and source.settings.exact
         implant = bool(rng.random() < source.settings.implant)
         crops.append(random_crop(sample, side, implant, source.shapes, settled, rng))
     planes = ([getattr(c, name) for c in crops] for name in ("frame", "mask", "weight"))

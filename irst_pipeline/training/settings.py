@@ -20,6 +20,11 @@ class SourceSettings(Settings):
     implant: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability that targets are added to a crop: the data set's own where it has masks, else points."""
 
+    @property
+    def exact(self) -> bool:
+        """Whether it says of each pixel if it is target."""
+        return self.layout in ("masked_images", "simulated")
+
 
 class TrainSettings(Settings):
     """A training run."""
@@ -40,8 +45,8 @@ class TrainSettings(Settings):
     """Share of the steps, at the end, in which crops are half as many and twice as wide: narrow crops show more targets
     in the time, wide ones hold as much clutter to each as a frame does."""
     settle: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the steps, at the end, in which crops are neither scaled nor made noisy: at the end the network learns
-    outlines as each data set draws them, which a resampled mask no longer shows."""
+    """Share of the steps, at the end, in which crops of exact masks are neither scaled nor made noisy: at the end the
+    network learns outlines as each data set draws them, which a resampled mask no longer shows."""
     learning_rate: Positive = 2e-3
     weight_decay: NotNegative = 1e-2
     gradient_norm: Positive = 1.0
@@ -70,5 +75,5 @@ class TrainSettings(Settings):
         return max(1, self.batch // 2), 2 * self.crop
 
     def settled(self, step: int) -> bool:
-        """Whether a step's crops keep their scale and noise."""
+        """Whether a step's crops of exact masks keep their scale and noise."""
         return step >= (1 - self.settle) * self.steps
