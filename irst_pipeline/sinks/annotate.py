@@ -1,6 +1,5 @@
 """Drawing tracks on infrared frames."""
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 
@@ -68,23 +67,19 @@ class Trails:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._points: dict[int, deque[tuple[float, float, float]]] = {}
+        self._times, self._ids, self._places = np.empty(0), np.empty(0, np.int64), np.empty((0, 2))
 
     def update(self, tracks: Tracks, time: float, motion: CameraMotion) -> dict[int, Floats]:
         """Add the tracks of one frame, before which the camera moved so; id -> (n, 2) px: x, y, oldest first."""
         if motion.moved:
-            for id_, trail in self._points.items():
-                times, places = [point[0] for point in trail], np.array(trail)[:, 1:]
-                moved = motion.apply(places).tolist()
-                self._points[id_] = deque((t, x, y) for t, (x, y) in zip(times, moved, strict=True))
-        points = {}
-        for id_, x, y in zip(tracks.id.tolist(), tracks.x.tolist(), tracks.y.tolist(), strict=True):
-            points[id_] = self._points.get(id_, deque())
-            points[id_].append((time, x, y))
-            while points[id_][0][0] < time - self._seconds:
-                points[id_].popleft()
-        self._points = points
-        return {id_: np.array(trail)[:, 1:] for id_, trail in points.items()}
+            self._places = motion.apply(self._places)
+        kept = (self._times >= time - self._seconds) & np.isin(self._ids, tracks.id)
+        self._times = np.append(self._times[kept], np.full(len(tracks), time))
+        self._ids = np.append(self._ids[kept], tracks.id)
+        self._places = np.concatenate([self._places[kept], tracks.position])
+        order = np.argsort(self._ids, kind="stable")
+        ids, begins = np.unique(self._ids[order], return_index=True)
+        return dict(zip(ids.tolist(), np.split(self._places[order], begins[1:]), strict=False))
 
 
 def draw(

@@ -11,7 +11,7 @@ from irst_pipeline.levels import eight_bits, percentiles
 from irst_pipeline.types import STANDS_STILL, CameraMotion, Floats, Image
 
 SIDE_MAX = 200  # px; larger frames are looked at smaller, at a whole fraction, which also averages their noise
-FEATURES = 120
+FEATURES = 80
 FEATURES_MIN = 20  # fewer that agree are no background
 AGREEING_MIN = 0.5  # of the features, how many must move as one
 RENEW_FRAMES = 15  # new features are sought so often, and whenever too many are lost
