@@ -44,5 +44,5 @@ class ClutterMap:
     def _regions(self, places: Floats, shape: tuple[int, ...]) -> tuple[Integers, ...]:
         """Row and column (k,) each of the regions that places (k, 2) lie in; those outside count to the nearest."""
         cells = self._counts.shape
-        found = [(places[:, 1 - axis] + 0.5) / shape[axis] * cells[axis] for axis in (0, 1)]
-        return tuple(np.clip(f.astype(np.int64), 0, n - 1) for f, n in zip(found, cells, strict=True))
+        found = [((places[:, 1 - axis] + 0.5) / shape[axis] * cells[axis]).astype(np.int64) for axis in (0, 1)]
+        return tuple(np.minimum(np.maximum(f, 0), n - 1) for f, n in zip(found, cells, strict=True))

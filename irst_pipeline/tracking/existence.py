@@ -24,9 +24,9 @@ class Scores:
 
     def gain(self, scores: Floats) -> Floats:
         """Logarithm of the ratio for scores (k,), within bounds."""
-        inner = np.clip(scores, 1e-3, 1 - 1e-3)
+        inner = np.minimum(np.maximum(scores, 1e-3), 1 - 1e-3)  # np.clip takes longer than all the rest
         ratio = self._powers[0] * np.log(inner) + self._powers[1] * np.log1p(-inner) + self._constant
-        return np.clip(ratio, -SCORE_GAIN_MAX, SCORE_GAIN_MAX)
+        return np.minimum(np.maximum(ratio, -SCORE_GAIN_MAX), SCORE_GAIN_MAX)
 
 
 class Starts:

@@ -65,6 +65,8 @@ def updated_softly(mixture: Mixture, tracks: Integers, probability: Floats, meas
     Fusion", for a bank of models). measured: (k, 2); noise: (k, 2, 2).
     """
     each = updated(Mixture(*(part[tracks] for part in mixture)), measured, noise)
+    if len(tracks) == len(mixture.weight) and (probability == 1).all():  # each has its own, whole
+        return Mixture(*(part[np.argsort(tracks)] for part in each))
     unseen = 1 - np.bincount(tracks, probability, len(mixture.weight)).clip(0, 1)
     weight = unseen[:, None] * mixture.weight
     step, covariance = np.zeros_like(mixture.mean), weight[..., None, None] * mixture.covariance
