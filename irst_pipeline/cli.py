@@ -167,13 +167,13 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _, device, overwrite = _shared_flags()
 
-    verb = verbs.add_parser("run", parents=[overwrite], help="find and track targets in recordings")
+    verb = verbs.add_parser("run", parents=[overwrite], help="find and track targets in recordings and live streams")
     verb.set_defaults(verb=run)
     verb.add_argument(
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="a video file, or a folder or glob of images; several are run at once",
+        help="a video file, a folder or glob of images, or a live stream; several are run at once",
     )
     verb.add_argument("--config", type=Path, help="YAML settings; configs/default.yaml shows them all")
     verb.add_argument(

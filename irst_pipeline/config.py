@@ -89,6 +89,17 @@ class CameraSettings(Settings):
         return self
 
 
+class LiveSettings(Settings):
+    """Live sources, and when they count as lost."""
+
+    open_seconds: Positive = 10.0
+    """A connection that gives no picture by then is given up for the next one."""
+    read_seconds: Positive = 3.0
+    """One that then sends nothing for so long is lost."""
+    retry_seconds: Positive = 30.0
+    """The longest pause before connecting again; the first is 0.25 s, each next one twice as long."""
+
+
 class VideoSettings(Settings):
     """The annotated video."""
 
@@ -126,4 +137,5 @@ class RunSettings(Settings):
     """How the camera may move between frames; tracks move with the scene. off: it stands still."""
     tracker: TrackerSettings = TrackerSettings()
     camera: CameraSettings = CameraSettings()
+    live: LiveSettings = LiveSettings()
     video: VideoSettings = VideoSettings()

@@ -17,7 +17,7 @@ from irst_pipeline.engine.base import check_size
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.sinks.base import prepare_folder
-from irst_pipeline.sources import open_source
+from irst_pipeline.sources import open_source, redact
 from irst_pipeline.types import Floats, Image
 
 Plane = NDArray[np.float32]
@@ -110,7 +110,7 @@ def explain_image(uri: str, model: str, out: Path, overwrite: bool) -> None:
     check_size(frame)
     prepare_folder(out, (FIGURE_FILE, ARRAYS_FILE, NUMBERS_FILE), [Path(uri)], overwrite)
     image, views = frame.image, unfold_image(weights.network, frame.image)
-    ran = {"source": uri, "model": weights.name, "weights_sha256": weights.sha256}
+    ran = {"source": redact(uri), "model": weights.name, "weights_sha256": weights.sha256}
     numbers = ran | {
         "noise_level": noise_level(image),
         "effective_rank": effective_rank(singular_values(image)),

@@ -80,6 +80,7 @@ class RunStatistics:
             "frames_read": self.frames + self.frames_dropped,
             "frames_dropped": self.frames_dropped,
             "frames_failed": source.frames_failed,
+            "reconnects": source.reconnects,
             "frames_per_second": round(self.frames / self.seconds, 2) if self.seconds else 0.0,
             "tracks_confirmed": self.tracks_confirmed,
             "latency_ms": {stage: histogram.percentiles() for stage, histogram in self.latency.items()},

@@ -1,4 +1,4 @@
-"""Runs of the pipeline on recordings: folders, files, progress, summaries."""
+"""Runs of the pipeline on recordings and live streams: folders, files, progress, summaries."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.pipeline import RunStatistics, run_pipeline
 from irst_pipeline.sinks import RESULT_FILES, RunHeader, open_sinks
 from irst_pipeline.sinks.base import prepare_folder, write_file
-from irst_pipeline.sources import Source, open_source
+from irst_pipeline.sources import Source, open_source, redact
 from irst_pipeline.types import FrameResult
 
 log = logging.getLogger("irst")
@@ -33,7 +33,7 @@ RECORDINGS_AT_ONCE = 16  # the next ones wait; cameras do not
 
 @dataclass(frozen=True)
 class Run:
-    """One recording and where its results go."""
+    """One recording or stream and where its results go."""
 
     source: Source
     folder: Path
@@ -45,16 +45,19 @@ class Run:
 def run_recordings(
     uris: list[str], settings: RunSettings, out: Path | None, overwrite: bool, realtime: bool, stop: Event
 ) -> None:
-    """Process recordings to their ends, or until `stop` is set, and write the results into a folder.
+    """Process recordings and live streams to their ends, or until `stop` is set, and write the results into a folder.
 
     Several are run at once through one engine; each has a tracker of its own, and a folder of its own in `out`. With
     `realtime` they are replayed as live cameras. Whatever ends a run, what was found so far is on disk and `run.json`
     says how it ended; the others go on. Raises IrstError, a line for the user, when one could not go on.
     """
     weights = load_model(settings.model)
-    platforms = [open_platform(settings.camera, uri) for uri in uris]
+    platforms = [open_platform(settings.camera, redact(uri)) for uri in uris]
     with ExitStack() as opened:
-        sources = [opened.enter_context(closing(open_source(uri, settings.image_rate, realtime))) for uri in uris]
+        sources = [
+            opened.enter_context(closing(open_source(uri, settings.image_rate, realtime, settings.live, stop)))
+            for uri in uris
+        ]
         live = any(source.live for source in sources)
         engine = open_engine(weights.network, settings.device, settings.detection.threshold, newest=live)
         if len(sources) > 1:
@@ -135,7 +138,7 @@ def run_header(
     """What is known of a run that begins now, on the `source` behind `uri`."""
     return RunHeader(
         source=source.name,
-        uri=uri,
+        uri=redact(uri),
         model=weights.name,
         weights_sha256=weights.sha256,
         device=engine.device,
@@ -162,7 +165,8 @@ def _write_report(run: Run, outcome: str, statistics: RunStatistics) -> dict[str
 def _summarise(folder: Path, report: dict[str, Any]) -> None:
     latency = report["latency_ms"].get("total", {})
     dropped = f", {report['frames_dropped']} dropped" if report["frames_dropped"] else ""
-    print(f"{report['outcome']}: {report['frames_read']} frames, {report['frames_failed']} failed{dropped}")
+    again = f", {report['reconnects']} reconnects" if report["reconnects"] else ""
+    print(f"{report['outcome']}: {report['frames_read']} frames, {report['frames_failed']} failed{dropped}{again}")
     print(f"speed    {report['frames_per_second']:.1f} frames/s")
     print("latency  " + ", ".join(f"{name} {value:.0f} ms" for name, value in latency.items()))
     print(f"tracks   {report['tracks_confirmed']} confirmed")

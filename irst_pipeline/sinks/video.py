@@ -30,7 +30,8 @@ _ENCODER = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1", "force
 class AnnotatedVideo:
     """`annotated.mp4`: H.264 yuv420p of the frames with their tracks, playable up to the last second if killed.
 
-    The first frame is at 0 s; the others keep their distance to it.
+    The first frame is at 0 s; the others keep their distance to it. Frames of another size than the first one's are
+    stretched to it.
     """
 
     def __init__(self, path: Path, header: RunHeader) -> None:
@@ -96,6 +97,8 @@ class AnnotatedVideo:
         height, width = picture.shape[:2]
         if height % 2 or width % 2:
             picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if picture.shape[:2] != (stream.height, stream.width):
+            picture = np.asarray(cv2.resize(picture, (stream.width, stream.height)), np.uint8)
         yuv = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8)
         frame = av.VideoFrame.from_ndarray(yuv, format="yuv420p")
         self._pts = max(self._pts + 1, round((time - self._start) / TIME_BASE))

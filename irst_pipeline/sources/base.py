@@ -14,7 +14,7 @@ REPORTS_MAX = 10  # failures said one by one; further ones are counted, and said
 
 
 class Source(Protocol):
-    """A stream of frames of one size and depth, with strictly increasing indices and times."""
+    """A stream of frames with strictly increasing indices and times; of one size and depth, unless it is live."""
 
     name: str
     """Short, for logs."""
@@ -29,6 +29,10 @@ class Source(Protocol):
     def frames_failed(self) -> int:
         """Frames so far that could not be read and were skipped; in the end also those that a file counts but lacks."""
 
+    @property
+    def reconnects(self) -> int:
+        """Times so far that frames came again after the source was lost."""
+
     def __iter__(self) -> Iterator[Frame]:
         """The frames, once. Raises IrstError at the end if none could be read."""
 
@@ -36,16 +40,30 @@ class Source(Protocol):
         """Release what is open; not while another thread iterates."""
 
 
-class Recording(ABC):
-    """A source that ends: passes on what `read` yields, and skips, counts and reports what does not belong."""
+class Reader:
+    """What all that decode have in common: their names and numbers, and the count of frames that fail."""
 
-    live = False
+    reconnects = 0
 
     def __init__(self, name: str, frame_rate: float, frame_count: int | None) -> None:
         self.name = name
         self.frame_rate = frame_rate
         self.frame_count = frame_count
         self.frames_failed = 0
+
+    def fail(self, reason: str) -> None:
+        """Count a frame as failed; the first few are said."""
+        self.frames_failed += 1
+        if self.frames_failed <= REPORTS_MAX:
+            log.warning("%s: %s", self.name, reason)
+        elif self.frames_failed == REPORTS_MAX + 1:
+            log.warning("%s: more frames fail; they are counted, and no longer named", self.name)
+
+
+class Recording(Reader, ABC):
+    """A source that ends: passes on what `read` yields, and skips, counts and reports what does not belong."""
+
+    live = False
 
     @abstractmethod
     def read(self) -> Iterator[Frame]:
@@ -72,14 +90,6 @@ class Recording(ABC):
             raise IrstError(f"{self.name}: not one frame could be read ({self.frames_failed} failed)")
         if self.frames_failed:
             log.warning("%s: %d frame(s) could not be read", self.name, self.frames_failed)
-
-    def fail(self, reason: str) -> None:
-        """Count a frame as failed; the first few are said."""
-        self.frames_failed += 1
-        if self.frames_failed <= REPORTS_MAX:
-            log.warning("%s: %s", self.name, reason)
-        elif self.frames_failed == REPORTS_MAX + 1:
-            log.warning("%s: more frames fail; they are counted, and no longer named", self.name)
 
 
 def describe(frame: Frame) -> str:

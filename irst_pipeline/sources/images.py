@@ -11,6 +11,7 @@ from natsort import natsorted, ns
 from numpy.typing import NDArray
 
 from irst_pipeline.errors import FrameError, UsageError
+from irst_pipeline.sources.address import redact
 from irst_pipeline.sources.base import Recording, log
 from irst_pipeline.types import Frame, Image
 
@@ -27,7 +28,7 @@ def find_images(uri: str) -> list[Path]:
     paths = [Path(name) for name in names]
     images = [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not images:
-        raise UsageError(f"{uri}: no images here; images end in {', '.join(SUFFIXES)}")
+        raise UsageError(f"{redact(uri)}: no images here; images end in {', '.join(SUFFIXES)}")
     return images
 
 

@@ -11,6 +11,7 @@ class RealTime:
     """The frames of a recording, each when its time has come after the first; a late one comes at once."""
 
     live = True
+    reconnects = 0
 
     def __init__(self, recording: Source) -> None:
         self._recording = recording

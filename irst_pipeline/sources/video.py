@@ -35,7 +35,7 @@ class VideoSource(Recording):
     def __init__(self, path: Path, image_rate: float) -> None:
         """Raises IrstError if FFmpeg cannot open `path` or there is no video in it; `image_rate` as in open_source."""
         self._container = open_container(path)
-        self._stream = video_stream(self._container, path)
+        self._stream = video_stream(self._container, str(path))
         self._stream.thread_type = "NONE"  # the cores are the network's; threads only slowed small frames down
         duration = self._container.duration
         rate = self._stream.guessed_rate if duration is None else self._stream.average_rate  # guessed: the codec's word
@@ -62,12 +62,7 @@ class VideoSource(Recording):
             if frame.is_corrupt:
                 self.fail(f"frame {last} is damaged")
                 continue
-            try:
-                if not colour_known and has_colour(frame):
-                    log.warning("%s: colour video (%s), converted to luminance", self.name, frame.format.name)
-                image = grey(frame)
-            except (av.FFmpegError, ValueError):
-                raise IrstError(f"{self.name}: cannot read {frame.format.name} pixels; store 16-bit grey") from None
+            image = image_of(frame, self.name, say_colour=not colour_known)
             colour_known = True
             yield Frame(image, last, self._time, self.name)
         self._report_missing(seen)
@@ -130,13 +125,26 @@ def open_container(path: Path) -> InputContainer:
     return container
 
 
-def video_stream(container: InputContainer, path: Path) -> VideoStream:
+def video_stream(container: InputContainer, name: str) -> VideoStream:
     """The first video stream that is not a cover picture and that this FFmpeg can decode."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if streams and streams[0].codec_context is not None:
         return streams[0]
     container.close()
-    raise IrstError(f"{path}: FFmpeg has no decoder for its video" if streams else f"{path}: no video stream in it")
+    raise IrstError(f"{name}: FFmpeg has no decoder for its video" if streams else f"{name}: no video stream in it")
+
+
+def image_of(frame: av.VideoFrame, name: str, say_colour: bool) -> Image:
+    """(H, W) grey levels as of `grey`; with `say_colour`, a frame that has colour is told.
+
+    Raises IrstError, which names the source, for pixels that cannot be read.
+    """
+    try:
+        if say_colour and has_colour(frame):
+            log.warning("%s: colour video (%s), converted to luminance", name, frame.format.name)
+        return grey(frame)
+    except (av.FFmpegError, ValueError):
+        raise IrstError(f"{name}: cannot read {frame.format.name} pixels; store 16-bit grey") from None
 
 
 def has_colour(frame: av.VideoFrame) -> bool:

@@ -87,6 +87,19 @@ def test_odd_frames_lose_nothing(height: int, width: int, tmp_path: Path) -> Non
     assert pictures[0][-1, -1].min() > 150
 
 
+def test_a_stream_that_changes_its_size_is_shown_to_its_end(tmp_path: Path) -> None:
+    sizes = [(60, 80), (120, 90), (41, 81), (60, 80)]
+    images = [np.full(size, 10, np.uint8) for size in sizes]
+    for image in images:
+        image[:, image.shape[1] // 2 :] = 200
+    _, pictures = read(write(tmp_path, [result(i, image=image) for i, image in enumerate(images)]))
+    assert [picture.shape for picture in pictures] == [pictures[0].shape] * 4
+    for picture in pictures:
+        width = picture.shape[1]
+        assert picture[:, : width // 2 - 20].mean() < 60
+        assert picture[:, width // 2 + 20 :].mean() > 180
+
+
 def test_a_run_without_frames_closes(tmp_path: Path) -> None:
     assert write(tmp_path, []).exists()
 

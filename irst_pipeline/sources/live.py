@@ -1,0 +1,189 @@
+"""Live cameras and streams, which may be lost and come again."""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+
+import av
+from av.container import InputContainer
+
+from irst_pipeline.config import LiveSettings
+from irst_pipeline.errors import IrstError
+from irst_pipeline.sources.address import POLL_SECONDS, SIDE_MAX, Address
+from irst_pipeline.sources.base import Reader, describe, log
+from irst_pipeline.sources.video import image_of, video_stream
+from irst_pipeline.types import Frame
+
+RETRY_SECONDS = 0.25  # before the first try to connect again; each next pause is twice as long
+JUMP_SECONDS = 1.0
+STEP_SECONDS = 1e-3
+JOIN_SECONDS = 1.0  # FFmpeg may be in the middle of a read that nothing but its timeout ends
+
+
+class Clock:
+    """Times of a live source's frames, in seconds since its first one; they always increase.
+
+    A frame is later than the one before it by as much as their time stamps say, unless that is nothing or less, or more
+    than JUMP_SECONDS and ahead of the wall clock. Then, and where a time stamp is missing or the connection is a new
+    one, it is later by the time that the wall clock saw pass between them, and at least by STEP_SECONDS.
+    """
+
+    def __init__(self) -> None:
+        self._stamp: float | None = None
+        self._time: float | None = None
+        self._start = self._came = 0.0
+
+    def connected(self) -> None:
+        """Time stamps to come have nothing to do with those before."""
+        self._stamp = None
+
+    def __call__(self, stamp: float | None, now: float) -> float:
+        """The time of a frame with this time stamp (s) that came at `now` on the wall clock (s)."""
+        if self._time is None:
+            self._time, self._start = 0.0, now
+        else:
+            step = stamp - self._stamp if stamp is not None and self._stamp is not None else 0.0
+            sane = step > 0 and (step <= JUMP_SECONDS or self._time + step <= now - self._start)
+            self._time += step if sane else max(STEP_SECONDS, now - self._came)
+        self._came, self._stamp = now, stamp
+        return self._time
+
+
+class LiveStream(Reader):
+    """The frames of a live source as they come, across any number of losses.
+
+    A thread of its own connects, reads and decodes, and connects again after pauses that double, with jitter, for as
+    long as it takes; so that whoever iterates can stop at once, whatever FFmpeg is waiting for. Indices count frames
+    that came, also those that could not be decoded. Size and depth may change from one frame to the next. Only
+    standard input comes to an end.
+    """
+
+    live = True
+
+    def __init__(self, address: Address, image_rate: float, settings: LiveSettings, stop: Event) -> None:
+        super().__init__(address.name, address.frame_rate or image_rate, None)
+        self.reconnects = 0
+        self._address, self._settings, self._stop = address, settings, stop
+        self._ended = Event()  # nobody wants more frames
+        self._queue: Queue[Frame | BaseException | None] = Queue(1)
+        self._clock = Clock()
+        self._index = -1
+        self._kind: str | None = None  # size and depth of the frames; None before the first
+        self._lost_since: float | None = None
+
+    def close(self) -> None:
+        self._ended.set()
+
+    def __iter__(self) -> Iterator[Frame]:
+        thread = Thread(target=self._work, daemon=True)
+        thread.start()
+        try:
+            while not self._stop.is_set():
+                try:
+                    item = self._queue.get(timeout=POLL_SECONDS)
+                except Empty:
+                    continue
+                if item is None:
+                    break
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            self._ended.set()
+            thread.join(JOIN_SECONDS)
+
+    def _work(self) -> None:
+        try:
+            for frame in self._connections():
+                self._hand_over(frame)
+            self._hand_over(None)
+        except BaseException as error:
+            self._hand_over(error)
+
+    def _hand_over(self, item: Frame | BaseException | None) -> None:
+        while not self._ended.is_set():
+            with suppress(Full):
+                self._queue.put(item, timeout=POLL_SECONDS)
+                return
+
+    def _connections(self) -> Iterator[Frame]:
+        """The frames of one connection after the other; raises IrstError at the end of one without any."""
+        pause = RETRY_SECONDS
+        while not self._ended.is_set():
+            reason = "it ended"
+            try:
+                timeout = self._settings.open_seconds, self._settings.read_seconds
+                with self._address.connect(timeout, self._ended) as container:
+                    for frame in self._frames(container):
+                        pause = RETRY_SECONDS
+                        yield frame
+            except av.ExitError:
+                reason = "nothing came in time"
+            except (av.FFmpegError, OSError) as error:
+                reason = error.strerror or type(error).__name__  # its text would name the address, password and all
+            except IrstError as error:
+                reason = str(error).removeprefix(f"{self.name}: ")
+            if not self._address.reopens:
+                break
+            self._say_lost(reason)
+            self._ended.wait(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, self._settings.retry_seconds)
+        if self._kind is None and not self._ended.is_set():
+            raise IrstError(f"{self.name}: not one frame could be read ({reason}, {self.frames_failed} failed)")
+
+    def _frames(self, container: InputContainer) -> Iterator[Frame]:
+        """What can be decoded of one connection; raises IrstError for frames that are refused, or too long a pause."""
+        stream = video_stream(container, self.name)
+        stream.thread_type = "NONE"
+        stream.codec_context.options = {"max_pixels": str(SIDE_MAX**2)}
+        self._refuse_size(stream.codec_context.width, stream.codec_context.height)
+        self._clock.connected()
+        seen = time.monotonic()
+        for packet in container.demux():
+            if self._ended.is_set():
+                return
+            if time.monotonic() - seen > self._settings.open_seconds:
+                raise IrstError("it sends, but no pictures")
+            if packet.stream.index != stream.index:
+                continue
+            try:
+                decoded = stream.codec_context.decode(packet)
+            except av.FFmpegError as error:
+                self._index += 1
+                self.fail(f"a frame could not be decoded: {error.strerror}")
+                continue
+            for picture in decoded:
+                self._index += 1
+                if picture.is_corrupt:
+                    self.fail(f"frame {self._index} is damaged")
+                    continue
+                yield self._frame(picture)
+                seen = time.monotonic()  # whoever took it may have been long about it
+
+    def _frame(self, picture: av.VideoFrame) -> Frame:
+        self._refuse_size(picture.width, picture.height)
+        now = time.monotonic()
+        image = image_of(picture, self.name, say_colour=self._kind is None)
+        frame = Frame(image, self._index, self._clock(picture.time if self._address.timed else None, now), self.name)
+        if self._lost_since is not None:
+            self.reconnects += self._kind is not None
+            log.warning("%s: frames come again after %.1f s", self.name, now - self._lost_since)
+            self._lost_since = None
+        if describe(frame) != self._kind:
+            if self._kind is not None:
+                log.warning("%s: frames are %s now, they were %s", self.name, describe(frame), self._kind)
+            self._kind = describe(frame)
+        return frame
+
+    def _refuse_size(self, width: int, height: int) -> None:
+        if max(width, height) > SIDE_MAX:
+            raise IrstError(f"frames of {width}x{height} px are refused; {SIDE_MAX} px a side at most")
+
+    def _say_lost(self, reason: str) -> None:
+        """Once for each loss, however often it is tried to connect again."""
+        if self._lost_since is None and not self._ended.is_set():
+            self._lost_since = time.monotonic()
+            log.warning("%s: no frames (%s); connecting again until they come", self.name, reason)

@@ -1,0 +1,60 @@
+"""Addresses of live streams: what is meant, what is shown."""
+
+import re
+
+import pytest
+
+from irst_pipeline.errors import UsageError
+from irst_pipeline.sources import open_source, redact
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("rtsp://user:secret@cam:554/live", "rtsp://***@cam:554/live"),
+        ("RTSP://user:se/cr?et@secret@cam/live?key=secret", "RTSP://***@cam/live?***"),
+        ("rtsp://cam/user=admin_password=secret_channel=1", "rtsp://cam/user=***"),
+        ("http://cam/video.cgi?user=a&pwd=secret", "http://cam/video.cgi?***"),
+        ("rtsp:/user:secret@cam", "rtsp:/***@cam"),
+        ("udp://239.0.0.1:5004", "udp://239.0.0.1:5004"),
+        ("v4l2:///dev/video0?format=gray16le", "v4l2:///dev/video0?format=gray16le"),
+        ("a@b?c=d.mp4", "a@b?c=d.mp4"),
+    ],
+)
+def test_what_is_shown_of_an_address_holds_no_password(uri: str, shown: str) -> None:
+    assert redact(uri) == shown
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("rtsp://user:secret@10.0.0.5:554/ir/1", "10-0-0-5-554-ir-1"),
+        ("http://cam/v.cgi?pwd=secret", "cam-v-cgi"),
+        ("udp://@239.0.0.1:5004", "239-0-0-1-5004"),
+        ("-", "stdin"),
+    ],
+)
+def test_names_are_fit_for_folders(uri: str, name: str) -> None:
+    assert open_source(uri).name == name
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("v4l2:///dev/video99?format=gray16le&size=640x512&fps=60", "no device /dev/video99"),
+        ("v4l2:///dev/null?bits=14", "no field bits"),
+        ("stdin://?format=gray16le", "need format and size"),
+        ("stdin://?format=grey16&size=64x48", "no pixel format grey16"),
+        ("stdin://?format=gray16le&size=100000x100000", "at most 8192 px"),
+        ("stdin://?format=gray16le&size=64x48&fps=0", "fps 0"),
+        ("fifo:///dev/null?format=gray&size=64x48", "no FIFO"),
+        ("rtsp://user:secret@", "no host"),
+        ("carrier-pigeon://user:secret@loft", "no such kind"),
+        ("rtsp:/user:secret@cam", "no such file"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_in_one_line(uri: str, said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)) as caught:
+        open_source(uri)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)

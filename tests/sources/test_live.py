@@ -1,0 +1,359 @@
+"""Live streams over real sockets, pipes and processes, which end, freeze, talk nonsense and come again."""
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice, takewhile
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from irst_pipeline.config import LiveSettings
+from irst_pipeline.sources import Source, open_source
+from irst_pipeline.sources.live import Clock
+from irst_pipeline.types import Frame
+from tests.sources.cameras import HEIGHT, RATE, WIDTH, recorded, thermal, transmit
+
+ROOT = Path(__file__).parents[2]
+QUICK = LiveSettings(open_seconds=2.0, read_seconds=0.5, retry_seconds=0.5)
+LEVELS = [thermal(number) for number in range(20)]
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(answers: Sequence[bytes], hold: bool = False) -> Iterator[str]:
+    """Address of a TCP server that gives each connection the next answer, the last one again and again.
+
+    With `hold` it then keeps the connection and says nothing more.
+    """
+    server = socket.create_server(("127.0.0.1", 0))
+    held: list[socket.socket] = []
+
+    def work() -> None:
+        number = 0
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:  # closed
+                return
+            with suppress(OSError):
+                connection.sendall(answers[min(number, len(answers) - 1)])
+            number += 1
+            held.append(connection)
+            if not hold:
+                connection.close()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join(5)
+    for connection in held:
+        connection.close()
+
+
+@contextmanager
+def camera(port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """A camera in a process of its own, which is killed in the end."""
+    process = subprocess.Popen([sys.executable, "-m", "tests.sources.cameras", str(port)], cwd=ROOT)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def frames_of(uri: str) -> Iterator[tuple[Iterator[Frame], Source]]:
+    source = open_source(uri, live=QUICK)
+    with closing(source):
+        yield iter(source), source
+
+
+def assert_in_order(frames: Sequence[Frame]) -> None:
+    assert (np.diff([frame.index for frame in frames]) > 0).all()
+    assert (np.diff([frame.time for frame in frames]) > 0).all()
+
+
+def assert_genuine(frames: Sequence[Frame]) -> None:
+    """Each is one that the camera sent, bit for bit."""
+    for frame in frames:
+        np.testing.assert_array_equal(frame.image, thermal(int(frame.image[0, 0])))
+
+
+def test_14_bits_over_tcp_are_the_same_levels() -> None:
+    with serving([recorded(LEVELS)]) as uri, frames_of(uri) as (stream, source):
+        assert (source.live, source.frame_count) == (True, None)
+        frames = list(islice(stream, 20))
+    for frame, sent in zip(frames, LEVELS, strict=True):
+        assert frame.image.dtype == np.uint16
+        np.testing.assert_array_equal(frame.image, sent)
+    assert [frame.index for frame in frames] == list(range(20))
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(20) / RATE, atol=1e-3)
+    assert (source.frames_failed, source.reconnects) == (0, 0)
+
+
+def test_14_bits_over_http_are_the_same_levels(tmp_path: Path) -> None:
+    (tmp_path / "ir").write_bytes(recorded(LEVELS))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://user:secret@127.0.0.1:{server.server_port}/ir"
+        with frames_of(uri) as (stream, source):
+            frames = list(islice(stream, 20))
+        server.shutdown()
+    assert_genuine(frames)
+    assert [int(frame.image[0, 0]) for frame in frames] == list(range(20))
+    assert source.frames_failed == 0
+
+
+def test_raw_14_bits_through_a_fifo_are_the_same_levels_and_its_next_writer_is_a_reconnect(tmp_path: Path) -> None:
+    fifo = tmp_path / "y16"
+    os.mkfifo(fifo)
+
+    def write() -> None:
+        for half in (LEVELS[:10], LEVELS[10:]):
+            with fifo.open("wb") as file:
+                file.write(b"".join(image.astype("<u2").tobytes() for image in half))
+            time.sleep(0.6)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    with frames_of(f"fifo://{fifo}?format=gray16le&size={WIDTH}x{HEIGHT}&fps=50") as (stream, source):
+        assert source.frame_rate == 50
+        frames = list(islice(stream, 20))
+        writer.join()
+    for frame, sent in zip(frames, LEVELS, strict=True):
+        np.testing.assert_array_equal(frame.image, sent)
+    assert_in_order(frames)
+    assert source.reconnects == 1
+    assert 0.3 < frames[10].time - frames[9].time < 3
+
+
+def test_12_bit_hevc_in_udp_is_the_same_levels() -> None:
+    sent = [thermal(number, (128, 128), bits=12) for number in range(500)]
+    uri = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+    done = Event()
+
+    def paced() -> Iterator[Any]:
+        for image in sent:
+            if done.is_set():
+                return
+            yield image
+            time.sleep(1 / RATE)
+
+    codec = {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "lossless=1:keyint=5:log-level=none:pools=1"}
+    sent_as = f"{uri}?pkt_size=1316", paced(), (128, 128), "mpegts", "libx265", "gray12le", codec
+    sender = threading.Thread(target=transmit, args=sent_as)
+    sender.start()
+    try:
+        with closing(open_source(uri)) as source:
+            frames = list(islice(source, 10))
+    finally:
+        done.set()
+        sender.join()
+    for frame in frames:
+        np.testing.assert_array_equal(frame.image, sent[int(frame.image[0, 0])])
+    assert_in_order(frames)
+
+
+def test_a_killed_camera_that_comes_again_is_one_reconnect_after_a_gap_of_its_length(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    port = free_port()
+    with frames_of(f"tcp://127.0.0.1:{port}") as (stream, source):
+        with camera(port):
+            frames = list(islice(stream, 10))
+        killed = time.monotonic()
+        time.sleep(0.7)
+        with camera(port):
+            frames.extend(takewhile(lambda frame: frame.image[0, 0] > 0, stream))  # sent before the kill, read after
+            gap = time.monotonic() - killed
+            last = frames[-1].time
+            frames.extend(islice(stream, 10))
+            losses = sum("no frames" in message for message in caplog.messages)
+        assert losses <= 2  # it was not there yet at first, perhaps
+        assert_genuine(frames)
+        assert_in_order(frames)
+        assert source.reconnects == 1
+        assert frames[-10].time - 1 / RATE - last == pytest.approx(gap, abs=0.4)
+
+
+def test_a_frozen_camera_is_lost_within_the_read_timeout() -> None:
+    port = free_port()
+    with camera(port) as process, frames_of(f"tcp://127.0.0.1:{port}") as (stream, source):
+        first = list(islice(stream, 5))
+        process.send_signal(signal.SIGSTOP)
+        threading.Timer(1.2, process.send_signal, [signal.SIGCONT]).start()
+        later = list(islice(stream, 40))
+        assert_genuine(first + later)
+        assert_in_order(first + later)
+        assert source.reconnects == 1
+
+
+@pytest.mark.parametrize("answer", [b"", recorded(LEVELS)[: len(recorded(LEVELS)) // 2]], ids=["mute", "half"])
+def test_a_server_that_falls_silent_is_asked_again(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    whole = recorded(LEVELS)
+    with serving([answer, whole], hold=True) as uri, frames_of(uri) as (stream, source):
+        frames = list(islice(stream, 12 if answer else 5))
+        assert_genuine(frames)
+        assert_in_order(frames)
+        assert source.reconnects == (1 if answer else 0)
+    assert sum("no frames" in message for message in caplog.messages) == 1
+
+
+def test_nonsense_never_ends_the_stream_and_is_never_a_frame() -> None:
+    noise = np.random.default_rng(5)
+    whole = recorded(LEVELS)
+    spoilt = bytearray(recorded(LEVELS, "matroska", "ffv1"))
+    for place in noise.integers(600, len(spoilt), 40):
+        spoilt[place] ^= 0xFF
+    answers = [noise.bytes(100_000), whole[:5000], b"HTTP/1.1 404 Not Found\r\n\r\n", bytes(spoilt), whole]
+    with serving(answers) as uri, frames_of(uri) as (stream, source):
+        frames = []
+        for frame in stream:
+            frames.append(frame)
+            if len(frames) > 20 and frame.image[0, 0] == 19 and (frames[-20].image == LEVELS[0]).all():
+                break
+        assert_in_order(frames)
+        assert_genuine(frames[-20:])
+        assert all(frame.image.shape == (HEIGHT, WIDTH) for frame in frames)
+        assert source.reconnects >= 1
+
+
+def test_a_new_size_and_depth_after_a_reconnect_are_taken_up(caplog: pytest.LogCaptureFixture) -> None:
+    large = [thermal(number, (80, 100)) for number in range(5)]
+    with serving([recorded(LEVELS[:5]), recorded(large)]) as uri, frames_of(uri) as (stream, source):
+        frames = list(islice(stream, 10))
+    assert [frame.image.shape for frame in frames] == 5 * [(HEIGHT, WIDTH)] + 5 * [(80, 100)]
+    assert_in_order(frames)
+    assert source.frames_failed == 0
+    assert any("100x80 uint16 now, they were 64x48 uint16" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("size", ["W100000 H100000", "W20000 H10000", "W30000 H64"])
+def test_frames_too_large_are_refused_before_they_take_memory(size: str, caplog: pytest.LogCaptureFixture) -> None:
+    header = f"YUV4MPEG2 {size} F25:1 Cmono16\nFRAME\n".encode()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with serving([header + bytes(4_000_000), recorded(LEVELS)]) as uri, frames_of(uri) as (stream, _):
+        assert_genuine([next(stream)])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+    assert sum("no frames" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.parametrize("answer", [None, b""], ids=["refused", "mute"])
+def test_stop_ends_the_waiting_at_once(answer: bytes | None) -> None:
+    stop = Event()
+    with serving([b""], hold=True) as mute:
+        uri = mute if answer is not None else f"tcp://127.0.0.1:{free_port()}"
+        with closing(open_source(uri, stop=stop)) as source:
+            threading.Timer(0.5, stop.set).start()
+            begun = time.monotonic()
+            assert list(source) == []
+            assert time.monotonic() - begun < 4
+
+
+def test_times_follow_the_time_stamps_where_these_are_sane_and_else_the_wall_clock() -> None:
+    clock = Clock()
+    came = np.arange(8) * 0.04
+    # a repeat, a step back, none, a jump by an hour
+    stamps = [7.0, 7.04, 7.04, 7.0, None, 7.16, 3607.2, 3607.24]
+    times = [clock(stamp, now) for stamp, now in zip(stamps, 100 + came, strict=True)]
+    np.testing.assert_allclose(times, came, atol=1e-9)
+    clock.connected()
+    assert clock(0.0, 105.28) == pytest.approx(5.28)  # after a loss of 5 s
+    assert clock(2.0, 107.28) == pytest.approx(7.28)  # a pause that time stamps and wall clock both tell
+    assert clock(2.04, 107.28) == pytest.approx(7.32)  # two frames at once
+    assert clock(2.04, 107.28) == pytest.approx(7.321)  # which say the same time
+
+
+def command(*arguments: object) -> list[str]:
+    quiet = "--no-video", "--device", "cpu"
+    return [sys.executable, "-m", "irst_pipeline.cli", "run", *map(str, arguments), *quiet]
+
+
+def test_raw_frames_on_standard_input_are_tracked_to_their_end(tmp_path: Path) -> None:
+    uri = f"stdin://?format=gray16le&size={WIDTH}x{HEIGHT}&fps=25"
+    sent = b"".join(image.tobytes() for image in LEVELS)
+    ran = subprocess.run(
+        command(uri, "--out", tmp_path / "out"), cwd=ROOT, input=sent + sent[:99], capture_output=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    report: dict[str, Any] = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (report["outcome"], report["source"], report["uri"]) == ("complete", "stdin", uri)
+    assert (report["frames_read"], report["frames_failed"], report["reconnects"]) == (20, 1, 0)
+
+
+def test_a_run_on_a_dead_camera_ends_in_order_and_shows_no_password(tmp_path: Path) -> None:
+    uri = f"tcp://admin:s3cret@127.0.0.1:{free_port()}/live?token=s3cret"
+    process = subprocess.Popen(
+        [*command(uri), "--config", ROOT / "configs" / "default.yaml"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if "no frames (Connection refused)" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    out, error = process.communicate(timeout=20)
+    assert time.monotonic() - asked < 5
+    assert process.returncode == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    report = json.loads((folder / "run.json").read_text())
+    assert (report["outcome"], report["frames_read"]) == ("interrupted", 0)
+    assert report["uri"].startswith("tcp://***@127.0.0.1")
+    names = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")]
+    written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    for text in (out, error, *lines, *names, *written):
+        assert "s3cret" not in text
+        assert "admin" not in text
+
+
+def test_a_run_goes_on_over_losses_and_other_sizes_until_it_is_stopped(tmp_path: Path) -> None:
+    large = recorded([thermal(number, (80, 100)) for number in range(20)])
+    with serving([recorded(LEVELS), large]) as uri:
+        arguments = [*command(uri, "--out", tmp_path / "out")]
+        arguments.remove("--no-video")
+        process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        again = (line for line in process.stderr if "frames come again" in line)
+        for _ in range(3):
+            next(again)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    report = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert report["outcome"] == "interrupted"
+    assert report["reconnects"] >= 3
+    assert f"{report['reconnects']} reconnects" in out
+    written = [json.loads(line) for line in (tmp_path / "out" / "tracks.jsonl").read_text().splitlines()]
+    assert written[0]["uri"] == uri
+    with av.open(str(tmp_path / "out" / "annotated.mp4")) as video:
+        assert len(list(video.decode(video=0))) == report["frames_read"] - report["frames_dropped"] > 0
