@@ -22,12 +22,18 @@ LEVELS = (1.0, 99.0)  # percentiles shown as black and white to the feature trac
 CONVERGED = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
 """At most so many steps of a feature, or until one is shorter than so many px."""
 
+RESPONSE_MIN = 0.4
+"""Of the phases, to be believed where features cannot be followed."""
+
 Points = NDArray[np.float32]
 
 
 class Stabiliser:
     """Follows corners of the background from frame to frame (Lucas and Kanade, 1981, in pyramids; corners of Shi and
-    Tomasi, 1994) and fits the motion that most of them share (RANSAC), to which targets do not belong."""
+    Tomasi, 1994) and fits the motion that most of them share (RANSAC), to which targets do not belong.
+
+    Where that fails, as when the camera was pushed, the phases of the whole picture say how far it has shifted.
+    """
 
     def __init__(self, model: CameraModel) -> None:
         self._model = model
@@ -51,20 +57,29 @@ class Stabiliser:
             self._points = np.empty((0, 2), np.float32) if found is None else np.asarray(found, np.float32)[:, 0]
             self._age = 0
         self._age += 1
-        if len(self._points) < FEATURES_MIN:
-            return STANDS_STILL
-        moved, status, _ = cv2.calcOpticalFlowPyrLK(
-            last, seen, self._points[:, None], np.empty(0), winSize=(15, 15), criteria=CONVERGED
-        )
-        followed = np.asarray(status)[:, 0] > 0
-        before, after = self._points[followed], np.asarray(moved, np.float32)[followed, 0]
-        self._points = after
-        matrix, agreeing = self._fit(before, after)
-        if matrix is None or agreeing.sum() < max(FEATURES_MIN, AGREEING_MIN * len(before)):
+        matrix = self._follow(last, seen, self._points)
+        if matrix is None:
+            # Features are looked for near where they were: the picture as a whole says how far they have gone.
+            shift, response = _shift(last, seen)
+            matrix = self._follow(last, seen, self._points + shift)
+            if matrix is None and response >= RESPONSE_MIN:
+                matrix = np.eye(3)
+                matrix[:2, 2] = shift
+        if matrix is None:
             self._points = np.empty((0, 2), np.float32)
             return STANDS_STILL
-        self._points = after[agreeing]
         return self._scaled(matrix, step, image.shape)
+
+    def _follow(self, last: NDArray[np.uint8], seen: NDArray[np.uint8], guess: Points) -> Floats | None:
+        """The matrix (3, 3) that takes most features to where they are found, near the guess (n, 2); they go there."""
+        if len(guess) < FEATURES_MIN:
+            return None
+        before, after = _followed(last, seen, self._points, guess)
+        matrix, agreeing = self._fit(before, after)
+        if matrix is None or agreeing.sum() < max(FEATURES_MIN, AGREEING_MIN * len(before)):
+            return None
+        self._points = after[agreeing]
+        return matrix
 
     def _fit(self, before: Points, after: Points) -> tuple[Floats | None, NDArray[np.bool_]]:
         """The matrix (3, 3) that takes most of the points to where they went, and which it takes there."""
@@ -96,6 +111,29 @@ class Stabiliser:
         if np.abs(motion.apply(corners) - corners).max() < STILL:
             return CameraMotion(np.eye(3), known=True)
         return motion
+
+
+def _followed(last: NDArray[np.uint8], seen: NDArray[np.uint8], places: Points, guess: Points) -> tuple[Points, Points]:
+    """Where features were (n, 2) and where they are now, of those that are found near the guess."""
+    moved, status, _ = cv2.calcOpticalFlowPyrLK(
+        last,
+        seen,
+        places[:, None],
+        guess[:, None].copy(),
+        winSize=(15, 15),
+        criteria=CONVERGED,
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )
+    found = np.asarray(status)[:, 0] > 0
+    return places[found], np.asarray(moved, np.float32)[found, 0]
+
+
+def _shift(last: NDArray[np.uint8], seen: NDArray[np.uint8]) -> tuple[Points, float]:
+    """(2,) px by which the whole picture has moved, from the phases of both spectra (Kuglin and Hines, 1975), and how
+    much of the picture says so: 1 for all of it, below 0.2 for noise."""
+    window = cv2.createHanningWindow(last.shape[::-1], cv2.CV_32F)
+    shift, response = cv2.phaseCorrelate(last.astype(np.float32), seen.astype(np.float32), window)
+    return np.array(shift, np.float32), response
 
 
 def _shrunk(image: Image, step: int) -> Image:

@@ -52,6 +52,17 @@ def test_a_moved_camera_is_measured_to_a_fraction_of_a_pixel(model: str, motion:
     np.testing.assert_allclose(found.apply(CORNERS), expected(np.eye(3), motion), atol=0.3)
 
 
+def test_a_camera_that_is_pushed_to_and_fro_is_measured_in_every_frame() -> None:
+    stabiliser, before = Stabiliser("similarity"), turned()
+    for push in np.random.default_rng(1).normal(0, 15, (30, 2)):
+        now = turned(*push)
+        found = stabiliser(view(now))
+        if not np.array_equal(before, turned()):
+            assert found.known
+            np.testing.assert_allclose(found.apply(CORNERS), expected(before, now), atol=1.5)  # the outer corners
+        before = now
+
+
 def test_a_pan_adds_up() -> None:
     stabiliser, places = Stabiliser("similarity"), CORNERS
     for step in range(60):
