@@ -126,7 +126,9 @@ class Manoeuvres:
 
     def changes(self, dt: float) -> Floats:
         """(m, m): probability that a target which follows model i does model j after `dt` seconds."""
-        return np.asarray(((self._modes * np.exp(self._speeds * dt)) @ self._inverse).T.real)
+        changes = np.asarray(((self._modes * np.exp(self._speeds * dt)) @ self._inverse).T.real)
+        # Rounding may take a change that is impossible in no time below 0, and a model's covariance with it.
+        return np.maximum(changes, 0)
 
 
 OBSERVATION = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0]])

@@ -77,6 +77,15 @@ def test_changes_are_a_markov_chain_in_continuous_time() -> None:
     np.testing.assert_allclose(MOTION.shares @ MOTION.changes(0.3), MOTION.shares, atol=1e-12)
 
 
+@pytest.mark.parametrize("motion", [MOTION, ACCELERATING], ids=["velocity", "acceleration"])
+def test_no_change_has_a_negative_probability_however_short_the_time(motion: Manoeuvres) -> None:
+    mixture = fresh(50, motion)
+    mixture.weight[:] = [1e-18, 1.0, 1e-18]
+    for dt in (0.0, 1e-12, 1e-6, 1.0, 1e3):
+        assert (motion.changes(dt) >= 0).all()
+        assert (predicted(mixture, motion, dt).covariance.diagonal(axis1=-2, axis2=-1) > 0).all()
+
+
 def test_errors_are_as_large_as_the_mixture_says() -> None:
     """Targets that change between cruise and manoeuvre as the models say: NEES within its 99.8 % chi-square bounds."""
     runs, rng = 600, np.random.default_rng(5)
