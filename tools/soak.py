@@ -62,6 +62,17 @@ def held() -> Held:
     return Held(pages * PAGE_MB, active_count(), handles)
 
 
+def flat(looks: list[tuple[int, Held]], *later: tuple[int, Held]) -> bool:
+    """Whether memory did not grow over the looks after so many frames; prints these and by how much."""
+    print(f"{'frames':>9}{'MB':>9}{'threads':>9}{'handles':>9}")
+    for done, now in (*looks[:: len(looks) // 10], looks[-1], *later):
+        print(f"{done:9}{now.memory_mb:9.1f}{now.threads:9}{now.handles:9}")
+    settled = looks[len(looks) // 10][1]
+    growth = looks[-1][1].memory_mb / settled.memory_mb
+    print(f"memory grew by {100 * (growth - 1):.2f} % from the tenth part on")
+    return growth <= GROWTH_MAX
+
+
 def soak(width: int, height: int, count: int, out: Path) -> bool:
     """Whether nothing grew; prints what was held."""
     scene = validate(
@@ -83,16 +94,10 @@ def soak(width: int, height: int, count: int, out: Path) -> bool:
         if done % (count // LOOKS) == 0:
             looks.append((done, held()))
     after = held()
-    print(f"{'frames':>8}{'MB':>9}{'threads':>9}{'handles':>9}")
-    for done, now in (*looks[:: len(looks) // 10], looks[-1], (tracks.frames, after)):
-        print(f"{done:8}{now.memory_mb:9.1f}{now.threads:9}{now.handles:9}")
-    settled = looks[len(looks) // 10][1]
-    growth = looks[-1][1].memory_mb / settled.memory_mb
-    print(
-        f"memory grew by {100 * (growth - 1):.2f} % from the tenth part on; {tracks.tracks_confirmed} tracks confirmed"
-    )
+    level = flat(looks, (tracks.frames, after))
+    print(f"{tracks.tracks_confirmed} tracks confirmed")
     print(f"left behind: {after.threads - before.threads} threads, {after.handles - before.handles} file handles")
-    return growth <= GROWTH_MAX and after.threads <= before.threads and after.handles <= before.handles
+    return level and after.threads <= before.threads and after.handles <= before.handles
 
 
 def main() -> None:

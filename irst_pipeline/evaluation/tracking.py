@@ -17,6 +17,7 @@ from scipy.stats import chi2
 
 from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation.matching import match
+from irst_pipeline.tracking.kalman import Gaussians, mahalanobis
 from irst_pipeline.types import Floats, Integers
 
 RADIUS = 10.0  # px from a target to a track that covers it
@@ -348,11 +349,11 @@ def _rms(error: Floats) -> float:
 
 def _squares(error: Floats, covariance: Floats) -> Floats:
     """Squared Mahalanobis length (n,) of errors (n, 2) by covariances (n, 3); NaN where one cannot be inverted."""
-    (x, y), (xx, xy, yy) = error.T, covariance.T
-    determinant = xx * yy - xy**2
-    usable = (xx > 0) & (determinant > 0)
+    xx, xy, yy = covariance.T
+    usable = (xx > 0) & (xx * yy > xy**2)
     squares = np.full(len(error), np.nan)
-    np.divide(yy * x**2 - 2 * xy * x * y + xx * y**2, determinant, out=squares, where=usable)
+    matrices = covariance[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
+    squares[usable] = mahalanobis(Gaussians(error[usable], matrices[usable]))
     return squares
 
 
