@@ -1,6 +1,5 @@
 """Random crops for training, each a function of its generator alone."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -13,6 +12,9 @@ POSITIVE_SHARE = 0.85  # of the crops of a frame with targets, how many hold one
 SCALED_SHARE, SCALE_MAX = 0.5, 2.0
 NOISY_SHARE, NOISE_MAX = 0.3, 0.3  # in units of the normalised frame
 STRETCH_MAX = 1.5
+SHADE_GRID = 4  # levels drawn along each side of a crop, smooth between
+SHADE_SD, SHADE_GAIN_SD = 0.5, 0.15  # units of the normalised frame; logarithm of the gain
+PATCH_SIDE = (0.25, 0.75)  # of the crop's
 IMPLANTS_MAX = 3
 IMPLANT_SNR = (4.0, 14.0)  # peak over the local spread
 IMPLANT_NOISE_MIN = 0.08  # units; below it lie the blocks that video compression makes of a clear sky
@@ -22,8 +24,7 @@ CUT_OUT_EDGE = 1.0  # px, standard deviation of a cut-out's soft edge
 CUT_OUT_SCALE_MAX = 1.6
 
 
-@dataclass(frozen=True)
-class Crop:
+class Crop(NamedTuple):
     """Float32 (S, S) each: normalised frame, mask in 0..1, weight 0 where a pixel is not to be judged."""
 
     frame: NDArray[np.float32]
@@ -44,9 +45,9 @@ def random_crop(
 ) -> Crop:
     """A `size` x `size` crop of a frame, normalised as the whole frame is, under random changes.
 
-    It is turned, mirrored and stretched, and if not `settled` also perhaps scaled and made noisy. With `implant`, up to
-    three targets of random strength are added where none is labelled: some of `shapes`, if not `settled` at another
-    size, or points where there are none.
+    It is turned, mirrored, stretched and shaded, and if not `settled` also perhaps scaled and made noisy. With
+    `implant`, up to three targets of random strength are added where none is labelled: some of `shapes`, if not
+    `settled` at another size, or points where there are none.
     """
     scale = SCALE_MAX ** rng.uniform(-1, 1) if not settled and rng.random() < SCALED_SHARE else 1.0
     window = min(round(size / scale), *sample.image.shape)
@@ -63,6 +64,7 @@ def random_crop(
         )
         mask, weight = (mask >= 0.5).astype(np.float32), (weight >= 0.5).astype(np.float32)
     image = image * np.float32(STRETCH_MAX ** rng.uniform(-1, 1)) + np.float32(rng.normal(0, 0.1))
+    image = image * np.exp(_smooth_field(size, SHADE_GAIN_SD, rng)) + _smooth_field(size, SHADE_SD, rng)
     if not settled and rng.random() < NOISY_SHARE:
         image = image + rng.normal(0, rng.uniform(0, NOISE_MAX), image.shape).astype(np.float32)
     if implant:
@@ -70,6 +72,27 @@ def random_crop(
     turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
     planes = (np.rot90(plane[:, ::-1] if mirror else plane, turns) for plane in (image, mask, weight))
     return Crop(*(np.ascontiguousarray(plane, np.float32) for plane in planes))
+
+
+def patched(crop: Crop, other: Crop, rng: np.random.Generator) -> Crop:
+    """The crop with a rectangle of another one as large laid over it: targets and clutter in surroundings of which
+    neither was recorded (CutMix, Yun et al., 2019)."""
+    size = len(crop.frame)
+    height, width = (round(size * share) for share in rng.uniform(*PATCH_SIDE, 2))
+    y, x = rng.integers(size - height + 1), rng.integers(size - width + 1)
+    patch = np.s_[y : y + height, x : x + width]
+    planes = []
+    for below, above in zip(crop, other, strict=True):
+        plane = below.copy()
+        plane[patch] = above[patch]
+        planes.append(plane)
+    return Crop(*planes)
+
+
+def _smooth_field(size: int, sd: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A slowly changing (size, size) field of about the standard deviation `sd`."""
+    levels = rng.normal(0, sd, (SHADE_GRID, SHADE_GRID)).astype(np.float32)
+    return np.asarray(cv2.resize(levels, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _corner(mask: NDArray[np.uint8], window: int, rng: np.random.Generator) -> tuple[int, int]:

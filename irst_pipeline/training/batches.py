@@ -18,8 +18,10 @@ from irst_pipeline.datasets import (
 )
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import MIN_SIZE
-from irst_pipeline.training.augment import Shape, cut_outs, random_crop
+from irst_pipeline.training.augment import Shape, cut_outs, patched, random_crop
 from irst_pipeline.training.settings import SourceSettings, TrainSettings
+
+PATCHED_SHARE = 0.5  # of the crops, how many show a piece of another crop of the batch
 
 
 @dataclass(frozen=True)
@@ -83,5 +85,6 @@ def draw_batch(sources: list[DataSet], settings: TrainSettings, step: int) -> Ba
         settled = settles and source.settings.exact
         implant = bool(rng.random() < source.settings.implant)
         crops.append(random_crop(sample, side, implant, source.shapes, settled, rng))
+    crops = [patched(crop, crops[i - 1], rng) if rng.random() < PATCHED_SHARE else crop for i, crop in enumerate(crops)]
     planes = ([getattr(c, name) for c in crops] for name in ("frame", "mask", "weight"))
     return Batch(*(torch.from_numpy(np.stack(p))[:, None] for p in planes))

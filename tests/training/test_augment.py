@@ -8,7 +8,7 @@ from irst_pipeline.datasets import (
     UNKNOWN,
     Sample,
 )
-from irst_pipeline.training.augment import Shape, cut_outs, random_crop
+from irst_pipeline.training.augment import Crop, Shape, cut_outs, patched, random_crop
 from tests.test_datasets import scene
 
 
@@ -93,4 +93,19 @@ def test_a_settled_crop_keeps_the_size_of_targets_and_the_noise() -> None:
     assert sum(length != 11 for length in own) < 0.1 * len(own), "but where two touch"
     for seed in range(20):
         crop = random_crop(frame, 48, False, [], True, np.random.default_rng(seed))
-        assert len(np.unique(crop.frame)) <= 2, "no noise, and no edge is resampled"
+        steps = np.abs(np.diff(crop.frame / np.ptp(crop.frame)))
+        assert not ((steps > 0.1) & (steps < 0.5)).any(), "shading is smooth: no noise, and no edge is resampled"
+
+
+def test_a_patch_is_laid_over_frame_mask_and_weight_alike() -> None:
+    below, above = (Crop(*np.full((3, 32, 32), value, np.float32)) for value in (0, 1))
+    areas = []
+    for seed in range(50):
+        frame, mask, weight = patched(below, above, np.random.default_rng(seed))
+        np.testing.assert_array_equal(frame, mask)
+        np.testing.assert_array_equal(frame, weight)
+        rows, columns = np.nonzero(frame)
+        assert frame.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1), "a rectangle"
+        areas.append(frame.mean())
+    assert 1 / 16 <= min(areas) < 0.2 < max(areas) <= 9 / 16
+    assert not below.frame.any(), "crops are left as they were"
