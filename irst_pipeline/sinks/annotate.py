@@ -33,6 +33,8 @@ _BLACK: Colour = (0, 0, 0)
 _WHOLE = np.array([[(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]], float)
 _CORNERS = np.array([[(a, 0.5 * b), (a, b), (0.5 * a, b)] for a in (-1, 1) for b in (-1, 1)], float)
 _TICKS = np.array([[(0.4 * x, 0.4 * y), (0.8 * x, 0.8 * y)] for x, y in ((-1, 0), (1, 0), (0, -1), (0, 1))], float)
+_TRAIL_GRID = 4
+"""Screen px; of a trail's points in one cell of this grid the first is enough."""
 _FADING = (0.5, 0.7, 0.9)
 """Strength of a trail's thirds, the oldest first."""
 _FONT, _LETTERS = cv2.FONT_HERSHEY_SIMPLEX, 0.5
@@ -170,10 +172,11 @@ def _trails(
     lengths = [len(path) for path in paths]
     points = _screen(np.concatenate(paths), scale)
     own = np.repeat(np.arange(len(paths)), lengths)
-    outside = (np.abs(points - centre[own]) > half[own]).any(axis=1)
-    ends = np.bincount(own[outside], minlength=len(paths)).cumsum()[:-1]
+    cells = np.column_stack((own, points // _TRAIL_GRID))
+    shown = (np.abs(points - centre[own]) > half[own]).any(axis=1) & np.diff(cells, axis=0, prepend=-1).any(axis=1)
+    ends = np.bincount(own[shown], minlength=len(paths)).cumsum()[:-1]
     drawn = []
-    for path, colour in zip(np.split(_fixed(points[outside]), ends), colours, strict=True):
+    for path, colour in zip(np.split(_fixed(points[shown]), ends), colours, strict=True):
         marks = [len(path) * third // 3 for third in range(4)]
         for start, end, strength in zip(marks[:-1], marks[1:], _FADING, strict=True):
             drawn.append((_shade(colour, strength), [path[start : end + 1]]))

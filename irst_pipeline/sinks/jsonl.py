@@ -1,8 +1,9 @@
 """The full log of a run: one JSON record a line."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from irst_pipeline.sinks.base import BEARINGS, OutputFile, RunHeader, bearing_columns, decimals, significant
 from irst_pipeline.types import Bearings, CameraMotion, FrameResult, Tracks, TrackStatus
@@ -34,7 +35,7 @@ class TracksJsonl:
                     "time": round(event.time, 6),
                 }
             )
-        self._file.write(lines(records).encode())
+        self._file.write(lines(records))
 
     def close(self) -> None:
         self._file.close()
@@ -42,11 +43,11 @@ class TracksJsonl:
 
 def head(header: RunHeader) -> str:
     """The first line of a log."""
-    return lines([{"record": "header", "schema": SCHEMA, **header.record()}])
+    return lines([{"record": "header", "schema": SCHEMA, **header.record()}]).decode()
 
 
-def lines(records: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n" for record in records)
+def lines(records: list[dict[str, Any]]) -> bytes:
+    return b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
 
 
 def _camera_records(frame: int, time: float, motion: CameraMotion) -> list[dict[str, Any]]:

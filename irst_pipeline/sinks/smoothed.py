@@ -79,7 +79,7 @@ class SmoothedJsonl:
             camera = CameraMotion(np.asarray(np.linalg.inv(self._cameras[frame]), np.float64), known=True)
             tracks, view = whole.take(own).tracks(camera), self._views[frame]
             bearings = view.bearings(tracks) if view else None
-            self._file.write(lines(track_records(frame, time, tracks, bearings)).encode())
+            self._file.write(lines(track_records(frame, time, tracks, bearings)))
 
 
 class _Rows(NamedTuple):
