@@ -1,0 +1,8 @@
+"""Infrared search and track."""
+
+import os
+
+# Both are read when their library is imported, which comes after this. With all cores busy, OpenMP threads that spin
+# while they wait make PyTorch several times slower; and no image may claim more memory than a frame can need.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))

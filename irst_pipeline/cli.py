@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -11,10 +10,6 @@ from pathlib import Path
 from threading import Event
 
 from irst_pipeline.errors import IrstError
-
-# With both cores busy, OpenMP threads that spin while they wait make PyTorch several times slower. It is read when
-# PyTorch is imported, which happens inside the verbs.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,12 +10,9 @@ Every sequence is simulated, run as `irst run` does it, and scored as `irst eval
 """
 
 import argparse
-import os
 from pathlib import Path
 from threading import Event
 from typing import Any
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 

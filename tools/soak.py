@@ -8,7 +8,6 @@ when all caches are full. Linux only.
 """
 
 import argparse
-import os
 import resource
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,6 @@ from itertools import cycle
 from pathlib import Path
 from threading import Event, active_count
 from typing import NamedTuple
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from tqdm import tqdm
 
