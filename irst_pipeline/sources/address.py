@@ -83,9 +83,9 @@ class Address:
         with ExitStack() as opened:
             if self.pipe:
                 pipe = opened.enter_context(closing(_Pipe(self.place, ended)))
-                container = av.open(pipe, "r", format=self.format, options=options, buffer_size=1 << 16)
+                container = av.open(pipe, "r", self.format, options, metadata_errors="replace", buffer_size=1 << 16)
             else:
-                container = av.open(self.place, "r", format=self.format, options=options, timeout=timeout)
+                container = av.open(self.place, "r", self.format, options, metadata_errors="replace", timeout=timeout)
             opened.callback(container.close)
             yield container
 

@@ -17,6 +17,7 @@ from irst_pipeline.types import Frame, Image
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 JPEG_END = b"\xff\xd9"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LEVEL_MAX = 65535
 
 
@@ -103,6 +104,8 @@ def decode(path: Path) -> NDArray[Any]:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what cannot be read is said by us
     try:
         data = path.read_bytes()
+        if data.startswith(PNG_SIGNATURE) and not _has_all_chunks(data):
+            raise FrameError(f"{path}: the image is cut short or damaged")
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except OSError as error:
         raise FrameError(f"{path}: cannot read it ({error.strerror})") from None
@@ -113,3 +116,14 @@ def decode(path: Path) -> NDArray[Any]:
     if path.suffix.lower() in (".jpg", ".jpeg") and data.find(JPEG_END, len(data) // 2) < 0:
         raise FrameError(f"{path}: the image is cut short")
     return np.asarray(image)
+
+
+def _has_all_chunks(png: bytes) -> bool:
+    """Whether the chunks are no longer than the file: OpenCV takes the memory that one claims, up to 4 GB."""
+    at = len(PNG_SIGNATURE)
+    while at < len(png):
+        kind = png[at + 4 : at + 8]
+        at += 12 + int.from_bytes(png[at : at + 4], "big")
+        if kind == b"IEND":
+            break
+    return at <= len(png)

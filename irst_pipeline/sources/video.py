@@ -114,7 +114,7 @@ class VideoSource(Recording):
 
 def open_container(path: Path) -> InputContainer:
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except av.InvalidDataError:
         raise IrstError(f"{path}: not a video, or one cut short before its index was written") from None
     except (av.FFmpegError, OSError) as error:
