@@ -4,8 +4,8 @@ usage: fuzz.py [--cases 10000] [--seed 0] [--only KIND ...] [--out runs/fuzz]
 
 Small recordings, images, configs, tables and weights are made, then changed at random, most often near their beginning,
 and read by a process of their own as `irst` would read them. It must neither crash, nor raise anything but IrstError or
-OSError, nor take more than 10 s of processor time or 2 GB. A case is a function of the seed and its number; the files of those that fail
-are kept in `--out`, and the exit status tells of them. Linux only.
+OSError, nor take more than 10 s of processor time or 2 GB. A case is a function of the seed and its number; the files
+of those that fail are kept in `--out`, and the exit status tells of them. Linux only.
 """
 
 import argparse
