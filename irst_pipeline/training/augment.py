@@ -15,6 +15,7 @@ STRETCH_MAX = 1.5
 SHADE_GRID = 4  # levels drawn along each side of a crop, smooth between
 SHADE_SD, SHADE_GAIN_SD = 0.5, 0.15  # units of the normalised frame; logarithm of the gain
 PATCH_SIDE = (0.25, 0.75)  # of the crop's
+PATCH_EDGE, PATCH_MIXED_MAX = 4.0, 0.05  # px of blur; share of the other crop where a pixel is still judged
 IMPLANTS_MAX = 3
 IMPLANT_SNR = (4.0, 14.0)  # peak over the local spread
 IMPLANT_NOISE_MIN = 0.08  # units; below it lie the blocks that video compression makes of a clear sky
@@ -76,17 +77,16 @@ def random_crop(
 
 def patched(crop: Crop, other: Crop, rng: np.random.Generator) -> Crop:
     """The crop with a rectangle of another one as large laid over it: targets and clutter in surroundings of which
-    neither was recorded (CutMix, Yun et al., 2019)."""
+    neither was recorded (after CutMix, Yun et al., 2019). They blend at its edges, where nothing is judged."""
     size = len(crop.frame)
     height, width = (round(size * share) for share in rng.uniform(*PATCH_SIDE, 2))
     y, x = rng.integers(size - height + 1), rng.integers(size - width + 1)
-    patch = np.s_[y : y + height, x : x + width]
-    planes = []
-    for below, above in zip(crop, other, strict=True):
-        plane = below.copy()
-        plane[patch] = above[patch]
-        planes.append(plane)
-    return Crop(*planes)
+    inside = np.zeros((size, size), np.float32)
+    inside[y : y + height, x : x + width] = 1
+    share = cv2.GaussianBlur(inside, (0, 0), PATCH_EDGE)
+    frame = crop.frame + share * (other.frame - crop.frame)
+    mask, weight = (np.where(inside > 0, above, below) for below, above in zip(crop[1:], other[1:], strict=True))
+    return Crop(frame, mask, weight * (np.abs(share - inside) < PATCH_MIXED_MAX))
 
 
 def _smooth_field(size: int, sd: float, rng: np.random.Generator) -> NDArray[np.float32]:

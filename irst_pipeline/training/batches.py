@@ -21,7 +21,7 @@ from irst_pipeline.lsnet.model import MIN_SIZE
 from irst_pipeline.training.augment import Shape, cut_outs, patched, random_crop
 from irst_pipeline.training.settings import SourceSettings, TrainSettings
 
-PATCHED_SHARE = 0.5  # of the crops, how many show a piece of another crop of the batch
+PATCHED_SHARE = 0.5  # of the crops of exact masks, how many show a piece of another one of the batch
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,16 @@ def draw_batch(sources: list[DataSet], settings: TrainSettings, step: int) -> Ba
     shares = np.array([s.settings.weight for s in sources])
     count, side = settings.crops(step)
     settles = settings.settled(step)
+    picked = [sources[i] for i in rng.choice(len(sources), count, p=shares / shares.sum())]
     crops = []
-    for pick in rng.choice(len(sources), count, p=shares / shares.sum()):
-        source = sources[pick]
+    for source in picked:
         sample = source.training[rng.integers(len(source.training))]
         settled = settles and source.settings.exact
         implant = bool(rng.random() < source.settings.implant)
         crops.append(random_crop(sample, side, implant, source.shapes, settled, rng))
-    crops = [patched(crop, crops[i - 1], rng) if rng.random() < PATCHED_SHARE else crop for i, crop in enumerate(crops)]
+    for i, crop in enumerate(tuple(crops)):
+        # To large targets, as recordings with boxes show them, the edges of patches look too much alike.
+        if picked[i].settings.exact and picked[i - 1].settings.exact and rng.random() < PATCHED_SHARE:
+            crops[i] = patched(crop, crops[i - 1], rng)
     planes = ([getattr(c, name) for c in crops] for name in ("frame", "mask", "weight"))
     return Batch(*(torch.from_numpy(np.stack(p))[:, None] for p in planes))
