@@ -96,7 +96,7 @@ class LiveSettings(Settings):
     """A connection that gives no picture by then is given up for the next one."""
     read_seconds: Positive = 3.0
     """One that then sends nothing for so long is lost."""
-    retry_seconds: Positive = 30.0
+    retry_seconds: Positive = 1.0
     """The longest pause before connecting again; the first is 0.25 s, each next one twice as long."""
 
 

@@ -6,8 +6,9 @@ from threading import Event
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import UsageError
-from irst_pipeline.sources.address import parse_address, redact, scheme_of
+from irst_pipeline.sources.address import redact, scheme_of
 from irst_pipeline.sources.base import Source
+from irst_pipeline.sources.feeds import feed_of
 from irst_pipeline.sources.images import SUFFIXES, ImageSource, find_images
 from irst_pipeline.sources.live import LiveStream
 from irst_pipeline.sources.realtime import RealTime
@@ -32,7 +33,7 @@ def open_source(
     """
     uri = "stdin://" if uri == "-" else uri
     if scheme_of(uri):
-        return LiveStream(parse_address(uri), image_rate, live or LiveSettings(), stop or Event())
+        return LiveStream(feed_of(uri), image_rate, live or LiveSettings(), stop or Event())
     recording = _open_recording(uri, image_rate)
     return RealTime(recording) if realtime else recording
 

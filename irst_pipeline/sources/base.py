@@ -2,15 +2,20 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Generator, Iterator
+from threading import Event
+from typing import NamedTuple, Protocol
 
+from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
-from irst_pipeline.types import Frame
+from irst_pipeline.types import Frame, Image
 
 log = logging.getLogger("irst")
 
 REPORTS_MAX = 10  # failures said one by one; further ones are counted, and said as a sum at the end
+SIDE_MAX = 8192  # px; larger frames of a live source are refused before they take memory
+POLL_SECONDS = 0.1
+SILENT = "nothing came in time"
 
 
 class Source(Protocol):
@@ -38,6 +43,45 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release what is open; not while another thread iterates."""
+
+
+class Picture(NamedTuple):
+    """A frame as a live source sent it."""
+
+    image: Image
+    """(H, W) grey levels at the source's own depth."""
+    time: float | None
+    """s, its time stamp; None without one."""
+
+
+class Damage(NamedTuple):
+    """A frame that came, but not whole."""
+
+    reason: str
+
+
+class Feed(Protocol):
+    """A live source that can be connected to, again and again."""
+
+    name: str
+    """For logs and folders; free of what `redact` hides."""
+    frame_rate: float | None
+    """frames/s, where the address says it."""
+    reopens: bool
+    """Whether something may come again after its end."""
+
+    def connect(self, settings: LiveSettings, ended: Event) -> Generator[Picture | Damage | None]:
+        """What comes of one connection until it ends; None for a moment in which no frame did.
+
+        Moments are short, so that whoever iterates can stop between them; `ended` cuts even these short. Raises
+        IrstError, which says why, if there is no connection, if it is lost, or for frames that are refused.
+        """
+
+
+def refuse_size(width: int, height: int) -> None:
+    """Raises IrstError for a live source's frames that would take too much memory."""
+    if max(width, height) > SIDE_MAX:
+        raise IrstError(f"frames of {width}x{height} px are refused; {SIDE_MAX} px a side at most")
 
 
 class Reader:

@@ -3,18 +3,13 @@
 import random
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 
-import av
-from av.container import InputContainer
-
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
-from irst_pipeline.sources.address import POLL_SECONDS, SIDE_MAX, Address
-from irst_pipeline.sources.base import Reader, describe, log
-from irst_pipeline.sources.video import image_of, video_stream
+from irst_pipeline.sources.base import POLL_SECONDS, Damage, Feed, Picture, Reader, describe, log
 from irst_pipeline.types import Frame
 
 RETRY_SECONDS = 0.25  # before the first try to connect again; each next pause is twice as long
@@ -57,16 +52,16 @@ class LiveStream(Reader):
 
     A thread of its own connects, reads and decodes, and connects again after pauses that double, with jitter, for as
     long as it takes; so that whoever iterates can stop at once, whatever FFmpeg is waiting for. Indices count frames
-    that came, also those that could not be decoded. Size and depth may change from one frame to the next. Only
+    that came, also those that were not whole. Size and depth may change from one frame to the next. Only
     standard input comes to an end.
     """
 
     live = True
 
-    def __init__(self, address: Address, image_rate: float, settings: LiveSettings, stop: Event) -> None:
-        super().__init__(address.name, address.frame_rate or image_rate, None)
+    def __init__(self, feed: Feed, image_rate: float, settings: LiveSettings, stop: Event) -> None:
+        super().__init__(feed.name, feed.frame_rate or image_rate, None)
         self.reconnects = 0
-        self._address, self._settings, self._stop = address, settings, stop
+        self._feed, self._settings, self._stop = feed, settings, stop
         self._ended = Event()  # nobody wants more frames
         self._queue: Queue[Frame | BaseException | None] = Queue(1)
         self._clock = Clock()
@@ -114,60 +109,44 @@ class LiveStream(Reader):
         pause = RETRY_SECONDS
         while not self._ended.is_set():
             reason = "it ended"
+            begun = time.monotonic()
             try:
-                timeout = self._settings.open_seconds, self._settings.read_seconds
-                with self._address.connect(timeout, self._ended) as container:
-                    for frame in self._frames(container):
+                self._clock.connected()
+                with closing(self._feed.connect(self._settings, self._ended)) as arrivals:
+                    for frame in self._frames(arrivals):
                         pause = RETRY_SECONDS
                         yield frame
-            except av.ExitError:
-                reason = "nothing came in time"
-            except (av.FFmpegError, OSError) as error:
-                reason = error.strerror or type(error).__name__  # its text would name the address, password and all
             except IrstError as error:
                 reason = str(error).removeprefix(f"{self.name}: ")
-            if not self._address.reopens:
+            if not self._feed.reopens:
                 break
             self._say_lost(reason)
-            self._ended.wait(pause * random.uniform(0.5, 1.0))
+            # What has been waited for already needs no pause: a frozen server, a sender that is to call.
+            self._ended.wait(max(0.0, begun + pause * random.uniform(0.5, 1.0) - time.monotonic()))
             pause = min(2 * pause, self._settings.retry_seconds)
         if self._kind is None and not self._ended.is_set():
             raise IrstError(f"{self.name}: not one frame could be read ({reason}, {self.frames_failed} failed)")
 
-    def _frames(self, container: InputContainer) -> Iterator[Frame]:
-        """What can be decoded of one connection; raises IrstError for frames that are refused, or too long a pause."""
-        stream = video_stream(container, self.name)
-        stream.thread_type = "NONE"
-        stream.codec_context.options = {"max_pixels": str(SIDE_MAX**2)}
-        self._refuse_size(stream.codec_context.width, stream.codec_context.height)
-        self._clock.connected()
+    def _frames(self, arrivals: Iterator[Picture | Damage | None]) -> Iterator[Frame]:
+        """The whole frames of one connection; raises IrstError after too long a time without any."""
         seen = time.monotonic()
-        for packet in container.demux():
+        for arrival in arrivals:
             if self._ended.is_set():
                 return
+            if isinstance(arrival, Picture):
+                self._index += 1
+                yield self._frame(arrival)
+                seen = time.monotonic()  # whoever took it may have been long about it
+                continue
+            if isinstance(arrival, Damage):
+                self._index += 1
+                self.fail(f"frame {self._index} {arrival.reason}")
             if time.monotonic() - seen > self._settings.open_seconds:
                 raise IrstError("it sends, but no pictures")
-            if packet.stream.index != stream.index:
-                continue
-            try:
-                decoded = stream.codec_context.decode(packet)
-            except av.FFmpegError as error:
-                self._index += 1
-                self.fail(f"a frame could not be decoded: {error.strerror}")
-                continue
-            for picture in decoded:
-                self._index += 1
-                if picture.is_corrupt:
-                    self.fail(f"frame {self._index} is damaged")
-                    continue
-                yield self._frame(picture)
-                seen = time.monotonic()  # whoever took it may have been long about it
 
-    def _frame(self, picture: av.VideoFrame) -> Frame:
-        self._refuse_size(picture.width, picture.height)
+    def _frame(self, picture: Picture) -> Frame:
         now = time.monotonic()
-        image = image_of(picture, self.name, say_colour=self._kind is None)
-        frame = Frame(image, self._index, self._clock(picture.time if self._address.timed else None, now), self.name)
+        frame = Frame(picture.image, self._index, self._clock(picture.time, now), self.name)
         if self._lost_since is not None:
             self.reconnects += self._kind is not None
             log.warning("%s: frames come again after %.1f s", self.name, now - self._lost_since)
@@ -177,10 +156,6 @@ class LiveStream(Reader):
                 log.warning("%s: frames are %s now, they were %s", self.name, describe(frame), self._kind)
             self._kind = describe(frame)
         return frame
-
-    def _refuse_size(self, width: int, height: int) -> None:
-        if max(width, height) > SIDE_MAX:
-            raise IrstError(f"frames of {width}x{height} px are refused; {SIDE_MAX} px a side at most")
 
     def _say_lost(self, reason: str) -> None:
         """Once for each loss, however often it is tried to connect again."""

@@ -1,0 +1,124 @@
+"""GigE Vision and USB3 Vision cameras, through Aravis."""
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import numpy as np
+
+from irst_pipeline.config import LiveSettings
+from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.sources.base import POLL_SECONDS, SILENT, Damage, Picture, refuse_size
+
+try:
+    import gi
+
+    gi.require_version("Aravis", "0.8")
+    from gi.repository import Aravis, GLib
+except (ImportError, ValueError):
+    Aravis = None
+
+DEPTHS = ("Mono8", "Mono10", "Mono12", "Mono14", "Mono16")
+CODES = {
+    0x01080001: "u1",
+    0x01100003: "<u2",
+    0x01100005: "<u2",
+    0x01100025: "<u2",
+    0x01100007: "<u2",
+}  # PFNC, as DEPTHS
+BUFFERS = 8  # in which frames wait
+
+
+@dataclass(frozen=True)
+class CameraFeed:
+    """A camera, and what it is to be set to; what is None stays as the camera has it."""
+
+    name: str
+    place: str
+    """Its network address, or its name as Aravis lists it."""
+    format: str | None = None
+    """One of DEPTHS."""
+    exposure: float | None = None
+    """us"""
+    gain: float | None = None
+    """In the camera's own unit, mostly dB."""
+    frame_rate: float | None = None
+    region: tuple[int, ...] | None = None
+    """px: left, top, width, height."""
+    reopens = True
+
+    def __post_init__(self) -> None:
+        if Aravis is None:
+            line = "cameras need Aravis 0.8 (gir1.2-aravis-0.8 in Debian) and pip install 'irst-pipeline[gige]'"
+            raise UsageError(f"{self.place}: {line}")
+
+    def connect(self, settings: LiveSettings, ended: Event) -> Generator[Picture | Damage | None]:
+        """As `Feed`."""
+        try:
+            camera = Aravis.Camera.new(self.place)
+            self._set(camera)
+            stream = camera.create_stream(None, None)
+            for _ in range(BUFFERS):
+                stream.push_buffer(Aravis.Buffer.new_allocate(camera.get_payload()))
+            camera.set_acquisition_mode(Aravis.AcquisitionMode.CONTINUOUS)
+            camera.start_acquisition()
+            yield from _pictures(stream, settings.read_seconds, ended)
+            camera.stop_acquisition()
+        except GLib.Error as error:
+            raise IrstError(error.message) from None
+
+    def _set(self, camera: Any) -> None:
+        """Raises GLib.Error or IrstError for what the camera does not take, and for pixels that are not taken of it."""
+        if self.format:
+            camera.set_pixel_format_from_string(self.format)
+        if camera.get_pixel_format() not in CODES:
+            found = camera.get_pixel_format_as_string()
+            raise IrstError(f"it is set to {found}; ask for one of {', '.join(DEPTHS)} with ?format=")
+        if self.region:
+            camera.set_region(*self.region)
+        region = tuple(camera.get_region())
+        if self.region and self.region != region:
+            raise IrstError(f"of region={self.region} it makes {region}")
+        refuse_size(*region[2:])
+        for name, value, bounds, put in (
+            ("exposure", self.exposure, camera.get_exposure_time_bounds, camera.set_exposure_time),
+            ("gain", self.gain, camera.get_gain_bounds, camera.set_gain),
+            ("fps", self.frame_rate, camera.get_frame_rate_bounds, camera.set_frame_rate),
+        ):
+            if value is None:
+                continue
+            low, high = bounds()
+            if not low <= value <= high:
+                raise IrstError(f"{name}={value:g}: it takes {low:g} to {high:g}")
+            put(value)
+
+
+def _pictures(stream: Any, silence: float, ended: Event) -> Iterator[Picture | Damage | None]:
+    """What comes in the buffers of a stream that runs; raises IrstError after `silence` (s) without any."""
+    came = time.monotonic()
+    while not ended.is_set():
+        buffer = stream.timeout_pop_buffer(round(1e6 * POLL_SECONDS))
+        if buffer is None:
+            if time.monotonic() - came >= silence:
+                raise IrstError(SILENT)
+            yield None
+            continue
+        came = time.monotonic()
+        arrival = _picture(buffer)  # a copy
+        stream.push_buffer(buffer)
+        yield arrival
+
+
+def _picture(buffer: Any) -> Picture | Damage:
+    status = buffer.get_status()
+    if status != Aravis.BufferStatus.SUCCESS:
+        return Damage(f"is not whole: {status.value_nick.replace('-', ' ')}")
+    kind = CODES.get(buffer.get_image_pixel_format())
+    width, height = buffer.get_image_width(), buffer.get_image_height()
+    data = buffer.get_image_data()
+    if kind is None or width * height * np.dtype(kind).itemsize > len(data):
+        return Damage("is of another kind than the camera was set to")
+    image = np.frombuffer(data, kind, width * height).reshape(height, width)
+    return Picture(image, buffer.get_timestamp() / 1e9)

@@ -1,0 +1,109 @@
+"""What is meant by the address of a live source."""
+
+import re
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+import av
+
+from irst_pipeline.errors import UsageError
+from irst_pipeline.sources.address import LOCAL, NETWORK, redact, scheme_of
+from irst_pipeline.sources.base import SIDE_MAX, Feed
+from irst_pipeline.sources.camera import DEPTHS, CameraFeed
+from irst_pipeline.sources.stream import StreamFeed
+
+OPTIONS = {
+    "protocol_whitelist": ",".join((*NETWORK, "tls", "srtp", "crypto")),  # no playlist may open files of this machine
+    "rtsp_flags": "prefer_tcp",
+    "overrun_nonfatal": "1",  # UDP that came faster than it was read costs packets, not the connection
+}
+
+NUMBER = r"\d{1,9}(\.\d+)?"
+FIELDS = {  # what is expected of them, in words and as a pattern
+    "size": (f"WIDTHxHEIGHT, at most {SIDE_MAX} px a side", r"[1-9]\d*x[1-9]\d*"),
+    "fps": ("frames a second", NUMBER),
+    "exposure": ("microseconds", NUMBER),
+    "gain": ("the number that the camera is to be set to", f"-?{NUMBER}"),
+    "region": ("X,Y,WIDTH,HEIGHT in px", r"\d{1,5},\d{1,5},[1-9]\d{0,4},[1-9]\d{0,4}"),
+}
+
+
+def feed_of(uri: str) -> Feed:
+    """The live source behind `uri`; raises UsageError, which shows no password, for one that cannot be meant so."""
+    scheme = scheme_of(uri) or ""
+    if scheme in NETWORK:
+        return _networked(uri, scheme)
+    if scheme not in LOCAL:
+        known = ", ".join(f"{kind}://" for kind in (*NETWORK, *LOCAL))
+        raise UsageError(f"{scheme}://: no such kind of source; give a file, a folder, a glob, or one of {known}")
+    path, _, query = uri.partition("://")[2].partition("?")
+    fields = dict(parse_qsl(query, keep_blank_values=True))
+    if scheme in ("gige", "usb3"):
+        return _camera(uri, path, fields)
+    _check(uri, fields, ("format", "size", "fps"))
+    rate = float(fields["fps"]) if "fps" in fields else None
+    if scheme == "v4l2":
+        if not Path(path).exists():
+            raise UsageError(f"{uri}: there is no device {path}; cameras are /dev/video0 and so on")
+        keys = {"format": "input_format", "size": "video_size", "fps": "framerate"}
+        return StreamFeed(Path(path).name, path, "v4l2", {keys[key]: value for key, value in fields.items()}, rate)
+    if scheme == "fifo" and not Path(path).is_fifo():
+        raise UsageError(f"{uri}: {path} is no FIFO; make it with mkfifo")
+    if scheme == "stdin" and path:
+        raise UsageError(f"{uri}: standard input has no path; write stdin://?format=gray16le&size=640x512")
+    name, place = ("stdin", "-") if scheme == "stdin" else (Path(path).name, path)
+    return _piped(uri, name, place, fields, rate)
+
+
+def _networked(uri: str, scheme: str) -> StreamFeed:
+    said = re.split("[?=]", redact(uri).partition("://")[2].rpartition("@")[2])[0]
+    name = _plain(said)
+    if not name:
+        raise UsageError(f"{redact(uri)}: no host in it; write {scheme}://HOST:PORT/PATH")
+    if scheme == "rtsp" and uri.endswith("?listen"):
+        return StreamFeed(name, uri.removesuffix("?listen"), "rtsp", OPTIONS | {"rtsp_flags": "listen"})
+    return StreamFeed(name, uri, options=OPTIONS)
+
+
+def _camera(uri: str, place: str, fields: dict[str, str]) -> CameraFeed:
+    _check(uri, fields, ("format", "exposure", "gain", "region", "fps"))
+    if not place:
+        raise UsageError(f"{uri}: no camera in it; write gige://ADDRESS, or the name that arv-tool lists")
+    if fields.get("format", DEPTHS[0]) not in DEPTHS:
+        raise UsageError(f"{uri}: format {fields['format']}: expected one of {', '.join(DEPTHS)}; none is packed")
+    exposure, gain, rate = (float(fields[key]) if key in fields else None for key in ("exposure", "gain", "fps"))
+    region = tuple(map(int, fields["region"].split(","))) if "region" in fields else None
+    return CameraFeed(_plain(place), place, fields.get("format"), exposure, gain, rate, region)
+
+
+def _plain(text: str) -> str:
+    """Fit for the name of a folder."""
+    return re.sub(r"\W+", "-", text).strip("-")
+
+
+def _piped(uri: str, name: str, place: str, fields: dict[str, str], rate: float | None) -> StreamFeed:
+    """Raw frames, or without format and size a container."""
+    if "format" not in fields and "size" not in fields:
+        return StreamFeed(name, place, frame_rate=rate, pipe=True)
+    if "format" not in fields or "size" not in fields:
+        raise UsageError(f"{uri}: raw frames need format and size, as in ?format=gray16le&size=640x512&fps=30")
+    try:
+        av.VideoFormat(fields["format"])
+    except ValueError:
+        raise UsageError(f"{uri}: no pixel format {fields['format']}; thermal cameras mostly have gray16le") from None
+    options = {"pixel_format": fields["format"], "video_size": fields["size"]}
+    return StreamFeed(name, place, "rawvideo", options, rate, pipe=True)
+
+
+def _check(uri: str, fields: dict[str, str], known: tuple[str, ...]) -> None:
+    for key, value in fields.items():
+        if key not in known:
+            raise UsageError(f"{uri}: no field {key}; there are {', '.join(known[:-1])} and {known[-1]}")
+        expected, pattern = FIELDS.get(key, ("", ""))
+        sound = not pattern or re.fullmatch(pattern, value)
+        if key == "size" and sound:
+            sound = max(map(int, value.split("x"))) <= SIDE_MAX
+        if key == "fps" and sound:
+            sound = 0 < float(value) < 1e6
+        if not sound:
+            raise UsageError(f"{uri}: {key} {value}: expected {expected}")

@@ -1,0 +1,137 @@
+"""Live sources that FFmpeg reads: network streams, cameras of this machine, pipes."""
+
+import os
+import select
+import time
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from threading import Event
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from irst_pipeline.config import LiveSettings
+from irst_pipeline.errors import IrstError
+from irst_pipeline.sources.base import POLL_SECONDS, SIDE_MAX, SILENT, Damage, Picture, refuse_size
+from irst_pipeline.sources.video import image_of, video_stream
+
+MAX_PIXELS = {"max_pixels": str(SIDE_MAX**2)}
+
+
+@dataclass
+class StreamFeed:
+    """What FFmpeg opens by an address."""
+
+    name: str
+    place: str
+    """For FFmpeg; of a pipe, its path, or - for standard input."""
+    format: str | None = None
+    """FFmpeg's name of the container; None to find it out."""
+    options: dict[str, str] = field(default_factory=dict)
+    frame_rate: float | None = None
+    pipe: bool = False
+    _colour_said: bool = False
+
+    @property
+    def reopens(self) -> bool:
+        return self.place != "-"
+
+    def connect(self, settings: LiveSettings, ended: Event) -> Generator[Picture | Damage | None]:
+        """As `Feed`. What may be lost unseen has time limits; a pipe tells its end, and is waited for."""
+        try:
+            with ExitStack() as opened:
+                container = self._open(settings, ended, opened)
+                opened.callback(container.close)
+                yield from self._pictures(container, None if self.pipe else settings.read_seconds)
+        except av.ExitError:
+            raise IrstError(SILENT) from None
+        except (av.FFmpegError, OSError) as error:  # its text would name the address, password and all
+            raise IrstError(error.strerror or type(error).__name__) from None
+
+    def _open(self, settings: LiveSettings, ended: Event, opened: ExitStack) -> InputContainer:
+        # Nobody asks for the mean frame rate, and measuring it would hold the first frames back.
+        options = {"fpsprobesize": "0", **MAX_PIXELS, **self.options}
+        if self.pipe:
+            pipe = opened.enter_context(closing(_Pipe(self.place, ended)))
+            return av.open(pipe, "r", self.format, options, metadata_errors="replace", buffer_size=1 << 16)
+        timeout = settings.open_seconds, settings.read_seconds
+        return av.open(self.place, "r", self.format, options, metadata_errors="replace", timeout=timeout)
+
+    def _pictures(self, container: InputContainer, silence: float | None) -> Iterator[Picture | Damage | None]:
+        stream = video_stream(container, self.name)
+        stream.thread_type = "NONE"
+        stream.codec_context.options = MAX_PIXELS
+        refuse_size(stream.codec_context.width, stream.codec_context.height)
+        decoder = _Decoder(stream)
+        asked = time.monotonic()
+        for packet in container.demux():
+            if silence and time.monotonic() - asked >= silence:  # what FFmpeg still had when it gave up waiting
+                raise IrstError(SILENT)
+            for item in decoder(packet) if packet.stream.index == stream.index else ():
+                yield item if isinstance(item, Damage) else self._picture(item)
+            yield None
+            asked = time.monotonic()
+
+    def _picture(self, decoded: av.VideoFrame) -> Picture:
+        refuse_size(decoded.width, decoded.height)
+        image = image_of(decoded, self.name, say_colour=not self._colour_said)
+        self._colour_said = True
+        return Picture(image, None if self.format == "rawvideo" else decoded.time)  # raw frames have no times
+
+
+class _Decoder:
+    """Frames from packets. After one that is damaged, those up to the next key frame are not decoded.
+
+    They are predicted from it, so that they would show what was never seen, and FFmpeg does not tell them from others.
+    Lost packets of MPEG-TS are seen by its counters, those of other streams by what cannot be decoded.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._context = stream.codec_context
+        self._whole = False  # all is there that the next frame is predicted from
+        self._gap = False  # FFmpeg's parser may flag a loss one packet early
+
+    def __call__(self, packet: "av.Packet[VideoStream]") -> Iterator[av.VideoFrame | Damage]:
+        gap, self._gap = self._gap, packet.is_corrupt
+        if packet.is_corrupt and self._whole:
+            yield from self._decode(None)  # what came before it, and waits for its turn
+            self._whole = False
+        elif packet.is_keyframe and not packet.is_corrupt and not gap and not self._whole:
+            self._context.flush_buffers()
+            self._whole = True
+        if self._whole:
+            yield from self._decode(packet)
+        elif packet.size:
+            yield Damage("is damaged" if packet.is_corrupt else "is predicted from a damaged one")
+
+    def _decode(self, packet: "av.Packet[VideoStream] | None") -> Iterator[av.VideoFrame | Damage]:
+        try:
+            decoded = self._context.decode(packet)
+        except av.EOFError:
+            return
+        except av.FFmpegError as error:
+            self._whole = False
+            yield Damage(f"could not be decoded: {error.strerror}")
+            return
+        for frame in decoded:
+            self._whole &= not frame.is_corrupt
+            yield frame if self._whole else Damage("is damaged")
+
+
+class _Pipe:
+    """A FIFO, or standard input, as a file for FFmpeg; reading it ends with its writer, or when `ended` is set."""
+
+    def __init__(self, place: str, ended: Event) -> None:
+        self._file = os.dup(0) if place == "-" else os.open(place, os.O_RDONLY | os.O_NONBLOCK)
+        self._ended = ended
+
+    def read(self, size: int) -> bytes:
+        while not self._ended.is_set():
+            if select.select([self._file], [], [], POLL_SECONDS)[0]:
+                return os.read(self._file, size)
+        return b""
+
+    def close(self) -> None:
+        os.close(self._file)
