@@ -17,7 +17,7 @@ OPTIONS = {
     "rtsp_flags": "prefer_tcp",
     "overrun_nonfatal": "1",  # UDP that came faster than it was read costs packets, not the connection
 }
-
+LISTEN = {"rtsp_flags": "listen", "listen_timeout": "3600"}  # s, FFmpeg's own limit, which its default sets wrongly
 NUMBER = r"\d{1,9}(\.\d+)?"
 FIELDS = {  # what is expected of them, in words and as a pattern
     "size": (f"WIDTHxHEIGHT, at most {SIDE_MAX} px a side", r"[1-9]\d*x[1-9]\d*"),
@@ -61,7 +61,7 @@ def _networked(uri: str, scheme: str) -> StreamFeed:
     if not name:
         raise UsageError(f"{redact(uri)}: no host in it; write {scheme}://HOST:PORT/PATH")
     if scheme == "rtsp" and uri.endswith("?listen"):
-        return StreamFeed(name, uri.removesuffix("?listen"), "rtsp", OPTIONS | {"rtsp_flags": "listen"})
+        return StreamFeed(name, uri.removesuffix("?listen"), "rtsp", OPTIONS | LISTEN)
     return StreamFeed(name, uri, options=OPTIONS)
 
 

@@ -1,4 +1,7 @@
-"""Cameras on the network, for tests. Run as a script it is one: cameras.py PORT sends numbered frames, 25 a second."""
+"""Cameras on the network, for tests. Run as a script it is one, with numbered frames, 25 a second.
+
+cameras.py PORT serves 14 bits by TCP; cameras.py rtsp://ADDRESS pushes 12 bits to whoever listens there.
+"""
 
 import io
 import socket
@@ -17,6 +20,8 @@ from numpy.typing import NDArray
 
 RATE = 25
 HEIGHT, WIDTH = 48, 64
+BLOCKS = (128, 128)  # px; HEVC takes no smaller frames
+LOSSLESS = {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "lossless=1:keyint=5:log-level=none:pools=1"}
 
 
 def thermal(number: int, size: tuple[int, int] = (HEIGHT, WIDTH), bits: int = 14) -> NDArray[np.uint16]:
@@ -26,9 +31,9 @@ def thermal(number: int, size: tuple[int, int] = (HEIGHT, WIDTH), bits: int = 14
     return image
 
 
-def paced(first: int = 0) -> Iterator[NDArray[np.uint16]]:
-    for number in count(first):
-        yield thermal(number)
+def paced(size: tuple[int, int] = (HEIGHT, WIDTH), bits: int = 14) -> Iterator[NDArray[np.uint16]]:
+    for number in count():
+        yield thermal(number, size, bits)
         time.sleep(1 / RATE)
 
 
@@ -60,7 +65,7 @@ def recorded(images: Sequence[NDArray[np.uint16]], container: str = "nut", codec
     return out.getvalue()
 
 
-def main(port: int) -> None:
+def serve(port: int) -> None:
     with socket.create_server(("127.0.0.1", port)) as server:
         while True:
             connection, _ = server.accept()
@@ -68,5 +73,15 @@ def main(port: int) -> None:
                 transmit(out, paced())
 
 
+def push(address: str) -> None:
+    while True:
+        try:
+            transmit(address, paced(BLOCKS, 12), BLOCKS, "rtsp", "libx265", "gray12le", LOSSLESS)
+        except (OSError, av.FFmpegError):  # nobody listens yet
+            time.sleep(0.1)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    if "://" in sys.argv[1]:
+        push(sys.argv[1])
+    serve(int(sys.argv[1]))

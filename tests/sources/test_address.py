@@ -18,6 +18,7 @@ from irst_pipeline.sources import open_source, redact
         ("rtsp:/user:secret@cam", "rtsp:/***@cam"),
         ("udp://239.0.0.1:5004", "udp://239.0.0.1:5004"),
         ("v4l2:///dev/video0?format=gray16le", "v4l2:///dev/video0?format=gray16le"),
+        ("gige://10.0.0.9?format=Mono16&gain=3", "gige://10.0.0.9?format=Mono16&gain=3"),
         ("a@b?c=d.mp4", "a@b?c=d.mp4"),
     ],
 )
@@ -48,6 +49,14 @@ def test_names_are_fit_for_folders(uri: str, name: str) -> None:
         ("stdin://?format=gray16le&size=100000x100000", "at most 8192 px"),
         ("stdin://?format=gray16le&size=64x48&fps=0", "fps 0"),
         ("fifo:///dev/null?format=gray&size=64x48", "no FIFO"),
+        (
+            "gige://10.0.0.9?format=Mono12Packed",
+            "format Mono12Packed: expected one of Mono8, Mono10, Mono12, Mono14, Mono16",
+        ),
+        ("gige://10.0.0.9?region=640x512", "region 640x512: expected X,Y,WIDTH,HEIGHT in px"),
+        ("gige://10.0.0.9?exposure=fast", "exposure fast: expected microseconds"),
+        ("usb3://?gain=3", "no camera in it"),
+        ("gige://10.0.0.9?size=640x512", "no field size; there are format, exposure, gain, region and fps"),
         ("rtsp://user:secret@", "no host"),
         ("carrier-pigeon://user:secret@loft", "no such kind"),
         ("rtsp:/user:secret@cam", "no such file"),

@@ -1,5 +1,6 @@
 """Live streams over real sockets, pipes and processes, which end, freeze, talk nonsense and come again."""
 
+import io
 import json
 import os
 import resource
@@ -26,7 +27,7 @@ from irst_pipeline.config import LiveSettings
 from irst_pipeline.sources import Source, open_source
 from irst_pipeline.sources.live import Clock
 from irst_pipeline.types import Frame
-from tests.sources.cameras import HEIGHT, RATE, WIDTH, recorded, thermal, transmit
+from tests.sources.cameras import BLOCKS, HEIGHT, LOSSLESS, RATE, WIDTH, paced, recorded, thermal, transmit
 
 ROOT = Path(__file__).parents[2]
 QUICK = LiveSettings(open_seconds=2.0, read_seconds=0.5, retry_seconds=0.5)
@@ -73,9 +74,9 @@ def serving(answers: Sequence[bytes], hold: bool = False) -> Iterator[str]:
 
 
 @contextmanager
-def camera(port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """A camera in a process of its own, which is killed in the end."""
-    process = subprocess.Popen([sys.executable, "-m", "tests.sources.cameras", str(port)], cwd=ROOT)
+def camera(where: int | str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A camera in a process of its own, at a port or for an address, which is killed in the end."""
+    process = subprocess.Popen([sys.executable, "-m", "tests.sources.cameras", str(where)], cwd=ROOT)
     try:
         yield process
     finally:
@@ -95,10 +96,10 @@ def assert_in_order(frames: Sequence[Frame]) -> None:
     assert (np.diff([frame.time for frame in frames]) > 0).all()
 
 
-def assert_genuine(frames: Sequence[Frame]) -> None:
+def assert_genuine(frames: Sequence[Frame], size: tuple[int, int] = (HEIGHT, WIDTH), bits: int = 14) -> None:
     """Each is one that the camera sent, bit for bit."""
     for frame in frames:
-        np.testing.assert_array_equal(frame.image, thermal(int(frame.image[0, 0])))
+        np.testing.assert_array_equal(frame.image, thermal(int(frame.image[0, 0]), size, bits))
 
 
 def test_14_bits_over_tcp_are_the_same_levels() -> None:
@@ -151,19 +152,10 @@ def test_raw_14_bits_through_a_fifo_are_the_same_levels_and_its_next_writer_is_a
 
 
 def test_12_bit_hevc_in_udp_is_the_same_levels() -> None:
-    sent = [thermal(number, (128, 128), bits=12) for number in range(500)]
     uri = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
     done = Event()
-
-    def paced() -> Iterator[Any]:
-        for image in sent:
-            if done.is_set():
-                return
-            yield image
-            time.sleep(1 / RATE)
-
-    codec = {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "lossless=1:keyint=5:log-level=none:pools=1"}
-    sent_as = f"{uri}?pkt_size=1316", paced(), (128, 128), "mpegts", "libx265", "gray12le", codec
+    images = takewhile(lambda _: not done.is_set(), paced(BLOCKS, 12))
+    sent_as = f"{uri}?pkt_size=1316", images, BLOCKS, "mpegts", "libx265", "gray12le", LOSSLESS
     sender = threading.Thread(target=transmit, args=sent_as)
     sender.start()
     try:
@@ -172,9 +164,48 @@ def test_12_bit_hevc_in_udp_is_the_same_levels() -> None:
     finally:
         done.set()
         sender.join()
-    for frame in frames:
-        np.testing.assert_array_equal(frame.image, sent[int(frame.image[0, 0])])
+    assert_genuine(frames, BLOCKS, 12)
     assert_in_order(frames)
+
+
+def test_12_bits_pushed_by_rtsp_are_the_same_levels_and_the_next_push_is_a_reconnect() -> None:
+    address = f"rtsp://127.0.0.1:{free_port()}/live"
+    with closing(open_source(f"{address}?listen")) as source:
+        assert source.name.endswith("-live")
+        stream = iter(source)
+        with camera(address):
+            frames = list(islice(stream, 10))
+        with camera(address):
+            frames.extend(takewhile(lambda _: not source.reconnects, stream))
+            frames.extend(islice(stream, 10))
+    assert_genuine(frames, BLOCKS, 12)
+    assert_in_order(frames)
+    assert source.reconnects == 1
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_of_a_stream_that_loses_packets_only_frames_as_they_were_sent_are_passed_on(codec: str) -> None:
+    noise = np.random.default_rng(5)
+    images = [(thermal(number, BLOCKS) >> 6).astype(np.uint8) for number in range(200)]
+    out = io.BytesIO()
+    fast = {
+        "preset": "ultrafast",
+        "tune": "zerolatency",
+        "g": "10",
+        "crf": "35",
+        "x265-params": "log-level=none:pools=1",
+    }
+    transmit(out, images, BLOCKS, "mpegts", codec, "gray", fast)
+    sent = out.getvalue()
+    datagrams = [sent[start : start + 1316] for start in range(0, len(sent), 1316)]
+    lossy = b"".join(data for number, data in enumerate(datagrams) if number < 3 or noise.random() > 0.01)
+    with serving([sent, lossy, sent]) as uri, frames_of(uri) as (stream, source):
+        whole = [next(stream).image.tobytes() for _ in images]
+        frames = list(takewhile(lambda _: source.reconnects < 2, stream))
+        assert {frame.image.tobytes() for frame in frames} <= set(whole)
+        assert_in_order(frames)
+        assert source.frames_failed > 5
+        assert len(frames) > 10
 
 
 def test_a_killed_camera_that_comes_again_is_one_reconnect_after_a_gap_of_its_length(
