@@ -2,6 +2,7 @@
 
     live_cameras.py rtsp PORT BEGUN         serves rtsp://127.0.0.1:PORT/ir; for Debian's Python, which has GStreamer
     live_cameras.py udp PORT LOSS BEGUN     sends MPEG-TS to udp://127.0.0.1:PORT, but not a share LOSS of its datagrams
+    live_cameras.py check                   fails, with a line, where the first one cannot work
 
 The point is where it belongs by the clock since BEGUN (s, of the epoch), whenever the camera started.
 """
@@ -49,14 +50,24 @@ class Scene:
         return bytes(image)
 
 
-def rtsp(port: str, begun: str) -> None:
-    import gi
+def gstreamer() -> Any:
+    """Its modules: GLib, Gst and GstRtspServer; ends the process with a line where they or the coder are missing."""
+    try:
+        import gi
 
-    gi.require_version("Gst", "1.0")
-    gi.require_version("GstRtspServer", "1.0")
-    from gi.repository import GLib, Gst, GstRtspServer
-
+        gi.require_version("Gst", "1.0")
+        gi.require_version("GstRtspServer", "1.0")
+        from gi.repository import GLib, Gst, GstRtspServer
+    except (ImportError, ValueError) as error:
+        sys.exit(f"no GStreamer here: {error}")
     Gst.init(None)
+    if not Gst.ElementFactory.find("x264enc") or not Gst.ElementFactory.find("rtph264pay"):
+        sys.exit("no GStreamer here: x264enc or rtph264pay is missing")
+    return GLib, Gst, GstRtspServer
+
+
+def rtsp(port: str, begun: str) -> None:
+    GLib, Gst, GstRtspServer = gstreamer()  # noqa: N806 (modules)
     scene = Scene(float(begun))
     chroma = bytes([128]) * (WIDTH * HEIGHT // 2)
     caps = f"video/x-raw,format=I420,width={WIDTH},height={HEIGHT},framerate={RATE}/1"
@@ -120,4 +131,4 @@ def udp(port: str, loss: str, begun: str) -> None:
 
 
 if __name__ == "__main__":
-    {"rtsp": rtsp, "udp": udp}[sys.argv[1]](*sys.argv[2:])
+    {"check": gstreamer, "rtsp": rtsp, "udp": udp}[sys.argv[1]](*sys.argv[2:])

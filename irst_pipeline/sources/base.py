@@ -63,12 +63,17 @@ class Damage(NamedTuple):
 class Feed(Protocol):
     """A live source that can be connected to, again and again."""
 
-    name: str
-    """For logs and folders; free of what `redact` hides."""
-    frame_rate: float | None
-    """frames/s, where the address says it."""
-    reopens: bool
-    """Whether something may come again after its end."""
+    @property
+    def name(self) -> str:
+        """For logs and folders; free of what `redact` hides."""
+
+    @property
+    def frame_rate(self) -> float | None:
+        """frames/s, where the address says it."""
+
+    @property
+    def reopens(self) -> bool:
+        """Whether something may come again after its end."""
 
     def connect(self, settings: LiveSettings, ended: Event) -> Generator[Picture | Damage | None]:
         """What comes of one connection until it ends; None for a moment in which no frame did.

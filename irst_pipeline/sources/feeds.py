@@ -100,7 +100,7 @@ def _check(uri: str, fields: dict[str, str], known: tuple[str, ...]) -> None:
         if key not in known:
             raise UsageError(f"{uri}: no field {key}; there are {', '.join(known[:-1])} and {known[-1]}")
         expected, pattern = FIELDS.get(key, ("", ""))
-        sound = not pattern or re.fullmatch(pattern, value)
+        sound = not pattern or re.fullmatch(pattern, value) is not None
         if key == "size" and sound:
             sound = max(map(int, value.split("x"))) <= SIDE_MAX
         if key == "fps" and sound:
