@@ -97,7 +97,7 @@ class LiveSettings(Settings):
     read_seconds: Positive = 3.0
     """One that then sends nothing for so long is lost."""
     retry_seconds: Positive = 1.0
-    """The longest pause before connecting again; the first is 0.25 s, each next one twice as long."""
+    """The longest time from one try to connect again to the next; the first is 0.25 s, each next one twice as long."""
 
 
 class VideoSettings(Settings):

@@ -12,6 +12,7 @@ import random
 import socket
 import sys
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import count
 from typing import Any
@@ -131,4 +132,5 @@ def udp(port: str, loss: str, begun: str) -> None:
 
 
 if __name__ == "__main__":
-    {"check": gstreamer, "rtsp": rtsp, "udp": udp}[sys.argv[1]](*sys.argv[2:])
+    verbs: dict[str, Callable[..., object]] = {"check": gstreamer, "rtsp": rtsp, "udp": udp}
+    verbs[sys.argv[1]](*sys.argv[2:])

@@ -10,7 +10,7 @@ import numpy as np
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError, UsageError
-from irst_pipeline.sources.base import POLL_SECONDS, SILENT, Damage, Picture, refuse_size
+from irst_pipeline.sources.base import POLL_SECONDS, SIDE_MAX, SILENT, Damage, Picture, refuse_size
 
 try:
     import gi
@@ -20,15 +20,11 @@ try:
 except (ImportError, ValueError):
     Aravis = None
 
-DEPTHS = ("Mono8", "Mono10", "Mono12", "Mono14", "Mono16")
-CODES = {
-    0x01080001: "u1",
-    0x01100003: "<u2",
-    0x01100005: "<u2",
-    0x01100025: "<u2",
-    0x01100007: "<u2",
-}  # PFNC, as DEPTHS
+# Codes of the Pixel Format Naming Convention, which GigE Vision and USB3 Vision share.
+MONO8 = 0x01080001
+FORMATS = {"Mono8": MONO8, "Mono10": 0x01100003, "Mono12": 0x01100005, "Mono14": 0x01100025, "Mono16": 0x01100007}
 BUFFERS = 8  # in which frames wait
+BYTES_MAX = 2 * SIDE_MAX**2
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class CameraFeed:
     place: str
     """Its network address, or its name as Aravis lists it."""
     format: str | None = None
-    """One of DEPTHS."""
+    """One of FORMATS."""
     exposure: float | None = None
     """us"""
     gain: float | None = None
@@ -60,12 +56,18 @@ class CameraFeed:
             camera = Aravis.Camera.new(self.place)
             self._set(camera)
             stream = camera.create_stream(None, None)
+            size = camera.get_payload()
+            if size > BYTES_MAX:
+                raise IrstError(f"frames of {size} bytes are refused")
             for _ in range(BUFFERS):
-                stream.push_buffer(Aravis.Buffer.new_allocate(camera.get_payload()))
+                stream.push_buffer(Aravis.Buffer.new_allocate(size))
             camera.set_acquisition_mode(Aravis.AcquisitionMode.CONTINUOUS)
             camera.start_acquisition()
-            yield from _pictures(stream, settings.read_seconds, ended)
-            camera.stop_acquisition()
+            try:
+                yield from _pictures(stream, settings.read_seconds)
+            finally:
+                if ended.is_set():  # one that is lost would not hear it
+                    camera.stop_acquisition()
         except GLib.Error as error:
             raise IrstError(error.message) from None
 
@@ -73,9 +75,9 @@ class CameraFeed:
         """Raises GLib.Error or IrstError for what the camera does not take, and for pixels that are not taken of it."""
         if self.format:
             camera.set_pixel_format_from_string(self.format)
-        if camera.get_pixel_format() not in CODES:
+        if camera.get_pixel_format() not in FORMATS.values():
             found = camera.get_pixel_format_as_string()
-            raise IrstError(f"it is set to {found}; ask for one of {', '.join(DEPTHS)} with ?format=")
+            raise IrstError(f"it is set to {found}; ask for one of {', '.join(FORMATS)} with ?format=")
         if self.region:
             camera.set_region(*self.region)
         region = tuple(camera.get_region())
@@ -95,10 +97,10 @@ class CameraFeed:
             put(value)
 
 
-def _pictures(stream: Any, silence: float, ended: Event) -> Iterator[Picture | Damage | None]:
+def _pictures(stream: Any, silence: float) -> Iterator[Picture | Damage | None]:
     """What comes in the buffers of a stream that runs; raises IrstError after `silence` (s) without any."""
     came = time.monotonic()
-    while not ended.is_set():
+    while True:
         buffer = stream.timeout_pop_buffer(round(1e6 * POLL_SECONDS))
         if buffer is None:
             if time.monotonic() - came >= silence:
@@ -106,7 +108,7 @@ def _pictures(stream: Any, silence: float, ended: Event) -> Iterator[Picture | D
             yield None
             continue
         came = time.monotonic()
-        arrival = _picture(buffer)  # a copy
+        arrival = _picture(buffer)
         stream.push_buffer(buffer)
         yield arrival
 
@@ -115,10 +117,10 @@ def _picture(buffer: Any) -> Picture | Damage:
     status = buffer.get_status()
     if status != Aravis.BufferStatus.SUCCESS:
         return Damage(f"is not whole: {status.value_nick.replace('-', ' ')}")
-    kind = CODES.get(buffer.get_image_pixel_format())
-    width, height = buffer.get_image_width(), buffer.get_image_height()
+    code, width, height = buffer.get_image_pixel_format(), buffer.get_image_width(), buffer.get_image_height()
+    kind = np.dtype("u1" if code == MONO8 else "<u2")
     data = buffer.get_image_data()
-    if kind is None or width * height * np.dtype(kind).itemsize > len(data):
+    if code not in FORMATS.values() or not 0 < width * height * kind.itemsize <= len(data):
         return Damage("is of another kind than the camera was set to")
-    image = np.frombuffer(data, kind, width * height).reshape(height, width)
-    return Picture(image, buffer.get_timestamp() / 1e9)
+    image = np.frombuffer(data, kind, width * height).reshape(height, width)  # of bytes, which nobody may write to
+    return Picture(image.copy(), buffer.get_timestamp() / 1e9)

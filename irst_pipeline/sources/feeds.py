@@ -9,7 +9,7 @@ import av
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sources.address import LOCAL, NETWORK, redact, scheme_of
 from irst_pipeline.sources.base import SIDE_MAX, Feed
-from irst_pipeline.sources.camera import DEPTHS, CameraFeed
+from irst_pipeline.sources.camera import FORMATS, CameraFeed
 from irst_pipeline.sources.stream import StreamFeed
 
 OPTIONS = {
@@ -69,8 +69,8 @@ def _camera(uri: str, place: str, fields: dict[str, str]) -> CameraFeed:
     _check(uri, fields, ("format", "exposure", "gain", "region", "fps"))
     if not place:
         raise UsageError(f"{uri}: no camera in it; write gige://ADDRESS, or the name that arv-tool lists")
-    if fields.get("format", DEPTHS[0]) not in DEPTHS:
-        raise UsageError(f"{uri}: format {fields['format']}: expected one of {', '.join(DEPTHS)}; none is packed")
+    if fields.get("format", "Mono8") not in FORMATS:
+        raise UsageError(f"{uri}: format {fields['format']}: expected one of {', '.join(FORMATS)}; none is packed")
     exposure, gain, rate = (float(fields[key]) if key in fields else None for key in ("exposure", "gain", "fps"))
     region = tuple(map(int, fields["region"].split(","))) if "region" in fields else None
     return CameraFeed(_plain(place), place, fields.get("format"), exposure, gain, rate, region)

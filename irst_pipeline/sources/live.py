@@ -12,7 +12,7 @@ from irst_pipeline.errors import IrstError
 from irst_pipeline.sources.base import POLL_SECONDS, Damage, Feed, Picture, Reader, describe, log
 from irst_pipeline.types import Frame
 
-RETRY_SECONDS = 0.25  # before the first try to connect again; each next pause is twice as long
+RETRY_SECONDS = 0.25  # from one try to connect to the next; each time twice as long
 JUMP_SECONDS = 1.0
 STEP_SECONDS = 1e-3
 JOIN_SECONDS = 1.0  # FFmpeg may be in the middle of a read that nothing but its timeout ends
@@ -50,7 +50,7 @@ class Clock:
 class LiveStream(Reader):
     """The frames of a live source as they come, across any number of losses.
 
-    A thread of its own connects, reads and decodes, and connects again after pauses that double, with jitter, for as
+    A thread of its own connects, reads and decodes, and connects again at intervals that double, with jitter, for as
     long as it takes; so that whoever iterates can stop at once, whatever FFmpeg is waiting for. Indices count frames
     that came, also those that were not whole. Size and depth may change from one frame to the next. Only
     standard input comes to an end.

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from threading import Event
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -93,7 +94,7 @@ class _Decoder:
         self._whole = False  # all is there that the next frame is predicted from
         self._gap = False  # FFmpeg's parser may flag a loss one packet early
 
-    def __call__(self, packet: "av.Packet[VideoStream]") -> Iterator[av.VideoFrame | Damage]:
+    def __call__(self, packet: "av.Packet[Any]") -> Iterator[av.VideoFrame | Damage]:
         gap, self._gap = self._gap, packet.is_corrupt
         if packet.is_corrupt and self._whole:
             yield from self._decode(None)  # what came before it, and waits for its turn
@@ -104,9 +105,9 @@ class _Decoder:
         if self._whole:
             yield from self._decode(packet)
         elif packet.size:
-            yield Damage("is damaged" if packet.is_corrupt else "is predicted from a damaged one")
+            yield Damage("is damaged" if packet.is_corrupt else "is predicted from one that did not come whole")
 
-    def _decode(self, packet: "av.Packet[VideoStream] | None") -> Iterator[av.VideoFrame | Damage]:
+    def _decode(self, packet: "av.Packet[Any] | None") -> Iterator[av.VideoFrame | Damage]:
         try:
             decoded = self._context.decode(packet)
         except av.EOFError:
