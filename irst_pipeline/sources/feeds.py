@@ -20,7 +20,7 @@ OPTIONS = {
 LISTEN = {"rtsp_flags": "listen", "listen_timeout": "3600"}  # s, FFmpeg's own limit, which its default sets wrongly
 NUMBER = r"\d{1,9}(\.\d+)?"
 FIELDS = {  # what is expected of them, in words and as a pattern
-    "size": (f"WIDTHxHEIGHT, at most {SIDE_MAX} px a side", r"[1-9]\d*x[1-9]\d*"),
+    "size": (f"WIDTHxHEIGHT, at most {SIDE_MAX} px a side", r"[1-9]\d{0,8}x[1-9]\d{0,8}"),
     "fps": ("frames a second", NUMBER),
     "exposure": ("microseconds", NUMBER),
     "gain": ("the number that the camera is to be set to", f"-?{NUMBER}"),
@@ -68,7 +68,7 @@ def _networked(uri: str, scheme: str) -> StreamFeed:
 def _camera(uri: str, place: str, fields: dict[str, str]) -> CameraFeed:
     _check(uri, fields, ("format", "exposure", "gain", "region", "fps"))
     if not place:
-        raise UsageError(f"{uri}: no camera in it; write gige://ADDRESS, or the name that arv-tool lists")
+        raise UsageError(f"{uri}: no camera in it; write gige://ADDRESS, or the name that arv-tool-0.8 lists")
     if fields.get("format", "Mono8") not in FORMATS:
         raise UsageError(f"{uri}: format {fields['format']}: expected one of {', '.join(FORMATS)}; none is packed")
     exposure, gain, rate = (float(fields[key]) if key in fields else None for key in ("exposure", "gain", "fps"))
