@@ -31,7 +31,7 @@ def test_a_point_keeps_its_id_while_its_camera_is_killed_and_frozen_and_another_
     probe = [SYSTEM_PYTHON, "tools/live_cameras.py", "check"]
     if not Path(SYSTEM_PYTHON).exists() or subprocess.run(probe, cwd=ROOT, check=False).returncode:
         pytest.skip(f"NOT TESTED: RTSP; {SYSTEM_PYTHON} needs python3-gi, GStreamer's RTSP server and its x264enc")
-    command = [sys.executable, "tools/soak_live.py", "--outages", "kill:3", "freeze:5", "--apart", "2", "--again", "8"]
+    command = [sys.executable, "tools/soak_outages.py", "--outages", "kill:3", "freeze:5", "--apart", "2", "--again", "8"]
     done = subprocess.run(
         [*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )

@@ -1,6 +1,6 @@
 """Take a camera away from a run again and again, and lose datagrams of another one: the tracks must not suffer.
 
-usage: soak_live.py [--outages kill:10 kill:10 freeze:10 kill:10] [--apart 15] [--again 2] [--loss 0.05] [--out DIR]
+usage: soak_outages.py [--outages kill:10 kill:10 freeze:10 kill:10] [--apart 15] [--again 2] [--loss 0.05] [--out DIR]
 
 One `irst run` watches two cameras of live_cameras.py. That on RTSP is killed and started again, or stopped and
 continued, for so many seconds each, at random moments `--apart` to twice as many seconds after the last time; of the
@@ -139,7 +139,7 @@ def main() -> int:
     parser.add_argument("--apart", type=float, default=15.0)
     parser.add_argument("--again", type=float, default=2.0)
     parser.add_argument("--loss", type=float, default=0.05)
-    parser.add_argument("--out", type=Path, default=Path("runs/soak_live"))
+    parser.add_argument("--out", type=Path, default=Path("runs/soak_outages"))
     options = parser.parse_args()
     outages = [(kind, float(seconds)) for kind, seconds in (outage.split(":") for outage in options.outages)]
     chance = random.Random(1)
