@@ -1,11 +1,11 @@
 """Live cameras and streams, which may be lost and come again."""
 
 import random
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
+from time import perf_counter
 
 import av
 from av.container import InputContainer
@@ -141,11 +141,12 @@ class LiveStream(Reader):
         stream.codec_context.options = {"max_pixels": str(SIDE_MAX**2)}
         self._refuse_size(stream.codec_context.width, stream.codec_context.height)
         self._clock.connected()
-        seen = time.monotonic()
+        seen = perf_counter()
         for packet in container.demux():
+            arrived = perf_counter()
             if self._ended.is_set():
                 return
-            if time.monotonic() - seen > self._settings.open_seconds:
+            if arrived - seen > self._settings.open_seconds:
                 raise IrstError("it sends, but no pictures")
             if packet.stream.index != stream.index:
                 continue
@@ -160,17 +161,17 @@ class LiveStream(Reader):
                 if picture.is_corrupt:
                     self.fail(f"frame {self._index} is damaged")
                     continue
-                yield self._frame(picture)
-                seen = time.monotonic()  # whoever took it may have been long about it
+                yield self._frame(picture, arrived)
+                seen = perf_counter()  # whoever took it may have been long about it
 
-    def _frame(self, picture: av.VideoFrame) -> Frame:
+    def _frame(self, picture: av.VideoFrame, arrived: float) -> Frame:
         self._refuse_size(picture.width, picture.height)
-        now = time.monotonic()
         image = image_of(picture, self.name, say_colour=self._kind is None)
-        frame = Frame(image, self._index, self._clock(picture.time if self._address.timed else None, now), self.name)
+        time = self._clock(picture.time if self._address.timed else None, arrived)
+        frame = Frame(image, self._index, time, self.name, arrived)
         if self._lost_since is not None:
             self.reconnects += self._kind is not None
-            log.warning("%s: frames come again after %.1f s", self.name, now - self._lost_since)
+            log.warning("%s: frames come again after %.1f s", self.name, arrived - self._lost_since)
             self._lost_since = None
         if describe(frame) != self._kind:
             if self._kind is not None:
@@ -185,5 +186,5 @@ class LiveStream(Reader):
     def _say_lost(self, reason: str) -> None:
         """Once for each loss, however often it is tried to connect again."""
         if self._lost_since is None and not self._ended.is_set():
-            self._lost_since = time.monotonic()
+            self._lost_since = perf_counter()
             log.warning("%s: no frames (%s); connecting again until they come", self.name, reason)

@@ -1,14 +1,17 @@
 """A recording as a live camera would deliver it."""
 
-import time
 from collections.abc import Iterator
+from dataclasses import replace
+from time import perf_counter, sleep
 
 from irst_pipeline.sources.base import Source
 from irst_pipeline.types import Frame
 
 
 class RealTime:
-    """The frames of a recording, each when its time has come after the first; a late one comes at once."""
+    """The frames of a recording, each when its time has come after the first. A late one comes at once; it counts as
+    come when it was due.
+    """
 
     live = True
     reconnects = 0
@@ -26,10 +29,11 @@ class RealTime:
     def __iter__(self) -> Iterator[Frame]:
         ahead: float | None = None  # of the recording's times against the clock
         for frame in self._recording:
-            now = time.monotonic()
+            now = perf_counter()
             ahead = frame.time - now if ahead is None else ahead
-            time.sleep(max(0.0, frame.time - ahead - now))
-            yield frame
+            due = frame.time - ahead
+            sleep(max(0.0, due - now))
+            yield replace(frame, arrived=due)
 
     def close(self) -> None:
         self._recording.close()
