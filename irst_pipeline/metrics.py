@@ -109,6 +109,7 @@ def health(runs: Sequence[WatchedRun], stale_seconds: float) -> dict[str, Any]:
 class _Server(ThreadingTCPServer):
     allow_reuse_address = True  # of a run that has just ended
     daemon_threads = True
+    request_queue_size = 64
 
     def handle_error(self, *_: object) -> None:
         log.warning("metrics: a request was not answered: %s", sys.exc_info()[1])

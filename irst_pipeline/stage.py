@@ -25,6 +25,7 @@ class Stage(Iterator[T]):
         self._queue: Queue[Any] = Queue(depth)
         self._abandoned = Event()
         self._failure: BaseException | None = None
+        self._ended = False
         self._taken: float | None = None
         self._thread = Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -42,9 +43,9 @@ class Stage(Iterator[T]):
 
     def __next__(self) -> T:
         self._taken = None
-        item = self._queue.get()
+        item: Any = _END if self._ended else self._queue.get()
         if item is _END:
-            self._queue.put(_END)  # for whoever asks again
+            self._ended = True
             if self._failure:
                 raise self._failure
             raise StopIteration

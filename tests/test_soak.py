@@ -14,6 +14,12 @@ def test_a_run_leaves_no_thread_and_no_file_open_and_holds_no_more_at_its_end(tm
     assert "left behind: 0 threads, 0 file handles" in done.stdout
 
 
+def test_a_camera_too_fast_for_the_network_is_late_by_no_more_than_it_must_and_every_frame_is_counted() -> None:
+    command = [sys.executable, "-m", "tools.soak_live", "--seconds", "8"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_tracker_stays_sound_whatever_the_clock_and_the_camera_do() -> None:
     for association in ("nearest", "joint"):
         command = [sys.executable, "tools/soak_tracker.py", "--frames", "3000", "--association", association]

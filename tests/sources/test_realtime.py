@@ -18,13 +18,14 @@ def test_frames_come_when_their_time_has_come() -> None:
         assert (source.name, source.frame_rate) == (recording.name, recording.frame_rate)
         came = []
         for frame, same in zip(source, recording, strict=True):
-            came.append((time.monotonic(), frame.time))
+            assert frame.arrived is not None
+            came.append((time.perf_counter(), frame.arrived, frame.time))
             assert (frame.index, frame.time) == (same.index, same.time)
             np.testing.assert_array_equal(frame.image, same.image)
-    clock, times = np.array(came).T
-    late = (clock - clock[0]) - (times - times[0])
-    assert late.min() > -5e-3
-    assert np.median(late) < 0.5 / source.frame_rate
+    clock, due, times = np.array(came).T
+    np.testing.assert_allclose(due - due[0], times - times[0], atol=1e-6)
+    assert (clock - due).min() > -1e-3
+    assert np.median(clock - due) < 0.5 / source.frame_rate
 
 
 def test_a_late_consumer_is_not_made_to_wait_again() -> None:
