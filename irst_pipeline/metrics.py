@@ -66,7 +66,7 @@ class RunCollector(Collector):
             reconnects.add_metric([name], source.reconnects)
             detections.add_metric([name], counts.detections)
             confirmed.add_metric([name], counts.tracks_confirmed)
-            for cause, frames in counts.frames_dropped.items():
+            for cause, frames in counts.frames_dropped._asdict().items():
                 dropped.add_metric([name, cause], frames)
             for status, alive in counts.tracks.items():
                 tracks.add_metric([name, status], alive)

@@ -47,13 +47,13 @@ def run_pipeline(
     first = next(frames_in, None)
     if first is None:
         return
-    # A frame that waits grows old: of a live source none waits but the newest, also while the engine gets ready. The
-    # frames of a recording are better read when it is.
+    # A frame that waits grows old: of a live source none waits but the newest.
     depth, drop = (1, statistics.drop) if source.live else (settings.queue_frames, None)
-    if not source.live:
+    sends_on = first.arrived is not None  # while the engine gets ready; a recording waits
+    if not sends_on:
         engine.prepare(first)
     with closing(Stage(_read(chain([first], frames_in), stop, statistics), depth, drop)) as frames:
-        if source.live:
+        if sends_on:
             engine.prepare(first)
         statistics.engine_ready()
         # All of them, for a stage that failed is still held by its exception: no thread may outlive the run.

@@ -1,12 +1,13 @@
 """The one account of a run, which `run.json`, the log, metrics and health all read."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import log
 from threading import Lock
 from time import perf_counter
-from typing import Any, Literal, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,9 +15,16 @@ from irst_pipeline.sources import Source
 from irst_pipeline.stage import Stage
 from irst_pipeline.types import DroppedFrames, Frame, FrameResult, Span, TrackStatus
 
-Cause = Literal["starting", "stale", "unfinished"]
-"""Why a frame was dropped: it came before the engine was ready, it was given up for a newer one, or the run failed with
-it under way."""
+
+class Drops(NamedTuple):
+    """Frames that were read and never processed, by cause."""
+
+    starting: int = 0
+    """They came before the engine was ready."""
+    stale: int = 0
+    """Given up for a newer one, for the network was not done with the one before."""
+    unfinished: int = 0
+    """Under way when the run failed."""
 
 
 class LatencyHistogram:
@@ -60,7 +68,7 @@ class Counts:
     """Read, but neither written nor dropped yet."""
     frames_processed: int = 0
     """Written to all files."""
-    frames_dropped: dict[Cause, int] = field(default_factory=lambda: dict.fromkeys(get_args(Cause), 0))
+    frames_dropped: Drops = field(default_factory=Drops)
     seconds: float = 0.0
     """From when the engine was ready until the last frame was written."""
     detections: int = 0
@@ -69,7 +77,7 @@ class Counts:
     """After the last frame, by status."""
     glass_to_track: LatencyHistogram = field(default_factory=LatencyHistogram)
     """From when a frame came, or one of a recording was begun to be read, until its tracks were written."""
-    latency: dict[str, LatencyHistogram] = field(default_factory=dict)
+    latency: defaultdict[str, LatencyHistogram] = field(default_factory=lambda: defaultdict(LatencyHistogram))
     """By stage: read, network, detect, stabilise, track, write."""
 
 
@@ -134,11 +142,11 @@ class RunStatistics:
             counts.seconds = written - (self._ready or written)
             counts.glass_to_track.add(written - reading.start)
             for stage, span in result.spans.items():
-                counts.latency.setdefault(stage, LatencyHistogram()).add(span.seconds)
+                counts.latency[stage].add(span.seconds)
 
     def end(self, outcome: str) -> None:
         """The run has ended, as `run.json` says; what is still in flight is dropped."""
-        self._outcome = outcome
+        self._outcome, self.stages = outcome, {}
         with self._lock:
             for index in list(self._reading):
                 self._drop(index, "unfinished")
@@ -157,8 +165,8 @@ class RunStatistics:
         return {
             "frames_read": counts.frames_read,
             "frames_processed": counts.frames_processed,
-            "frames_dropped": sum(counts.frames_dropped.values()),
-            "dropped": counts.frames_dropped,
+            "frames_dropped": sum(counts.frames_dropped),
+            "dropped": counts.frames_dropped._asdict(),
             "frames_failed": source.frames_failed,
             "reconnects": source.reconnects,
             "frames_per_second": round(counts.frames_processed / counts.seconds, 2) if counts.seconds else 0.0,
@@ -184,9 +192,11 @@ class RunStatistics:
         age = now - self._last_read
         return f"no frame for {age:.1f} s" if age > stale_seconds and not self.reading_ended else None
 
-    def _drop(self, index: int, cause: Cause) -> None:
+    def _drop(self, index: int, cause: str) -> None:
+        """Count a frame as dropped for one of the causes of `Drops`."""
         del self._reading[index]
-        self._counts.frames_dropped[cause] += 1
+        so_far = self._counts.frames_dropped
+        self._counts.frames_dropped = so_far._replace(**{cause: getattr(so_far, cause) + 1})
         last = self._dropped[-1] if self._dropped else None
         if last and (last.last + 1, last.cause) == (index, cause):
             self._dropped[-1] = DroppedFrames(last.first, index, cause)

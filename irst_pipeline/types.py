@@ -40,7 +40,7 @@ class Frame:
     source: str
     """Name of the source, for logs."""
     arrived: float | None = None
-    """When it came, on the clock of `time.perf_counter`; None of a recording, which is there at any time."""
+    """When it came, on the clock of `time.perf_counter`; None for one that was there before it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class DroppedFrames:
     """Index of the first of them."""
     last: int
     cause: str
+    """starting, stale or unfinished."""
 
     def __len__(self) -> int:
         return self.last - self.first + 1

@@ -115,6 +115,7 @@ def test_a_recording_and_a_camera_that_stops_and_comes_back(tmp_path: Path) -> N
             for _ in range(20):
                 samples, text = scrape(port)
                 told.append(text)
+                assert 0 <= samples["irst_queue_frames", name, "network"] <= 1
                 assert accounted(samples, name)
                 assert accounted(samples, CLOUDS.name)
             process.send_signal(signal.SIGSTOP)
@@ -141,7 +142,7 @@ def assert_equal(samples: Samples, name: str, report: dict[str, Any]) -> None:
         assert samples[f"irst_frames_{what}_total", name] == report[f"frames_{what}"]
     for cause, count in report["dropped"].items():
         assert samples["irst_frames_dropped_total", name, cause] == count
-    assert samples["irst_frames_in_flight", name] == samples["irst_queue_frames", name, "network"] == 0
+    assert samples["irst_frames_in_flight", name] == 0
     assert samples["irst_reconnects_total", name] == report["reconnects"]
     assert samples["irst_glass_to_track_seconds_count", name] == report["frames_processed"]
     for stage in ("read", "network", "detect", "stabilise", "track", "write"):

@@ -9,8 +9,9 @@ from irst_pipeline.types import Frame
 
 
 class RealTime:
-    """The frames of a recording, each when its time has come after the first. A late one comes at once; it counts as
-    come when it was due.
+    """The frames of a recording, each when its time has come. A late one comes at once, and has come when it was due.
+
+    The clock starts when the second frame is asked for, so that the first can be used to get ready.
     """
 
     live = True
@@ -29,11 +30,13 @@ class RealTime:
     def __iter__(self) -> Iterator[Frame]:
         ahead: float | None = None  # of the recording's times against the clock
         for frame in self._recording:
-            now = perf_counter()
-            ahead = frame.time - now if ahead is None else ahead
-            due = frame.time - ahead
-            sleep(max(0.0, due - now))
-            yield replace(frame, arrived=due)
+            if ahead is None:
+                yield frame
+                ahead = frame.time - perf_counter()
+            else:
+                due = frame.time - ahead
+                sleep(max(0.0, due - perf_counter()))
+                yield replace(frame, arrived=due)
 
     def close(self) -> None:
         self._recording.close()
