@@ -47,6 +47,7 @@ def run_pipeline(
     first = next(frames_in, None)
     if first is None:
         return
+    statistics.first_frame_came()
     # A frame that waits grows old: of a live source none waits but the newest.
     depth, drop = (1, statistics.drop) if source.live else (settings.queue_frames, None)
     sends_on = first.arrived is not None  # while the engine gets ready; a recording waits

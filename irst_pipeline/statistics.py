@@ -95,22 +95,25 @@ class RunStatistics:
         self._dropped: list[DroppedFrames] = []  # not logged yet
         self._begun: float | None = None
         self._ready: float | None = None
-        self._last_read: float | None = None
+        self._last_came: float | None = None
         self._outcome: str | None = None
 
     def begin(self) -> None:
         """The source is being opened."""
         self._begun = perf_counter()
 
+    def first_frame_came(self) -> None:
+        self._last_came = perf_counter()
+
     def engine_ready(self) -> None:
         self._ready = perf_counter()
 
     def read(self, frame: Frame, started: float) -> None:
         """Count a frame that was read; a recording's since `started`, a live one since it came."""
-        self._last_read = perf_counter()
+        self._last_came = now = perf_counter()
         with self._lock:
             self._counts.frames_read += 1
-            self._reading[frame.index] = Span(started if frame.arrived is None else frame.arrived, self._last_read)
+            self._reading[frame.index] = Span(started if frame.arrived is None else frame.arrived, now)
 
     def reading(self, frame: Frame) -> Span:
         """When a frame in flight was read."""
@@ -182,14 +185,14 @@ class RunStatistics:
         now = perf_counter()
         if self._begun is None or self._outcome is not None:
             return self._outcome if self._outcome and self._outcome.startswith("failed") else None
-        if self._last_read is None:
+        if self._last_came is None:
             return f"no frame has come yet, in {now - self._begun:.1f} s"
         if self._ready is None:
             return "the engine is getting ready"
         for name, stage in reversed(self.stages.items()):  # one that is stuck holds those before it up
             if (held := stage.held_seconds) > stale_seconds:
                 return f"{name} has been at one frame for {held:.1f} s"
-        age = now - self._last_read
+        age = now - self._last_came
         return f"no frame for {age:.1f} s" if age > stale_seconds and not self.reading_ended else None
 
     def _drop(self, index: int, cause: str) -> None:
