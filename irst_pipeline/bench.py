@@ -25,7 +25,6 @@ from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.pictures import png
-from irst_pipeline.pipeline import RunStatistics
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, render
@@ -33,6 +32,7 @@ from irst_pipeline.simulation.scene import RandomSettings
 from irst_pipeline.simulation.simulate import Video8
 from irst_pipeline.sinks.base import prepare_folder, write_file
 from irst_pipeline.sources import open_source
+from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Frame, Image, Span
 
 Work = dict[str, Span]

@@ -45,6 +45,7 @@ def run(options: argparse.Namespace) -> None:
         "device": options.device,
         "camera.model": options.camera,
         "camera.pointing": options.pointing,
+        "metrics.port": options.metrics,
     }
     overrides = [
         *options.set,
@@ -189,6 +190,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--smooth", action="store_true", help="at the end, write smoothed and stitched tracks as well")
     verb.add_argument(
         "--realtime", action="store_true", help="replay it as a live camera: at its own rate, the newest frame first"
+    )
+    verb.add_argument(
+        "--metrics",
+        type=int,
+        metavar="PORT",
+        help="answer at /metrics (Prometheus) and /healthz of this port, on this machine",
     )
 
     verb = verbs.add_parser("train", parents=[device], help="train a network, or go on training it")

@@ -100,6 +100,17 @@ class LiveSettings(Settings):
     """The longest time from one try to connect again to the next; the first is 0.25 s, each next one twice as long."""
 
 
+class MetricsSettings(Settings):
+    """What a monitoring system may ask over HTTP, at /metrics and /healthz."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """None: nothing can be asked."""
+    host: str = "127.0.0.1"
+    """Address of this machine to answer at; 0.0.0.0 for all of them: whoever reaches it can read everything there."""
+    stale_seconds: Positive = 5.0
+    """Health is lost when the last frame of a source is older, or when a stage has been at one frame for longer."""
+
+
 class VideoSettings(Settings):
     """The annotated video."""
 
@@ -138,4 +149,5 @@ class RunSettings(Settings):
     tracker: TrackerSettings = TrackerSettings()
     camera: CameraSettings = CameraSettings()
     live: LiveSettings = LiveSettings()
+    metrics: MetricsSettings = MetricsSettings()
     video: VideoSettings = VideoSettings()

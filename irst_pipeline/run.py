@@ -19,10 +19,12 @@ from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.weights import Weights
-from irst_pipeline.pipeline import RunStatistics, run_pipeline
+from irst_pipeline.metrics import WatchedRun, answering
+from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.sinks import RESULT_FILES, RunHeader, open_sinks
 from irst_pipeline.sinks.base import prepare_folder, write_file
 from irst_pipeline.sources import Source, open_source, redact
+from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import FrameResult
 
 log = logging.getLogger("irst")
@@ -53,14 +55,16 @@ def run_recordings(
     """
     weights = load_model(settings.model)
     platforms = [open_platform(settings.camera, redact(uri)) for uri in uris]
+    watched: list[WatchedRun] = []
     with ExitStack() as opened:
+        opened.enter_context(answering(settings.metrics, watched))
         sources = [
             opened.enter_context(closing(open_source(uri, settings.image_rate, realtime, settings.live, stop)))
             for uri in uris
         ]
         live = any(source.live for source in sources)
         engine = open_engine(weights.network, settings.device, settings.detection.threshold, newest=live)
-        if len(sources) > 1:
+        if live or len(sources) > 1:  # a shared engine gives a frame back as soon as it is done, not with the next one
             engine = opened.enter_context(closing(SharedEngine(engine)))
         folders = result_folders([source.name for source in sources], out)
         for folder in folders:
@@ -73,7 +77,12 @@ def run_recordings(
         total = None if None in counts else sum(count or 0 for count in counts)
         progress = opened.enter_context(tqdm(total=total, unit="frame", disable=None))
         with ThreadPoolExecutor(len(runs) if live else min(len(runs), RECORDINGS_AT_ONCE)) as pool:
-            ended = [pool.submit(_finish, run, engine, settings, stop, progress) for run in runs]
+            names = distinct([source.name for source in sources])
+            watched += [WatchedRun(name, source, RunStatistics()) for name, source in zip(names, sources, strict=True)]
+            ended = [
+                pool.submit(_finish, run, engine, settings, stop, progress, watch.statistics)
+                for run, watch in zip(runs, watched, strict=True)
+            ]
     for run, result in zip(runs, ended, strict=True):
         if not result.exception():
             _summarise(run.folder, result.result())
@@ -85,18 +94,20 @@ def run_recordings(
 
 
 def result_folders(names: list[str], out: Path | None) -> list[Path]:
-    """A folder for each source: of one alone `out` itself, of several one in it by each one's name.
-
-    A namesake's ends in -2, the next one's in -3.
-    """
+    """A folder for each source: of one alone `out` itself, of several one in it by each one's name."""
     if out and len(names) == 1:
         return [out]
+    return [(out or Path("runs")) / name for name in distinct([Path(name).stem for name in names])]
+
+
+def distinct(names: list[str]) -> list[str]:
+    """The names, a namesake's with -2 behind it, the next one's with -3."""
     seen: Counter[str] = Counter()
-    folders = []
-    for stem in (Path(name).stem for name in names):
-        seen[stem] += 1
-        folders.append((out or Path("runs")) / (stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"))
-    return folders
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return found
 
 
 def carry_out(
@@ -113,10 +124,14 @@ def carry_out(
 
 
 def _finish(
-    run: Run, engine: Engine[Any], settings: RunSettings, stop: Event, progress: "tqdm[Never]"
+    run: Run,
+    engine: Engine[Any],
+    settings: RunSettings,
+    stop: Event,
+    progress: "tqdm[Never]",
+    statistics: RunStatistics,
 ) -> dict[str, Any]:
     """Carry a run out to its end; returns what `run.json` says of it."""
-    statistics = RunStatistics()
     try:
         for _ in carry_out(run, engine, settings, stop, statistics):
             progress.update()
@@ -156,6 +171,7 @@ def _now() -> str:
 
 def _write_report(run: Run, outcome: str, statistics: RunStatistics) -> dict[str, Any]:
     """`run.json`: what ran, how it ended, what it counted."""
+    statistics.end(outcome)
     ran = {"outcome": outcome, **run.header.record(), "finished": _now()}
     report = ran | statistics.report(run.source)
     write_file(run.folder / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
@@ -163,7 +179,7 @@ def _write_report(run: Run, outcome: str, statistics: RunStatistics) -> dict[str
 
 
 def _summarise(folder: Path, report: dict[str, Any]) -> None:
-    latency = report["latency_ms"].get("total", {})
+    latency = report["latency_ms"]["glass_to_track"]
     dropped = f", {report['frames_dropped']} dropped" if report["frames_dropped"] else ""
     again = f", {report['reconnects']} reconnects" if report["reconnects"] else ""
     print(f"{report['outcome']}: {report['frames_read']} frames, {report['frames_failed']} failed{dropped}{again}")

@@ -39,6 +39,22 @@ class Frame:
     """s"""
     source: str
     """Name of the source, for logs."""
+    arrived: float | None = None
+    """When it came, on the clock of `time.perf_counter`; None for one that was there before it was asked for."""
+
+
+@dataclass(frozen=True)
+class DroppedFrames:
+    """Frames in a row that were read and not processed."""
+
+    first: int
+    """Index of the first of them."""
+    last: int
+    cause: str
+    """starting, stale or unfinished."""
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
 
 
 class TargetPixels(NamedTuple):
@@ -217,6 +233,8 @@ class FrameResult:
     """The work of each stage on it: read, network, detect, stabilise, track, and once it is written, write."""
     view: View | None = None
     """Into the world; None without a camera model."""
+    dropped: tuple[DroppedFrames, ...] = ()
+    """Between the frame before and this one."""
 
     @cached_property
     def bearings(self) -> Bearings | None:

@@ -83,12 +83,13 @@ def test_the_logs_agree(clouds: Path) -> None:
 def test_the_report_counts(clouds: Path) -> None:
     found = report(clouds)
     assert found["outcome"] == "complete"
-    assert (found["frames_read"], found["frames_dropped"], found["frames_failed"]) == (90, 0, 0)
+    assert (found["frames_read"], found["frames_processed"], found["frames_failed"]) == (90, 90, 0)
+    assert (found["frames_dropped"], set(found["dropped"].values())) == (0, {0})
     assert found["frames_per_second"] > 0
     stages = found["latency_ms"]
-    assert stages.keys() == {"total", "read", "network", "detect", "stabilise", "track", "write"}
+    assert stages.keys() == {"glass_to_track", "read", "network", "detect", "stabilise", "track", "write"}
     assert all(0 < s["p50"] <= s["p95"] <= s["p99"] for s in stages.values())
-    assert stages["total"]["p50"] >= stages["network"]["p50"]
+    assert stages["glass_to_track"]["p50"] >= stages["network"]["p50"]
 
 
 def test_the_video_shows_every_frame(clouds: Path) -> None:
@@ -153,9 +154,13 @@ def test_a_live_run_counts_what_it_drops(tmp_path: Path) -> None:
     code, _, error = irst("run", CLOUDS, "--realtime", "--out", tmp_path / "out")
     assert code == 0, error
     found = report(tmp_path / "out")
-    processed = {r["frame"] for r in log(tmp_path / "out") if r["record"] == "track"}
-    assert found["frames_read"] == 90
-    assert len(processed) <= 90 - found["frames_dropped"]
+    records = log(tmp_path / "out")
+    processed = {r["frame"] for r in records if r["record"] == "track"}
+    dropped = [r for r in records if r["record"] == "dropped"]
+    assert found["frames_read"] == 90 == found["frames_processed"] + found["frames_dropped"]
+    for cause, count in found["dropped"].items():
+        assert count == sum(r["count"] for r in dropped if r["cause"] == cause)
+    assert processed.isdisjoint(frame for r in dropped for frame in range(r["first"], r["last"] + 1))
 
 
 def long_recording(folder: Path) -> Path:

@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model, open_engine
-from irst_pipeline.pipeline import RunStatistics
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, render
 from irst_pipeline.sources.base import Recording
+from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Frame, Image
 
 GROWTH_MAX = 1.02
@@ -86,13 +86,14 @@ def soak(width: int, height: int, count: int, out: Path) -> bool:
     out.mkdir(parents=True)
     endless = Endless(images, "soak", scene.frame_rate_hz, count)
     run = Run(endless, out, run_header("soak", endless, weights, engine, settings))
-    looks, tracks = [], RunStatistics()
-    for done, _ in enumerate(tqdm(carry_out(run, engine, settings, Event(), tracks), total=count), start=1):
+    looks, statistics = [], RunStatistics()
+    for done, _ in enumerate(tqdm(carry_out(run, engine, settings, Event(), statistics), total=count), start=1):
         if done % (count // LOOKS) == 0:
             looks.append((done, held()))
     after = held()
-    level = flat(looks, (tracks.frames, after))
-    print(f"{tracks.tracks_confirmed} tracks confirmed")
+    counts = statistics.counts()
+    level = flat(looks, (counts.frames_processed, after))
+    print(f"{counts.tracks_confirmed} tracks confirmed")
     print(f"left behind: {after.threads - before.threads} threads, {after.handles - before.handles} file handles")
     return level and after.threads <= before.threads and after.handles <= before.handles
 

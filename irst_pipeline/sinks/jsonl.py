@@ -6,13 +6,14 @@ from typing import Any
 import orjson
 
 from irst_pipeline.sinks.base import BEARINGS, OutputFile, RunHeader, bearing_columns, decimals, significant
-from irst_pipeline.types import Bearings, CameraMotion, FrameResult, Tracks, TrackStatus
+from irst_pipeline.types import Bearings, CameraMotion, DroppedFrames, FrameResult, Tracks, TrackStatus
 
 SCHEMA = "irst.tracks/1"
 
 
 class TracksJsonl:
-    """`tracks.jsonl`: a header, then a record per track and frame, and one per confirmed or dropped track.
+    """`tracks.jsonl`: a header, then a record per track and frame, one per confirmed or dropped track, and one for all
+    frames that were dropped in a row.
 
     A number that is not finite is written as null. A frame's lines are written at once, so that a killed run leaves
     whole lines.
@@ -23,7 +24,8 @@ class TracksJsonl:
 
     def write(self, result: FrameResult) -> None:
         frame, time = result.frame.index, round(result.frame.time, 6)
-        records = _camera_records(frame, time, result.motion)
+        records = [_dropped_record(dropped) for dropped in result.dropped]
+        records += _camera_records(frame, time, result.motion)
         records += track_records(frame, time, result.tracks, result.bearings)
         for event in result.events:
             records.append(
@@ -48,6 +50,11 @@ def head(header: RunHeader) -> str:
 
 def lines(records: list[dict[str, Any]]) -> bytes:
     return b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
+
+
+def _dropped_record(dropped: DroppedFrames) -> dict[str, Any]:
+    span = {"first": dropped.first, "last": dropped.last, "count": len(dropped)}
+    return {"record": "dropped", "cause": dropped.cause, **span}
 
 
 def _camera_records(frame: int, time: float, motion: CameraMotion) -> list[dict[str, Any]]:

@@ -52,6 +52,8 @@ class Picture(NamedTuple):
     """(H, W) grey levels at the source's own depth."""
     time: float | None
     """s, its time stamp; None without one."""
+    arrived: float
+    """When it was received whole, on the clock of `time.perf_counter`."""
 
 
 class Damage(NamedTuple):

@@ -1,9 +1,9 @@
 """GigE Vision and USB3 Vision cameras, through Aravis."""
 
-import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from threading import Event
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -99,21 +99,21 @@ class CameraFeed:
 
 def _pictures(stream: Any, silence: float) -> Iterator[Picture | Damage | None]:
     """What comes in the buffers of a stream that runs; raises IrstError after `silence` (s) without any."""
-    came = time.monotonic()
+    came = perf_counter()
     while True:
         buffer = stream.timeout_pop_buffer(round(1e6 * POLL_SECONDS))
         if buffer is None:
-            if time.monotonic() - came >= silence:
+            if perf_counter() - came >= silence:
                 raise IrstError(SILENT)
             yield None
             continue
-        came = time.monotonic()
-        arrival = _picture(buffer)
+        came = perf_counter()
+        arrival = _picture(buffer, came)
         stream.push_buffer(buffer)
         yield arrival
 
 
-def _picture(buffer: Any) -> Picture | Damage:
+def _picture(buffer: Any, arrived: float) -> Picture | Damage:
     status = buffer.get_status()
     if status != Aravis.BufferStatus.SUCCESS:
         return Damage(f"is not whole: {status.value_nick.replace('-', ' ')}")
@@ -123,4 +123,4 @@ def _picture(buffer: Any) -> Picture | Damage:
     if code not in FORMATS.values() or not 0 < width * height * kind.itemsize <= len(data):
         return Damage("is of another kind than the camera was set to")
     image = np.frombuffer(data, kind, width * height).reshape(height, width)  # of bytes, which nobody may write to
-    return Picture(image.copy(), buffer.get_timestamp() / 1e9)
+    return Picture(image.copy(), buffer.get_timestamp() / 1e9, arrived)

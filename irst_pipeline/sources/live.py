@@ -1,11 +1,11 @@
 """Live cameras and streams, which may be lost and come again."""
 
 import random
-import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
+from time import perf_counter
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
@@ -109,7 +109,7 @@ class LiveStream(Reader):
         pause = RETRY_SECONDS
         while not self._ended.is_set():
             reason = "it ended"
-            begun = time.monotonic()
+            begun = perf_counter()
             try:
                 self._clock.connected()
                 with closing(self._feed.connect(self._settings, self._ended)) as arrivals:
@@ -122,34 +122,34 @@ class LiveStream(Reader):
                 break
             self._say_lost(reason)
             # What has been waited for already needs no pause: a frozen server, a sender that is to call.
-            self._ended.wait(max(0.0, begun + pause * random.uniform(0.5, 1.0) - time.monotonic()))
+            self._ended.wait(max(0.0, begun + pause * random.uniform(0.5, 1.0) - perf_counter()))
             pause = min(2 * pause, self._settings.retry_seconds)
         if self._kind is None and not self._ended.is_set():
             raise IrstError(f"{self.name}: not one frame could be read ({reason}, {self.frames_failed} failed)")
 
     def _frames(self, arrivals: Iterator[Picture | Damage | None]) -> Iterator[Frame]:
         """The whole frames of one connection; raises IrstError after too long a time without any."""
-        seen = time.monotonic()
+        seen = perf_counter()
         for arrival in arrivals:
             if self._ended.is_set():
                 return
             if isinstance(arrival, Picture):
                 self._index += 1
                 yield self._frame(arrival)
-                seen = time.monotonic()  # whoever took it may have been long about it
+                seen = perf_counter()  # whoever took it may have been long about it
                 continue
             if isinstance(arrival, Damage):
                 self._index += 1
                 self.fail(f"frame {self._index} {arrival.reason}")
-            if time.monotonic() - seen > self._settings.open_seconds:
+            if perf_counter() - seen > self._settings.open_seconds:
                 raise IrstError("it sends, but no pictures")
 
     def _frame(self, picture: Picture) -> Frame:
-        now = time.monotonic()
-        frame = Frame(picture.image, self._index, self._clock(picture.time, now), self.name)
+        arrived = picture.arrived
+        frame = Frame(picture.image, self._index, self._clock(picture.time, arrived), self.name, arrived)
         if self._lost_since is not None:
             self.reconnects += self._kind is not None
-            log.warning("%s: frames come again after %.1f s", self.name, now - self._lost_since)
+            log.warning("%s: frames come again after %.1f s", self.name, arrived - self._lost_since)
             self._lost_since = None
         if describe(frame) != self._kind:
             if self._kind is not None:
@@ -160,5 +160,5 @@ class LiveStream(Reader):
     def _say_lost(self, reason: str) -> None:
         """Once for each loss, however often it is tried to connect again."""
         if self._lost_since is None and not self._ended.is_set():
-            self._lost_since = time.monotonic()
+            self._lost_since = perf_counter()
             log.warning("%s: no frames (%s); connecting again until they come", self.name, reason)

@@ -1,14 +1,18 @@
 """A recording as a live camera would deliver it."""
 
-import time
 from collections.abc import Iterator
+from dataclasses import replace
+from time import perf_counter, sleep
 
 from irst_pipeline.sources.base import Source
 from irst_pipeline.types import Frame
 
 
 class RealTime:
-    """The frames of a recording, each when its time has come after the first; a late one comes at once."""
+    """The frames of a recording, each when its time has come. A late one comes at once, and has come when it was due.
+
+    The clock starts when the second frame is asked for, so that the first can be used to get ready.
+    """
 
     live = True
     reconnects = 0
@@ -26,10 +30,13 @@ class RealTime:
     def __iter__(self) -> Iterator[Frame]:
         ahead: float | None = None  # of the recording's times against the clock
         for frame in self._recording:
-            now = time.monotonic()
-            ahead = frame.time - now if ahead is None else ahead
-            time.sleep(max(0.0, frame.time - ahead - now))
-            yield frame
+            if ahead is None:
+                yield frame
+                ahead = frame.time - perf_counter()
+            else:
+                due = frame.time - ahead
+                sleep(max(0.0, due - perf_counter()))
+                yield replace(frame, arrived=due)
 
     def close(self) -> None:
         self._recording.close()

@@ -2,11 +2,11 @@
 
 import os
 import select
-import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from threading import Event
+from time import perf_counter
 from typing import Any
 
 import av
@@ -66,20 +66,22 @@ class StreamFeed:
         stream.codec_context.options = MAX_PIXELS
         refuse_size(stream.codec_context.width, stream.codec_context.height)
         decoder = _Decoder(stream)
-        asked = time.monotonic()
+        asked = perf_counter()
         for packet in container.demux():
-            if silence and time.monotonic() - asked >= silence:  # what FFmpeg still had when it gave up waiting
+            arrived = perf_counter()
+            if silence and arrived - asked >= silence:  # what FFmpeg still had when it gave up waiting
                 raise IrstError(SILENT)
             for item in decoder(packet) if packet.stream.index == stream.index else ():
-                yield item if isinstance(item, Damage) else self._picture(item)
+                yield item if isinstance(item, Damage) else self._picture(item, arrived)
             yield None
-            asked = time.monotonic()
+            asked = perf_counter()
 
-    def _picture(self, decoded: av.VideoFrame) -> Picture:
+    def _picture(self, decoded: av.VideoFrame, arrived: float) -> Picture:
         refuse_size(decoded.width, decoded.height)
         image = image_of(decoded, self.name, say_colour=not self._colour_said)
         self._colour_said = True
-        return Picture(image, None if self.format == "rawvideo" else decoded.time)  # raw frames have no times
+        time = None if self.format == "rawvideo" else decoded.time  # raw frames have none
+        return Picture(image, time, arrived)
 
 
 class _Decoder:

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from irst_pipeline.sources import open_source
 
@@ -18,19 +19,32 @@ def test_frames_come_when_their_time_has_come() -> None:
         assert (source.name, source.frame_rate) == (recording.name, recording.frame_rate)
         came = []
         for frame, same in zip(source, recording, strict=True):
-            came.append((time.monotonic(), frame.time))
+            came.append((time.perf_counter(), frame.arrived, frame.time))
             assert (frame.index, frame.time) == (same.index, same.time)
             np.testing.assert_array_equal(frame.image, same.image)
-    clock, times = np.array(came).T
-    late = (clock - clock[0]) - (times - times[0])
-    assert late.min() > -5e-3
-    assert np.median(late) < 0.5 / source.frame_rate
+    assert came[0][1] is None  # it was there already
+    clock, due, times = np.array(came[1:]).T.astype(float)
+    np.testing.assert_allclose(due - due[0], times - times[0], atol=1e-6)
+    assert due[0] - came[0][0] == pytest.approx(1 / source.frame_rate, abs=0.02)
+    assert (clock - due).min() > -1e-3
+    assert np.median(clock - due) < 0.5 / source.frame_rate
+
+
+def test_the_clock_does_not_start_before_the_second_frame_is_asked_for() -> None:
+    with closing(open_source(str(CLOUDS), realtime=True)) as source:
+        frames = iter(source)
+        next(frames)
+        time.sleep(0.5)
+        asked = time.perf_counter()
+        second = next(frames)
+        assert second.arrived is not None
+        assert second.arrived > asked
 
 
 def test_a_late_consumer_is_not_made_to_wait_again() -> None:
     with closing(open_source(str(CLOUDS), realtime=True)) as source:
         frames = iter(source)
-        first = next(frames)
+        first, _ = next(frames), next(frames)
         time.sleep(0.5)
         before = time.monotonic()
         passed = [frame for frame, _ in zip(frames, range(10), strict=False)]

@@ -1,0 +1,239 @@
+"""What a monitoring system is told, over real HTTP, of real runs."""
+
+import json
+import signal
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from irst_pipeline.cli import main
+from irst_pipeline.config import LiveSettings, MetricsSettings, RunSettings
+from irst_pipeline.engine.cpu import CpuEngine, Ticket
+from irst_pipeline.lsnet.weights import load_weights
+from irst_pipeline.metrics import WatchedRun, answering, health
+from irst_pipeline.pipeline import run_pipeline
+from irst_pipeline.run import run_recordings
+from irst_pipeline.sources import open_source
+from irst_pipeline.statistics import LatencyHistogram, RunStatistics
+from irst_pipeline.types import FrameResult, TargetPixels
+from tests.sources.test_live import camera, free_port
+
+CLOUDS = Path(__file__).parents[1] / "videos" / "clouds" / "sequence16.mkv"
+Samples = dict[tuple[str, ...], float]
+"""Values by the name of the sample and the values of its labels, source first."""
+
+
+def ask(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def scrape(port: int) -> tuple[Samples, str]:
+    code, text = ask(port, "/metrics")
+    assert code == 200
+    samples: Samples = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = dict(sample.labels)
+            key = (sample.name, *([labels.pop("source")] if "source" in labels else []), *labels.values())
+            assert key not in samples
+            samples[key] = sample.value
+    return samples, text
+
+
+def wait_until(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 90
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+@contextmanager
+def running(work: Callable[[], Any], stop: threading.Event) -> Iterator[None]:
+    """`work` in a thread of its own, which is stopped in the end and must then come to its own."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
+    assert not thread.is_alive()
+
+
+def accounted(samples: Samples, source: str) -> bool:
+    dropped = sum(value for key, value in samples.items() if key[:2] == ("irst_frames_dropped_total", source))
+    processed, flying = (samples[name, source] for name in ("irst_frames_processed_total", "irst_frames_in_flight"))
+    return samples["irst_frames_read_total", source] == processed + flying + dropped
+
+
+def test_a_recording_and_a_camera_that_stops_and_comes_back(tmp_path: Path) -> None:
+    port, place = free_port(), free_port()
+    uri = f"tcp://admin:s3cret@127.0.0.1:{place}/live?token=s3cret"
+    name = f"127-0-0-1-{place}-live"
+    settings = RunSettings(
+        device="cpu",
+        sinks=("tracks_jsonl",),
+        live=LiveSettings(read_seconds=0.5, retry_seconds=0.5),
+        metrics=MetricsSettings(port=port, stale_seconds=1.0),
+    )
+    stop, told = threading.Event(), list[str]()
+
+    def healthy() -> bool:
+        code, body = ask(port, "/healthz")
+        told.append(body)
+        found = json.loads(body)
+        assert (code == 200) == (found["status"] == "ok")
+        assert code in (200, 503)
+        return code == 200
+
+    def why(words: str) -> bool:
+        return not healthy() and words in json.loads(told[-1])["sources"].get(name, "")
+
+    def up() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    with running(lambda: run_recordings([str(CLOUDS), uri], settings, tmp_path, False, False, stop), stop):
+        wait_until(up, "the port is answered")
+        wait_until(lambda: why("no frame has come yet"), "the camera is waited for")
+        with camera(place) as process:
+            wait_until(healthy, "all is well")
+            for _ in range(20):
+                samples, text = scrape(port)
+                told.append(text)
+                assert 0 <= samples["irst_queue_frames", name, "network"] <= 1
+                assert accounted(samples, name)
+                assert accounted(samples, CLOUDS.name)
+            process.send_signal(signal.SIGSTOP)
+            wait_until(lambda: why("no frame for"), "the silence is noticed")
+            process.send_signal(signal.SIGCONT)
+            wait_until(healthy, "all is well again")
+            report = tmp_path / "sequence16" / "run.json"
+            wait_until(report.exists, "the recording comes to its end")
+            samples, text = scrape(port)
+            told.append(text)
+    assert not up()
+    assert samples["irst_reconnects_total", name] >= 1
+    assert samples["irst_tracks_confirmed_total", CLOUDS.name] == json.loads(report.read_text())["tracks_confirmed"] > 0
+    assert_equal(samples, CLOUDS.name, json.loads(report.read_text()))
+    assert samples[("process_resident_memory_bytes",)] > 1e7
+    for text in told:
+        assert "s3cret" not in text
+        assert "admin" not in text
+
+
+def assert_equal(samples: Samples, name: str, report: dict[str, Any]) -> None:
+    """What was scraped after the end of a run is what its report says."""
+    for what in ("read", "processed", "failed"):
+        assert samples[f"irst_frames_{what}_total", name] == report[f"frames_{what}"]
+    for cause, count in report["dropped"].items():
+        assert samples["irst_frames_dropped_total", name, cause] == count
+    assert samples["irst_frames_in_flight", name] == 0
+    assert samples["irst_reconnects_total", name] == report["reconnects"]
+    assert samples["irst_glass_to_track_seconds_count", name] == report["frames_processed"]
+    for stage in ("read", "network", "detect", "stabilise", "track", "write"):
+        assert samples["irst_stage_seconds_count", name, stage] == report["frames_processed"]
+        mean = samples["irst_stage_seconds_sum", name, stage] / report["frames_processed"]
+        assert 0 < 1e3 * mean < 3 * report["latency_ms"][stage]["p99"]
+    buckets = [value for key, value in samples.items() if key[:2] == ("irst_glass_to_track_seconds_bucket", name)]
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == report["frames_processed"]
+
+
+class HeldEngine(CpuEngine):
+    """Stops in the middle of a frame until it is let go."""
+
+    let_go: threading.Event
+
+    def collect(self, ticket: Ticket) -> list[TargetPixels]:
+        self.let_go.wait(60)
+        return super().collect(ticket)
+
+
+class HeldSink:
+    """Takes a frame for ever, until it is let go."""
+
+    def __init__(self, let_go: threading.Event) -> None:
+        self._let_go = let_go
+
+    def write(self, _result: FrameResult) -> None:
+        self._let_go.wait(60)
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("stuck", ["network", "write"])
+def test_a_stage_that_is_stuck_is_named(stuck: str) -> None:
+    settings, statistics, stop = RunSettings(), RunStatistics(), threading.Event()
+    engine = HeldEngine(load_weights("lsnet-nano").network, settings.detection.threshold, newest=False)
+    engine.let_go, sink = threading.Event(), HeldSink(threading.Event())
+    held, free = (engine.let_go, sink._let_go) if stuck == "network" else (sink._let_go, engine.let_go)
+    free.set()
+    with closing(open_source(str(CLOUDS))) as source:
+        run = [WatchedRun("clouds", source, statistics)]
+        assert health(run, 0.5)["status"] == "ok"  # it waits for its turn
+        with running(lambda: list(run_pipeline(source, engine, settings, [sink], stop, statistics)), stop):
+            wait_until(lambda: f"clouds: {stuck} has been at one frame" in health(run, 0.5).get("reason", ""), stuck)
+            held.set()
+            wait_until(lambda: health(run, 0.5)["status"] == "ok", "it goes on")
+    assert statistics.reading_ended
+
+
+def test_only_this_machine_may_ask_unless_told_otherwise() -> None:
+    for host, others in (("127.0.0.1", False), ("0.0.0.0", True)):
+        port = free_port()
+        with answering(MetricsSettings(port=port, host=host), []):
+            code, body = ask(port, "/healthz")
+            assert (code, json.loads(body)["reason"]) == (503, "starting: the sources are being opened")
+            assert ask(port, "/")[0] == 404
+            with socket.socket() as probe:
+                assert (probe.connect_ex(("127.0.0.2", port)) == 0) == others
+
+
+def test_a_client_that_says_nothing_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    with answering(MetricsSettings(port=port), []):
+        mute = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
+        assert ask(port, "/metrics")[0] == 200
+        for connection in mute:
+            connection.close()
+    assert not any("Traceback" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.7"])
+def test_a_port_that_cannot_be_had_is_one_line(host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        arguments = ["--metrics", str(port), "--set", f"metrics.host={host}", "--out", str(tmp_path / "out")]
+        assert main(["run", str(CLOUDS), "--device", "cpu", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"irst: error: metrics at {host}:{port}: cannot answer there (")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_buckets_hold_the_durations_below_them() -> None:
+    durations = np.random.default_rng(0).lognormal(-4, 1, 5000)
+    histogram = LatencyHistogram()
+    for seconds in durations:
+        histogram.add(seconds)
+    bounds: Sequence[float] = (1e-9, 0.005, 0.02, 0.1, 1e9)
+    *below, total = histogram.below(bounds)
+    assert total == 5000
+    for bound, count in zip(bounds, below, strict=True):
+        assert np.sum(durations < bound / 1.01) <= count <= np.sum(durations < bound * 1.01)
+    assert histogram.seconds == pytest.approx(durations.sum())

@@ -1,0 +1,171 @@
+"""Watch a camera with a network that is too slow for it: latency must stay bounded, and every frame be accounted for.
+
+usage: python -m tools.soak_live [--seconds 60] [--network-rate 8] [--size 64x48]
+
+A camera sends 25 frames/s in NUT over TCP, by a clock that the latency is measured against: from when a frame was sent
+until its tracks are on disk. Prints what became of the frames, and latencies in the first and the last third of the
+time; the exit status is 1 if a frame was lost uncounted, if latency grew, or if it was above three frame periods and
+the processing itself.
+"""
+
+import argparse
+import json
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from itertools import cycle
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event, Thread
+from time import perf_counter, sleep
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+
+from irst_pipeline.config import RunSettings
+from irst_pipeline.engine import load_model
+from irst_pipeline.engine.cpu import CpuEngine, Ticket
+from irst_pipeline.run import Run, carry_out, run_header
+from irst_pipeline.settings import validate
+from irst_pipeline.simulation import SceneSettings, render
+from irst_pipeline.sources import open_source
+from irst_pipeline.statistics import RunStatistics
+from irst_pipeline.types import Image, TargetPixels
+from tests.sources.cameras import RATE, transmit
+
+PERIODS_MAX = 3
+UNDER_WAY = 3  # frames that may be on their way from the camera when it is stopped
+SCENE_FRAMES = 100
+
+
+class SlowEngine(CpuEngine):
+    """Takes `seconds` for each frame at least."""
+
+    seconds = 0.0
+
+    def submit(self, images: Sequence[Image]) -> Ticket:
+        self._due = perf_counter() + self.seconds
+        return super().submit(images)
+
+    def collect(self, ticket: Ticket) -> list[TargetPixels]:
+        found = super().collect(ticket)
+        sleep(max(0.0, self._due - perf_counter()))
+        return found
+
+
+class Seen(NamedTuple):
+    """A frame that was processed."""
+
+    frame: int
+    """Its index."""
+    latency: float
+    """s, from the camera to the tracks."""
+    processing: float
+    """s, in all stages together."""
+
+
+@contextmanager
+def camera(images: Sequence[Image], sent: list[float]) -> Iterator[str]:
+    """Address of a camera that sends the images again and again; when it did is added to `sent`."""
+    done = Event()
+
+    def paced() -> Iterator[Image]:
+        begun = perf_counter()
+        for number, image in enumerate(cycle(images)):
+            sleep(max(0.0, begun + number / RATE - perf_counter()))
+            if done.is_set():
+                return
+            sent.append(perf_counter())
+            yield image
+
+    def work() -> None:
+        connection, _ = server.accept()
+        with suppress(OSError, av.FFmpegError), connection, connection.makefile("wb", buffering=0) as out:
+            transmit(out, paced(), images[0].shape)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = Thread(target=work, daemon=True)
+        thread.start()
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        done.set()
+        thread.join()
+
+
+def watch(width: int, height: int, network_rate: float, seconds: float, folder: Path) -> bool:
+    """Whether all was as it should; prints what was seen."""
+    scene = validate(
+        SceneSettings,
+        {"width_px": width, "height_px": height, "frames": SCENE_FRAMES, "random": {"count": 3, "snr": (8.0, 15.0)}},
+        "--size",
+    )
+    settings = RunSettings(sinks=("tracks_jsonl",))
+    weights = load_model(settings.model)
+    engine = SlowEngine(weights.network, settings.detection.threshold, newest=True)
+    engine.seconds = 1 / network_rate
+    stop, statistics, sent, seen, sent_by_then = Event(), RunStatistics(), list[float](), list[Seen](), 0
+    with (
+        camera([frame.image for frame in render(scene, 1)], sent) as uri,
+        closing(open_source(uri, stop=stop)) as source,
+    ):
+        run = Run(source, folder, run_header(uri, source, weights, engine, settings))
+        end = None
+        for result in carry_out(run, engine, settings, stop, statistics):
+            spans = result.spans
+            processing = sum(span.seconds for stage, span in spans.items() if stage != "read")
+            written = spans["write"].end
+            seen.append(Seen(result.frame.index, written - sent[result.frame.index], processing))
+            end = written + seconds if end is None else end
+            if written > end and not stop.is_set():
+                stop.set()
+                sent_by_then = len(sent)
+    report = statistics.report(source)
+    records = [json.loads(line) for line in (folder / "tracks.jsonl").read_text().splitlines()]
+    dropped = [record for record in records if record["record"] == "dropped"]
+    return accounted(report, sent_by_then, seen, dropped) and in_time(report, seen)
+
+
+def accounted(report: dict[str, Any], sent: int, seen: list[Seen], dropped: list[dict[str, Any]]) -> bool:
+    """Whether each frame that was sent was processed or said to be dropped; prints the counts."""
+    read, processed, lost = (report[f"frames_{what}"] for what in ("read", "processed", "dropped"))
+    causes = ", ".join(f"{cause} {count}" for cause, count in report["dropped"].items())
+    print(f"{sent} frames sent, {read} read = {processed} processed + {lost} dropped ({causes})")
+    known = [one.frame for one in seen]
+    for record in dropped:
+        known += range(record["first"], record["last"] + 1)
+    logged = {cause: sum(r["count"] for r in dropped if r["cause"] == cause) for cause in report["dropped"]}
+    complete = sorted(known) == list(range(read)) and logged == report["dropped"]
+    return complete and read == processed + lost == processed + sum(logged.values()) and sent - read <= UNDER_WAY
+
+
+def in_time(report: dict[str, Any], seen: list[Seen]) -> bool:
+    """Whether latency was bounded, did not grow, and was reported as it was; prints it."""
+    latency, processing = np.array([(one.latency, one.processing) for one in seen]).T
+    third = len(seen) // 3
+    for name, part in (("first third", latency[:third]), ("last third", latency[-third:]), ("all", latency)):
+        p50, p95, most = 1e3 * np.percentile(part, (50, 95, 100))
+        print(f"latency {name:12} p50 {p50:.0f} ms  p95 {p95:.0f} ms  max {most:.0f} ms")
+    reported = report["latency_ms"]["glass_to_track"]["p50"]
+    print(f"of which processing  p50 {1e3 * np.median(processing):.0f} ms")
+    print(f"latency as reported  p50 {reported:.0f} ms")
+    growth = np.median(latency[-third:]) - np.median(latency[:third])
+    bounded = np.percentile(latency - processing, 95) < PERIODS_MAX / RATE
+    told = abs(1e-3 * reported - np.median(latency)) < 1 / RATE
+    return bool(bounded and growth < 1 / RATE and told)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--network-rate", type=float, default=8.0, help="frames/s (default: %(default)s)")
+    parser.add_argument("--size", default="64x48", help="WIDTHxHEIGHT")
+    options = parser.parse_args()
+    width, height = (int(side) for side in options.size.split("x"))
+    with TemporaryDirectory() as folder:
+        well = watch(width, height, options.network_rate, options.seconds, Path(folder))
+    sys.exit(0 if well else 1)
+
+
+if __name__ == "__main__":
+    main()
