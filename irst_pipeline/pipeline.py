@@ -1,4 +1,4 @@
-"""Joins the rooms: source -> engine -> detection and tracking -> sinks, each in a thread of its own.
+"""Joins the rooms: source -> (calibrate) -> engine -> detection and tracking -> sinks, each in a thread of its own.
 
 Every stage hands its results on through a bounded queue, so that a slow stage holds the ones before it back instead of
 letting frames pile up. Order is kept, and an exception in any stage ends the run with its cause. A recording waits for
@@ -96,14 +96,16 @@ def run_pipeline(
     stop: Event,
     statistics: RunStatistics,
     platform: Platform | None = None,
+    calibrate: Callable[[Frame], Frame] | None = None,
 ) -> Generator[FrameResult]:
     """Run to the end of the source, or until `stop` is set; yields each result once it is written.
 
     `statistics` is kept up to date, also when an exception of a stage ends the run; its clock starts once the engine is
-    ready for the first frame. With a `platform` the results have a view into the world.
+    ready for the first frame. With a `platform` the results have a view into the world. What `calibrate` makes of a
+    frame is the frame that all stages see; the time it takes counts as reading.
     """
     cv2.setNumThreads(1)  # the stages have threads of their own, and OpenCV's take a quarter more processor time
-    frames_in = iter(source)
+    frames_in = map(calibrate, source) if calibrate else iter(source)
     first = next(frames_in, None)
     if first is None:
         return
