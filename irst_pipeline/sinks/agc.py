@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_pipeline.config import VideoSettings
-from irst_pipeline.levels import eight_bits, percentiles, thinned
+from irst_pipeline.levels import eight_bits, percentiles
 from irst_pipeline.types import Floats, Image
 
 Picture = NDArray[np.uint8]
@@ -82,12 +82,13 @@ class AutomaticGain:
     def __call__(self, image: Image, time: float) -> Picture:
         """(H, W) uint8 of an (H, W) image taken at `time` (s)."""
         numbers = now = self._curve.measure(image)
-        sample = thinned(image)
-        if len(self._numbers) == len(now):
+        if known := len(self._numbers) == len(now):
             share = 1 - np.exp(-max(0.0, time - self._time) / self.seconds)
             numbers = self._numbers + share * (now - self._numbers)
-            if abs(self._curve.show(sample, numbers).mean() - self._mean) > self.STEP_MAX:
-                numbers = now
-        self._numbers, self._time, self._mean = numbers, time, self._curve.show(sample, numbers).mean()
         picture = self._curve.show(image, numbers)
+        mean = cv2.mean(picture)[0]
+        if known and abs(mean - self._mean) > self.STEP_MAX:
+            numbers, picture = now, self._curve.show(image, now)
+            mean = cv2.mean(picture)[0]
+        self._numbers, self._time, self._mean = numbers, time, mean
         return np.asarray(self._clahe.apply(picture), np.uint8) if self._clahe else picture
