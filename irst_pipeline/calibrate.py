@@ -16,7 +16,7 @@ from tqdm import tqdm
 from irst_pipeline.calibration.file import to_bytes
 from irst_pipeline.calibration.flat import FlatField, calibrate_flat
 from irst_pipeline.calibration.maps import Calibration, Defect, Plane
-from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_motion
+from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_change
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.pictures import png
 from irst_pipeline.sinks.base import write_file
@@ -26,7 +26,7 @@ from irst_pipeline.sources.base import describe
 log = logging.getLogger("irst")
 
 SUFFIX = ".safetensors"
-MOTION_MIN = 5.0  # px; the scene's fine structure is about so wide
+CHANGE_MIN = 0.06  # of `scene_change`; less is a scene that moves by less than its own fine structure
 COLOURS = ("white", "tab:blue", "tab:red", "tab:orange", "tab:green")  # of good pixels and each Defect
 SHOWN_PX = 3  # side of a bad pixel in the picture, so that it can be seen
 
@@ -50,7 +50,8 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
     if scene:
         sample, _ = _collect(uris[0], SceneSample, stop)
         calibration, method, counts, level = calibrate_scene(sample), "scene", [sample.count], 0.0
-        _say_motion(sample)
+        if scene_change(sample) < CHANGE_MIN:
+            log.warning("%s: the scene hardly moves; what stands still in it is taken for a pattern", redact(uris[0]))
     else:
         fields, kinds = zip(*(_collect(uri, FlatField, stop) for uri in uris), strict=True)
         if len(set(kinds)) > 1:
@@ -87,11 +88,6 @@ def _collect(uri: str, kind: type[Collected], stop: Event) -> tuple[Collected, s
         if collected is None or count < kind.FRAMES_MIN:
             raise IrstError(f"{source.name}: {count} frames, which are too few; give {kind.FRAMES_MIN} or more")
         return collected, first
-
-
-def _say_motion(sample: SceneSample) -> None:
-    if (motion := scene_motion(sample)) < MOTION_MIN:
-        log.warning("the scene moves by about %.1f px only; what stands still in it is taken for a pattern", motion)
 
 
 def _pattern(calibration: Calibration, level: float) -> str:
