@@ -24,7 +24,9 @@ def destripe(image: Image, stripes: Stripes) -> Image:
     columns = stripes == "columns"
     offsets = stripe_offsets(image if columns else image.T)
     pattern = np.broadcast_to(offsets if columns else offsets[:, None], image.shape)
-    return np.asarray(cv2.subtract(image, np.ascontiguousarray(pattern), dtype=DEPTHS[str(image.dtype)]), image.dtype)
+    depth = str(image.dtype)
+    found: Image = np.asarray(cv2.subtract(image, np.ascontiguousarray(pattern), dtype=DEPTHS[depth]), depth)
+    return found
 
 
 def stripe_offsets(image: Image) -> Plane:

@@ -1,5 +1,6 @@
 """A simulated camera with a pattern of its own, before fields of one temperature and before scenes."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -27,14 +28,14 @@ def flat(level: float, defects: bool = False) -> list[Image]:
     return frames({**PATTERN, **(DEFECTS if defects else {})}, sky={"level": level, "glow": 0})
 
 
-def field(images: list[Image]) -> FlatField:
+def field(images: Sequence[Image]) -> FlatField:
     collected = FlatField(images[0])
     for image in images[1:]:
         collected.add(image)
     return collected
 
 
-def mean_of(images: list[Image]) -> Floats:
+def mean_of(images: Sequence[Image]) -> Floats:
     return np.asarray(np.mean(images, axis=0), np.float64)
 
 

@@ -1,16 +1,18 @@
 """Calibrations from fields of one temperature."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from irst_pipeline.calibration.flat import FlatField, calibrate_flat
+from irst_pipeline.calibration.flat import calibrate_flat
 from irst_pipeline.calibration.maps import Calibration, Defect
 from irst_pipeline.errors import IrstError
 from irst_pipeline.types import Image
 from tests.calibration.cameras import DEFECTS, field, flat, frames, mean_of
 
 
-def pattern(images: list[Image], calibration: Calibration | None = None) -> float:
+def pattern(images: Sequence[Image], calibration: Calibration | None = None) -> float:
     """Standard deviation over the frame of what every frame has in common, grey levels."""
     return float(mean_of([calibration.apply(image) for image in images] if calibration else images).std())
 
@@ -83,6 +85,6 @@ def test_8_bits_are_calibrated_as_far_as_they_go() -> None:
 
 
 def test_two_fields_of_one_temperature_are_refused() -> None:
-    other: FlatField = field(frames(sky={"level": 7005, "glow": 0}))
-    with pytest.raises(IrstError, match="5.* grey levels from the first.*different temperatures"):
+    other = field(frames(sky={"level": 7005, "glow": 0}))
+    with pytest.raises(IrstError, match=r"5.* grey levels from the first.*different temperatures"):
         calibrate_flat([field(flat(7000)), other])

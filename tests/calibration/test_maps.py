@@ -8,8 +8,8 @@ from irst_pipeline.calibration.maps import Calibration, Defect
 
 
 def calibration(shape: tuple[int, int], depth: str = "uint16", gain: float = 1, offset: float = 0) -> Calibration:
-    maps = (np.full(shape, value, np.float32) for value in (gain, offset))
-    return Calibration(*maps, np.zeros(shape, np.uint8), depth)
+    gains, offsets = np.full(shape, gain, np.float32), np.full(shape, offset, np.float32)
+    return Calibration(gains, offsets, np.zeros(shape, np.uint8), depth)
 
 
 @pytest.mark.parametrize("depth", ["uint8", "uint16"])

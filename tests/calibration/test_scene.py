@@ -1,5 +1,6 @@
 """Calibrations from a scene that moves."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -30,7 +31,7 @@ def panned() -> tuple[list[Image], Floats]:
     return [frame.image for frame in seen], path_of(seen)
 
 
-def sample(images: list[Image]) -> SceneSample:
+def sample(images: Sequence[Image]) -> SceneSample:
     collected = SceneSample(images[0])
     for image in images[1:]:
         collected.add(image)

@@ -79,11 +79,11 @@ def hot_pixel(image: Image) -> Image:
 
 
 def higher_gain(image: Image) -> Image:
-    return (image * 1.4).astype(image.dtype)
+    return (image * 1.4).astype(np.uint16)
 
 
 def lower_offset(image: Image) -> Image:
-    return (image - 90).astype(image.dtype)
+    return (image - 90).astype(np.uint16)
 
 
 @EVERY_STYLE
