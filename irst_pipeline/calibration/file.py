@@ -10,9 +10,9 @@ from safetensors.numpy import save
 
 from irst_pipeline.calibration.maps import DEPTHS, Calibration, Defect
 from irst_pipeline.errors import UsageError
+from irst_pipeline.sources.address import SIDE_MAX
 
 FORMAT = "irst.calibration/1"
-SIDE_MAX = 8192  # px; a larger map is refused before it is read
 HEADER_MAX = 1 << 20  # bytes; ours take some 300
 GAIN_MAX = 100.0
 OFFSET_MAX = GAIN_MAX * 65535
