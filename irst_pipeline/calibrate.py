@@ -107,7 +107,7 @@ def _bad_pixels(calibration: Calibration) -> str:
 def draw(calibration: Calibration, level: float) -> Figure:
     """Maps of what is added at a raw level, of the gain, and of bad pixels, which are drawn larger than they are."""
     height, width = calibration.bad.shape
-    figure = Figure(figsize=(16, 1.5 + 5 * min(2.0, height / width)), layout="constrained")
+    figure = Figure(figsize=(16, 1 + 4 * min(2.0, height / width)), layout="constrained")
     offset, gain, bad = figure.subplots(1, 3)
     good = calibration.bad == 0
     _show(offset, np.where(good, calibration.correction(level), 0), "what is added, grey levels", 0)

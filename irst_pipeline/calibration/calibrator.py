@@ -7,6 +7,7 @@ from irst_pipeline.calibration.destripe import destripe
 from irst_pipeline.calibration.file import read_calibration
 from irst_pipeline.config import Stripes
 from irst_pipeline.errors import UsageError
+from irst_pipeline.sources.base import describe
 from irst_pipeline.types import Frame
 
 
@@ -22,11 +23,9 @@ class Calibrator:
         """The frame, corrected. Raises UsageError for one of another size or depth than the calibration's."""
         image = frame.image
         if self._calibration:
-            height, width = image.shape
-            found = f"{width}x{height} {image.dtype}"
-            if found != self._calibration.frames:
+            if describe(frame) != self._calibration.frames:
                 raise UsageError(
-                    f"{frame.source}: frames of {found}, but {self._path} is for {self._calibration.frames}; "
+                    f"{frame.source}: frames of {describe(frame)}, but {self._path} is for {self._calibration.frames}; "
                     f"make a calibration of frames like these with `irst calibrate`"
                 )
             image = self._calibration.apply(image)
