@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
         "camera.model": options.camera,
         "camera.pointing": options.pointing,
         "metrics.port": options.metrics,
+        "calibration.file": options.calibration,
     }
     overrides = [
         *options.set,
@@ -57,6 +58,14 @@ def run(options: argparse.Namespace) -> None:
         sinks.append("smoothed")
     settings = settings.model_copy(update={"sinks": tuple(sinks)})
     run_recordings(options.sources, settings, options.out, options.overwrite, options.realtime, stop)
+
+
+def calibrate(options: argparse.Namespace) -> None:
+    """Make a calibration of a camera."""
+    stop = _stop_on_signals()
+    from irst_pipeline.calibrate import calibrate_camera
+
+    calibrate_camera(options.sources, options.scene, options.out, options.overwrite, stop)
 
 
 def train(options: argparse.Namespace) -> None:
@@ -185,6 +194,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="CSV of where the camera's platform points; {} in it is the recording's path without its suffix",
     )
+    verb.add_argument(
+        "--calibration", metavar="FILE", help="what irst calibrate wrote of this camera; {} in it as in --pointing"
+    )
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
     verb.add_argument("--no-video", action="store_true", help="write no annotated video")
     verb.add_argument("--smooth", action="store_true", help="at the end, write smoothed and stitched tracks as well")
@@ -211,8 +223,23 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True)
     verb.add_argument("--seed", type=int, default=0)
 
+    _add_calibrate(verbs)
     _add_network_verbs(verbs)
     return parser
+
+
+def _add_calibrate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    _, _, overwrite = _shared_flags()
+    verb = verbs.add_parser("calibrate", parents=[overwrite], help="find a camera's own pattern and its bad pixels")
+    verb.set_defaults(verb=calibrate)
+    verb.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="a recording of something of one temperature; for gains as well, a second one of another temperature",
+    )
+    verb.add_argument("--scene", action="store_true", help="SOURCE is any recording in which the scene moves")
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors", help="a picture comes beside it")
 
 
 def _add_network_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,5 +1,6 @@
 """The settings of `irst run`: one typed tree, defaults here and nowhere else; `configs/default.yaml` shows them all."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -10,6 +11,8 @@ from irst_pipeline.settings import Count, NotNegative, Positive, Settings
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 CameraModel = Literal["off", "translation", "similarity", "homography"]
+Agc = Literal["percentile", "plateau"]
+Stripes = Literal["off", "columns", "rows"]
 SinkName = Literal["tracks_jsonl", "tracks_csv", "mot", "detections", "smoothed", "video"]
 
 
@@ -73,6 +76,21 @@ class TrackerSettings(Settings):
         return self
 
 
+class CalibrationSettings(Settings):
+    """What is taken away from every frame of the camera's own pattern."""
+
+    file: str | None = None
+    """As `irst calibrate` writes it; {} in it stands for the recording's path without its suffix."""
+    destripe: Stripes = "off"
+    """Which stripes are taken away from each frame by itself."""
+
+
+def beside(pattern: str, uri: str) -> Path:
+    """The file that `pattern` names for the recording `uri`: {} in it is the recording's path without its suffix."""
+    recording = Path(uri)
+    return Path(pattern.replace("{}", str(recording.parent / recording.stem)))
+
+
 class CameraSettings(Settings):
     """Where pixels lie in the world: with a camera model, tracks have bearings."""
 
@@ -120,6 +138,10 @@ class VideoSettings(Settings):
     """A velocity vector points where the track will be after so long."""
     percentiles: tuple[Percentile, Percentile] = (0.5, 99.7)
     """Grey levels shown as black and white; smoothed over time."""
+    agc: Agc = "percentile"
+    """How grey levels become brightness: evenly between two percentiles, or by a plateau histogram."""
+    clahe: NotNegative = 0.0
+    """Clip limit of an adaptive equalisation (CLAHE) of 8 x 8 parts of the picture, 2 to 4 as a rule; 0 for none."""
     min_height: Count = 480
     """px; smaller frames are enlarged by a whole factor so that labels can be read."""
 
@@ -143,6 +165,7 @@ class RunSettings(Settings):
     """Frames that may wait before each stage."""
     sinks: tuple[SinkName, ...] = ("tracks_jsonl", "tracks_csv", "mot", "detections", "video")
     """What is written."""
+    calibration: CalibrationSettings = CalibrationSettings()
     detection: DetectionSettings = DetectionSettings()
     camera_motion: CameraModel = "similarity"
     """How the camera may move between frames; tracks move with the scene. off: it stands still."""

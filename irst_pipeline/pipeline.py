@@ -1,11 +1,11 @@
-"""Joins the rooms: source -> engine -> detection and tracking -> sinks, each in a thread of its own.
+"""Joins the rooms: source -> (calibrate) -> engine -> detection and tracking -> sinks, each in a thread of its own.
 
 Every stage hands its results on through a bounded queue, so that a slow stage holds the ones before it back instead of
 letting frames pile up. Order is kept, and an exception in any stage ends the run with its cause. A recording waits for
 the slowest stage; a live source does not wait, and what the network is too late for is dropped and counted.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
 from threading import Event
@@ -35,15 +35,17 @@ def run_pipeline(
     stop: Event,
     statistics: RunStatistics,
     platform: Platform | None = None,
+    calibrate: Callable[[Frame], Frame] | None = None,
 ) -> Generator[FrameResult]:
     """Run to the end of the source, or until `stop` is set; yields each result once it is written.
 
     `statistics` is kept up to date, also when an exception of a stage ends the run. With a `platform` the results have
-    a view into the world.
+    a view into the world. What `calibrate` makes of a frame is the frame that all stages see; the time it takes counts
+    as reading.
     """
     cv2.setNumThreads(1)  # the stages have threads of their own, and OpenCV's take a quarter more processor time
     statistics.begin()
-    frames_in = iter(source)
+    frames_in = map(calibrate, source) if calibrate else iter(source)
     first = next(frames_in, None)
     if first is None:
         return

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from typing import Any, Never
 from tqdm import tqdm
 
 from irst_pipeline.bearings import Platform, open_platform
+from irst_pipeline.calibration import open_calibrator
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError
@@ -25,7 +26,7 @@ from irst_pipeline.sinks import RESULT_FILES, RunHeader, open_sinks
 from irst_pipeline.sinks.base import prepare_folder, write_file
 from irst_pipeline.sources import Source, open_source, redact
 from irst_pipeline.statistics import RunStatistics
-from irst_pipeline.types import FrameResult
+from irst_pipeline.types import Frame, FrameResult
 
 log = logging.getLogger("irst")
 
@@ -42,6 +43,8 @@ class Run:
     header: RunHeader
     platform: Platform | None = None
     """What carries its camera, where that is known."""
+    calibrate: Callable[[Frame], Frame] | None = None
+    """What is done to each of its frames first."""
 
 
 def run_recordings(
@@ -56,6 +59,7 @@ def run_recordings(
     weights = load_model(settings.model)
     platforms = [open_platform(settings.camera, redact(uri)) for uri in uris]
     watched: list[WatchedRun] = []
+    calibrators = [open_calibrator(settings.calibration, redact(uri)) for uri in uris]
     with ExitStack() as opened:
         opened.enter_context(answering(settings.metrics, watched))
         sources = [
@@ -70,8 +74,10 @@ def run_recordings(
         for folder in folders:
             prepare_folder(folder, (*RESULT_FILES, REPORT_FILE), map(Path, uris), overwrite)
         runs = [
-            Run(source, folder, run_header(uri, source, weights, engine, settings, platform), platform)
-            for uri, source, folder, platform in zip(uris, sources, folders, platforms, strict=True)
+            Run(source, folder, run_header(uri, source, weights, engine, settings, platform), platform, calibrate)
+            for uri, source, folder, platform, calibrate in zip(
+                uris, sources, folders, platforms, calibrators, strict=True
+            )
         ]
         counts = [source.frame_count for source in sources]
         total = None if None in counts else sum(count or 0 for count in counts)
@@ -118,7 +124,7 @@ def carry_out(
         sinks = open_sinks(settings.sinks, run.folder, run.header)
         for sink in sinks:
             opened.callback(sink.close)
-        results = run_pipeline(run.source, engine, settings, sinks, stop, statistics, run.platform)
+        results = run_pipeline(run.source, engine, settings, sinks, stop, statistics, run.platform, run.calibrate)
         opened.callback(results.close)
         yield from results
 

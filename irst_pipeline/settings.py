@@ -1,6 +1,7 @@
 """Reading typed settings from YAML: errors name the file, the key, what was expected and the nearest right key."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -16,6 +17,18 @@ Positive = Annotated[float, Field(gt=0, lt=1e9)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e9)]
 Count = Annotated[int, Field(ge=1)]
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # what pydantic calls a key that is not known
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes true and false alone for booleans, as YAML 1.2 does: `off` is a word."""
+
+
+BOOLEAN = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    letter: [known for known in resolvers if known[0] != BOOLEAN]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 class Settings(BaseModel):
@@ -63,7 +76,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _parse(text: str, origin: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
 

@@ -33,6 +33,8 @@ from tqdm import tqdm
 
 from irst_pipeline.bearings.camera import Camera, PinholeSettings
 from irst_pipeline.bearings.pointing import read_pointing
+from irst_pipeline.calibration.file import read_calibration, to_bytes
+from irst_pipeline.calibration.maps import Calibration
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model
 from irst_pipeline.errors import IrstError
@@ -90,6 +92,12 @@ def image(suffix: str, kind: type[np.uint8 | np.uint16]) -> bytes:
     return cv2.imencode(suffix, levels)[1].tobytes()
 
 
+def calibration() -> bytes:
+    shape = 48, 64
+    gain, offset = np.random.default_rng(0).normal(1, 0.01, (2, *shape)).astype(np.float32)
+    return to_bytes(Calibration(gain, offset, np.zeros(shape, np.uint8), "uint16"), {})
+
+
 def read_frames(path: Path) -> None:
     with closing(open_source(str(path))) as source:
         for _ in islice(source, FRAMES_MAX):
@@ -137,6 +145,7 @@ def kinds() -> dict[str, tuple[Reader, list[Mutable]]]:
         "scene": (settings_of(SceneSettings), scenes),
         "training": (settings_of(TrainSettings), [(".yaml", (ROOT / "configs/train/lsnet-nano.yaml").read_bytes())]),
         "camera": (lambda path: Camera(read_settings(PinholeSettings, path)), [(".yaml", camera)]),
+        "calibration": (read_calibration, [(".safetensors", calibration())]),
         "pointing": (read_pointing, [(".csv", pointing)]),
         "truth": (lambda path: read_sequence(path, path.with_suffix(".jsonl")), [(".txt", truth)]),
         "log": (lambda path: read_sequence(reference, path), [(".jsonl", log)]),

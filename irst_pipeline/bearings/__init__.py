@@ -5,7 +5,7 @@ from pathlib import Path
 from irst_pipeline.bearings.camera import Camera, PinholeSettings
 from irst_pipeline.bearings.platform import Platform
 from irst_pipeline.bearings.pointing import read_pointing
-from irst_pipeline.config import CameraSettings
+from irst_pipeline.config import CameraSettings, beside
 from irst_pipeline.settings import read_settings
 
 __all__ = ["Platform", "open_platform"]
@@ -21,6 +21,4 @@ def open_platform(settings: CameraSettings, uri: str) -> Platform | None:
     camera = Camera(read_settings(PinholeSettings, Path(settings.model)))
     if settings.pointing is None:
         return Platform(camera, None)
-    recording = Path(uri)
-    path = settings.pointing.replace("{}", str(recording.parent / recording.stem))
-    return Platform(camera, read_pointing(Path(path)))
+    return Platform(camera, read_pointing(beside(settings.pointing, uri)))

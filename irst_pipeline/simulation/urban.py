@@ -49,7 +49,7 @@ def urban(
             width = max(round(settings.block_px * rng.uniform(*WIDTHS)), 1)
             roof = shape[0] - round(settings.height_px * row * rng.uniform(*HEIGHTS)) - extent.top
             building = sky_level + settings.level + _building(settings, max(extent.height - roof, 1), width, rng)
-            rows, columns = slice(max(roof, 0), None), slice(max(left, 0), left + width)
+            rows, columns = slice(max(roof, 0), None), slice(max(left, 0), max(left + width, 0))
             seen = level[rows, columns]
             seen[:] = building[max(-roof, 0) :, max(-left, 0) :][: seen.shape[0], : seen.shape[1]]
             cover[rows, columns] = 1

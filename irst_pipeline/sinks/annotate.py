@@ -7,10 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_pipeline.levels import eight_bits, percentiles
-from irst_pipeline.types import CameraMotion, Floats, Image, Tracks, TrackStatus
+from irst_pipeline.sinks.agc import Picture
+from irst_pipeline.types import CameraMotion, Floats, Tracks, TrackStatus
 
-Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 Line = NDArray[np.int32]
 """(n, 2) screen px with _SHIFT fractional bits: x, y."""
@@ -40,28 +39,6 @@ _FADING = (0.5, 0.7, 0.9)
 _FONT, _LETTERS = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 _SHIFT = 4
 """Bits below the pixel in OpenCV's coordinates."""
-
-
-class GreyLevels:
-    """Shows frames of any depth in 8 bits: two percentiles become black and white, and follow the scene slowly."""
-
-    seconds = 1.0
-    """Time constant: a sudden change of levels is followed to 63 % after so long."""
-
-    def __init__(self, percentiles: tuple[float, float]) -> None:
-        self._percentiles = percentiles
-        self._levels: Floats | None = None
-        self._time = 0.0
-
-    def __call__(self, image: Image, time: float) -> Picture:
-        """(H, W) uint8 of an (H, W) image taken at `time` (s)."""
-        now = percentiles(image, self._percentiles)
-        if self._levels is None:
-            self._levels = now
-        else:
-            self._levels += (1 - np.exp(-max(0.0, time - self._time) / self.seconds)) * (now - self._levels)
-        self._time = time
-        return eight_bits(image, *self._levels)
 
 
 class Trails:

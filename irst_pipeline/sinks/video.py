@@ -10,7 +10,8 @@ import numpy as np
 from av.video.frame import PictureType
 
 from irst_pipeline.errors import IrstError
-from irst_pipeline.sinks.annotate import GreyLevels, Picture, Trails, draw
+from irst_pipeline.sinks.agc import AutomaticGain, Picture
+from irst_pipeline.sinks.annotate import Trails, draw
 from irst_pipeline.sinks.base import OutputFile, RunHeader
 from irst_pipeline.types import FrameResult
 
@@ -36,7 +37,7 @@ class AnnotatedVideo:
 
     def __init__(self, path: Path, header: RunHeader) -> None:
         self._settings = header.video
-        self._levels = GreyLevels(header.video.percentiles)
+        self._levels = AutomaticGain(header.video)
         self._trails = Trails(header.video.trail_seconds)
         self._file = OutputFile(path)
         self._container = av.open(self._file, "w", format="mp4", container_options=_MUXER, buffer_size=_BUFFER_BYTES)

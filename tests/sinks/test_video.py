@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from irst_pipeline.config import VideoSettings
 from irst_pipeline.sinks import open_sinks
-from irst_pipeline.sinks.annotate import GreyLevels, Picture, Trails, draw
+from irst_pipeline.sinks.agc import Picture
+from irst_pipeline.sinks.annotate import Trails, draw
 from irst_pipeline.types import STANDS_STILL, FrameResult, Integers, TrackStatus
 from tests.sinks.sink_streams import C, P, T, header, result, tracks
 
@@ -176,36 +177,6 @@ def test_trails_reach_back_so_long_and_end_with_the_track() -> None:
     np.testing.assert_array_equal(paths[1], [(step, 2 * step) for step in range(19, 30)])
     assert trails.update(tracks(), 3.0, STANDS_STILL) == {}
     assert len(trails.update(tracks([5], [5]), 3.1, STANDS_STILL)[1]) == 1
-
-
-@pytest.mark.parametrize("low", [0, 3000, 60_000])
-def test_a_few_levels_of_16_bits_fill_the_picture(low: int) -> None:
-    shown = GreyLevels((0.5, 99.7))(ramp(low, low + 545), 0.0)
-    assert shown.dtype == np.uint8
-    assert (shown.min(), shown.max()) == (0, 255)
-    assert (np.diff(shown.ravel().astype(int)) >= 0).all()
-    assert len(np.unique(shown)) == 256
-
-
-def test_8_bits_are_shown_in_the_same_way() -> None:
-    shown = GreyLevels((0.0, 100.0))(ramp(100, 150).astype(np.uint8), 0.0)
-    assert (shown.min(), shown.max()) == (0, 255)
-
-
-def test_a_flat_frame_is_shown() -> None:
-    assert (GreyLevels((0.5, 99.7))(np.full((60, 80), 65_535, np.uint16), 0.0) == 0).all()
-
-
-def test_brightness_follows_the_scene_slowly() -> None:
-    levels = GreyLevels((0.0, 100.0))
-    scene = ramp(1000, 2000)
-    before = levels(scene, 0.0)
-    flash = scene.copy()
-    flash[::2, ::2] = 60_000  # for one frame at 30 frames/s
-    assert abs(levels(flash, 1 / 30)[1::2].astype(int) - before[1::2]).mean() < 255 * 0.7
-    for frame in range(2, 300):
-        after = levels(scene, frame / 30)
-    np.testing.assert_allclose(after.astype(int), before, atol=3)
 
 
 def test_16_bit_frames_have_contrast_in_the_video(tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+"""Makes a calibration of a camera from its recordings: the verb `irst calibrate`."""
+
+import logging
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from irst_pipeline.calibration.file import to_bytes
+from irst_pipeline.calibration.flat import FlatField, calibrate_flat
+from irst_pipeline.calibration.maps import Calibration, Defect, Plane
+from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_change
+from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.pictures import png
+from irst_pipeline.sinks.base import write_file
+from irst_pipeline.sources import open_source, redact
+from irst_pipeline.sources.base import describe
+
+log = logging.getLogger("irst")
+
+SUFFIX = ".safetensors"
+CHANGE_MIN = 0.06  # of `scene_change`; less is a scene that moves by less than its own fine structure
+COLOURS = ("white", "tab:blue", "tab:red", "tab:orange", "tab:green")  # of good pixels and each Defect
+SHOWN_PX = 3  # side of a bad pixel in the picture, so that it can be seen
+
+Collected = TypeVar("Collected", FlatField, SceneSample)
+
+
+def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, stop: Event) -> None:
+    """Write a calibration into the file `out`, and a picture of it beside it, and say what was found.
+
+    From one flat field, from two of different temperatures, or with `scene` from one recording in which the scene
+    moves. A live source is read until `stop` is set. Raises IrstError, one line, where that cannot be done.
+    """
+    if len(uris) > (1 if scene else 2):
+        raise UsageError(f"{len(uris)} sources; give one or two flat fields, or with --scene one recording")
+    if out.suffix != SUFFIX:
+        raise UsageError(f"--out {out}: expected a name that ends in {SUFFIX}")
+    picture = out.with_suffix(".png")
+    for path in (out, picture):
+        if path.exists() and not overwrite:
+            raise UsageError(f"{path}: is there already; add --overwrite, or choose another name with --out")
+    if scene:
+        sample, _ = _collect(uris[0], SceneSample, stop)
+        calibration, method, counts, level = calibrate_scene(sample), "scene", [sample.count], 0.0
+        if scene_change(sample) < CHANGE_MIN:
+            log.warning("%s: the scene hardly moves; what stands still in it is taken for a pattern", redact(uris[0]))
+    else:
+        fields, kinds = zip(*(_collect(uri, FlatField, stop) for uri in uris), strict=True)
+        if len(set(kinds)) > 1:
+            raise UsageError(f"{redact(uris[1])}: frames of {kinds[1]}, but {redact(uris[0])} has {kinds[0]}")
+        calibration, counts, level = calibrate_flat(fields), [field.count for field in fields], fields[0].level
+        method = "offset-only" if len(fields) == 1 else "two-point"
+    note = {"method": method, "sources": " ".join(map(redact, uris)), "frames": " ".join(map(str, counts))}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_file(out, to_bytes(calibration, note))
+    write_file(picture, png(draw(calibration, level)))
+    print(f"calibration  {method}, of {' and '.join(map(str, counts))} frames of {calibration.frames}")
+    print(f"pattern      {_pattern(calibration, level)}")
+    print(f"bad pixels   {_bad_pixels(calibration)}")
+    print(f"results      {out} {picture}")
+
+
+def _collect(uri: str, kind: type[Collected], stop: Event) -> tuple[Collected, str]:
+    """What is kept of the frames of a source, and what these are, as 640x512 uint16.
+
+    Raises IrstError, one line, where they are of several sizes, or too few.
+    """
+    with closing(open_source(uri, stop=stop)) as source:
+        collected, first = None, ""
+        for frame in tqdm(source, total=source.frame_count, unit="frame", disable=None):
+            if collected is None:
+                collected, first = kind(frame.image), describe(frame)
+            elif describe(frame) == first:
+                collected.add(frame.image)
+            else:
+                raise IrstError(f"{source.name}: frame {frame.index} is {describe(frame)}, the first was {first}")
+            if stop.is_set():
+                break
+        count = collected.count if collected else 0
+        if collected is None or count < kind.FRAMES_MIN:
+            raise IrstError(f"{source.name}: {count} frames, which are too few; give {kind.FRAMES_MIN} or more")
+        return collected, first
+
+
+def _pattern(calibration: Calibration, level: float) -> str:
+    """How far good pixels were off at a level, in words."""
+    good = calibration.bad == 0
+    offsets = f"offsets of {calibration.correction(level)[good].std():.2f} grey levels (standard deviation)"
+    gains = calibration.gain[good].std()
+    return offsets if gains == 0 else f"{offsets}, gains of {100 * gains:.3f} %"
+
+
+def _bad_pixels(calibration: Calibration) -> str:
+    counts = [(kind.name.lower(), int((calibration.bad == kind).sum())) for kind in Defect]
+    total = sum(count for _, count in counts)
+    return f"{total} of {calibration.bad.size}: " + ", ".join(f"{count} {name}" for name, count in counts)
+
+
+def draw(calibration: Calibration, level: float) -> Figure:
+    """Maps of what is added at a raw level, of the gain, and of bad pixels, which are drawn larger than they are."""
+    height, width = calibration.bad.shape
+    figure = Figure(figsize=(16, 1 + 4 * min(2.0, height / width)), layout="constrained")
+    offset, gain, bad = figure.subplots(1, 3)
+    good = calibration.bad == 0
+    _show(offset, np.where(good, calibration.correction(level), 0), "what is added, grey levels", 0)
+    _show(gain, np.where(good, calibration.gain, 1), "gain", 1)
+    grown = cv2.dilate(calibration.bad, np.ones((SHOWN_PX, SHOWN_PX), np.uint8))
+    shown = bad.imshow(grown, cmap=ListedColormap(COLOURS), vmin=-0.5, vmax=len(Defect) + 0.5, interpolation="nearest")
+    bad.set(title=_bad_pixels(calibration), xticks=[], yticks=[])
+    names = ["good", *(kind.name.lower() for kind in Defect)]
+    figure.colorbar(shown, ax=bad, shrink=0.6).set_ticks(range(len(names)), labels=names)
+    return figure
+
+
+def _show(axes: Axes, plane: Plane, title: str, middle: float) -> None:
+    reach = max(float(np.percentile(np.abs(plane - middle), 99.9)), 1e-6)
+    shown = axes.imshow(plane, cmap="RdBu_r", vmin=middle - reach, vmax=middle + reach, interpolation="nearest")
+    axes.set(title=title, xticks=[], yticks=[])
+    axes.figure.colorbar(shown, ax=axes, shrink=0.6)

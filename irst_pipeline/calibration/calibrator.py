@@ -1,0 +1,32 @@
+"""What is done to every frame between its source and the engine."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from irst_pipeline.calibration.destripe import destripe
+from irst_pipeline.calibration.file import read_calibration
+from irst_pipeline.config import Stripes
+from irst_pipeline.errors import UsageError
+from irst_pipeline.sources.base import describe
+from irst_pipeline.types import Frame
+
+
+class Calibrator:
+    """Corrects the frames of one camera and takes stripes away, each if it was asked for."""
+
+    def __init__(self, path: Path | None, stripes: Stripes) -> None:
+        """`path` of a calibration, or None. Raises UsageError, one line, for one that cannot be used."""
+        self._path, self._stripes = path, stripes
+        self._calibration = read_calibration(path) if path else None
+
+    def __call__(self, frame: Frame) -> Frame:
+        """The frame, corrected. Raises UsageError for one of another size or depth than the calibration's."""
+        image = frame.image
+        if self._calibration:
+            if describe(frame) != self._calibration.frames:
+                raise UsageError(
+                    f"{frame.source}: frames of {describe(frame)}, but {self._path} is for {self._calibration.frames}; "
+                    f"make a calibration of frames like these with `irst calibrate`"
+                )
+            image = self._calibration.apply(image)
+        return replace(frame, image=destripe(image, self._stripes))

@@ -1,0 +1,34 @@
+"""Which pixels are bad, from what each does over time compared with those around it."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from irst_pipeline.calibration.maps import Defect
+from irst_pipeline.types import Floats
+
+OUTLIER_SD = 8.0  # from the pixels around it, in robust standard deviations of all such distances: a bad pixel
+SURROUNDINGS_PX = 5
+SD_OF_MAD = 1.4826  # of a normal distribution
+FLOOR = 0.1  # grey levels; a smaller spread than this is rounding
+
+Mask = NDArray[np.bool_]
+
+
+def above_surroundings(values: Floats) -> Floats:
+    """(H, W): each value less the median of the 5 x 5 about it."""
+    return values - np.asarray(cv2.medianBlur(values.astype(np.float32), SURROUNDINGS_PX))
+
+
+def outliers(values: Floats, floor: float = FLOOR) -> Mask:
+    """Where a value (H, W) stands out from those around it by more than 8 robust standard deviations, each `floor` at
+    least, of how values do."""
+    distance = np.abs(above_surroundings(values))
+    return distance > OUTLIER_SD * max(SD_OF_MAD * float(np.median(distance)), floor)
+
+
+def find_defects(level: Floats, stuck: Mask, blinking: Mask) -> NDArray[np.uint8]:
+    """Map (H, W) of `Defect`, 0 for good pixels: what is stuck, what blinks, and what is far off in its `level`."""
+    hot = above_surroundings(level) > 0
+    off = np.where(hot, Defect.HOT, Defect.DEAD)
+    return np.select([stuck, blinking, outliers(level)], [off, Defect.BLINKING, off], 0).astype(np.uint8)

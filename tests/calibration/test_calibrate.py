@@ -1,0 +1,189 @@
+"""`irst calibrate`, and runs with what it wrote."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from irst_pipeline.calibration import open_calibrator
+from irst_pipeline.calibration.file import read_calibration
+from irst_pipeline.cli import main
+from irst_pipeline.config import CalibrationSettings
+from irst_pipeline.errors import UsageError
+from irst_pipeline.settings import validate
+from irst_pipeline.simulation import SceneSettings, simulate
+from irst_pipeline.sources import open_source
+from tests.simulation.small_scenes import CLEAR, target
+
+SKY: dict[str, Any] = {"width_px": 128, "height_px": 96, "frames": 60, "sky": {"level": 7300, "glow": 0}}
+PATTERN = {"psf_sigma_px": 0.8, "read_noise": 2, "offset_sd": 1, "column_sd": 0.5, "gain_sd": 0.01}
+BRIGHT = {"hot_pixels": 6, "hot_level": 7450, "blinking_pixels": 12, "blink_levels": 40}
+CAMERAS = {"bright": {**PATTERN, **BRIGHT}, "dead": {**PATTERN, **BRIGHT, "dead_pixels": 6}}
+TARGETS = [
+    target(x_px=20, y_px=30, vx_px_s=25, vy_px_s=4, snr=12),
+    target(x_px=100, y_px=70, vx_px_s=-20, vy_px_s=-6, snr=12),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For each camera a recording of targets, a flat field and the calibration made from it: CAMERA/scene, ..."""
+    root = tmp_path_factory.mktemp("cameras")
+    for name, sensor in CAMERAS.items():
+        recorded: dict[str, dict[str, Any]] = {
+            "scene": {"clouds": {"coverage": 0.3, "contrast": 20}, "targets": TARGETS},
+            "flat": CLEAR,
+        }
+        for what, tree in recorded.items():
+            simulate(validate(SceneSettings, {**SKY, **tree, "sensor": sensor}, what), root / name / what, seed=5)
+        arguments = [str(root / name / "flat/sequence16.mkv"), "--out"]
+        assert main(["calibrate", *arguments, str(root / name / "scene/sequence16.safetensors")]) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path) -> Path:
+    """Results of both cameras, raw and calibrated: raw/CAMERA, calibrated/CAMERA."""
+    recordings = [str(folder / name / "scene/sequence16.mkv") for name in CAMERAS]
+    common = ["--no-video", "--device", "cpu", "--out"]
+    assert main(["run", *recordings, *common, str(folder / "raw")]) == 0
+    assert main(["run", *recordings, "--calibration", "{}.safetensors", *common, str(folder / "calibrated")]) == 0
+    return folder
+
+
+def place_of(name: str) -> str:
+    return "sequence16" if name == "bright" else "sequence16-2"
+
+
+def false_detections(runs: Path, kind: str, name: str) -> tuple[int, int]:
+    """Detections farther than 3 px from every target, and those that are not."""
+    with (runs / name / "scene/truth.csv").open() as file:
+        truth = [(int(r["frame"]), float(r["x_px"]), float(r["y_px"])) for r in csv.DictReader(file)]
+    with (runs / kind / place_of(name) / "detections.csv").open() as file:
+        found = [(int(r["frame"]), float(r["x_px"]), float(r["y_px"])) for r in csv.DictReader(file)]
+    right = sum(any(f == frame and np.hypot(x - u, y - v) < 3 for f, u, v in truth) for frame, x, y in found)
+    return len(found) - right, right
+
+
+def scores(runs: Path, kind: str, name: str) -> dict[str, Any]:
+    out = runs / "scores" / kind / name
+    results = str(runs / kind / place_of(name))
+    if not out.exists():
+        assert main(["evaluate", "tracking", str(runs / name / "scene"), results, "--out", str(out)]) == 0
+    found: dict[str, Any] = json.loads((out / "tracking.json").read_text())
+    return found
+
+
+def test_hot_and_blinking_pixels_make_false_tracks_and_calibrated_ones_none(runs: Path) -> None:
+    assert scores(runs, "raw", "bright")["false_tracks"] > 0
+    false, _ = false_detections(runs, "raw", "bright")
+    assert false > 100
+    assert scores(runs, "calibrated", "bright")["false_tracks"] == 0
+    assert false_detections(runs, "calibrated", "bright")[0] == 0
+
+
+def test_dead_pixels_blind_the_network_and_calibrated_ones_do_not(runs: Path) -> None:
+    assert false_detections(runs, "raw", "dead")[1] < 20
+    assert false_detections(runs, "calibrated", "dead") == (0, 120), "each target in each frame, and nothing else"
+
+
+@pytest.mark.parametrize("name", CAMERAS)
+def test_targets_are_tracked_through_calibrated_frames(name: str, runs: Path) -> None:
+    found = scores(runs, "calibrated", name)
+    assert (found["tracks"], found["false_tracks"], found["id_switches"]) == (2, 0, 0)
+    assert found["hota"] > 0.8
+
+
+def test_what_was_found_is_said_and_drawn(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flat, out = str(folder / "dead/flat/sequence16.mkv"), tmp_path / "new" / "c.safetensors"
+    assert main(["calibrate", flat, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "offset-only, of 60 frames of 128x96 uint16" in said
+    assert "24 of 12288: 6 dead, 6 hot, 12 blinking, 0 gain" in said
+    assert cv2.imread(str(out.with_suffix(".png"))) is not None
+    assert main(["calibrate", flat, "--out", str(out)]) == 2
+    assert f"{out}: is there already; add --overwrite" in capsys.readouterr().err
+    assert main(["calibrate", flat, "--out", str(out), "--overwrite"]) == 0
+
+
+def test_a_scene_that_stands_still_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    still = validate(SceneSettings, {**SKY, "frames": 64, "urban": {"height_px": 40}}, "still")
+    simulate(still, tmp_path / "still", seed=1)
+    recording = str(tmp_path / "still/sequence16.mkv")
+    assert main(["calibrate", recording, "--scene", "--out", str(tmp_path / "c.safetensors")]) == 0
+    assert "the scene hardly moves" in caplog.text
+    assert (read_calibration(tmp_path / "c.safetensors").gain == 1).all()
+
+
+BAD = {
+    "two levels too near": ("FLAT FLAT", 1, "clearly different temperatures"),
+    "three fields": ("FLAT FLAT FLAT", 2, "3 sources; give one or two flat fields"),
+    "two scenes": ("--scene FLAT FLAT", 2, "2 sources"),
+    "too few frames": ("SMALL/0.png", 1, "0.png: 1 frames, which are too few; give 16 or more"),
+    "frames of two sizes": ("FLAT SMALL", 2, "frames of 40x30 uint16, but"),
+    "another suffix": ("FLAT --out x.npz", 2, "--out x.npz: expected a name that ends in .safetensors"),
+    "nothing there": ("nowhere.mkv", 2, "nowhere.mkv: no such file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_told_in_one_line(
+    case: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small").mkdir()
+    for index in range(20):
+        cv2.imwrite(str(tmp_path / "small" / f"{index}.png"), np.full((30, 40), 7000 + index, np.uint16))
+    line, code, expected = BAD[case]
+    flat, small = str(folder / "bright/flat/sequence16.mkv"), str(tmp_path / "small")
+    arguments = line.replace("FLAT", flat).replace("SMALL", small).split()
+    assert main(["calibrate", "--out", str(tmp_path / "c.safetensors"), *arguments]) == code
+    assert expected in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "c.safetensors").exists()
+
+
+@pytest.mark.parametrize("file", ["sequence8.mp4", "small"])
+def test_frames_unlike_the_calibration_end_the_run(
+    file: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small").mkdir()
+    cv2.imwrite(str(tmp_path / "small" / "0.png"), np.full((30, 40), 7000, np.uint16))
+    recording = tmp_path / "small" if file == "small" else folder / "dead/scene" / file
+    calibration = folder / "dead/scene/sequence16.safetensors"
+    arguments = ["--calibration", str(calibration), "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main(["run", str(recording), *arguments]) == 2
+    found = "40x30 uint16" if file == "small" else "128x96 uint8"
+    expected = f"frames of {found}, but {calibration} is for 128x96 uint16; make a calibration"
+    assert expected in capsys.readouterr().err.strip().splitlines()[-1]
+    assert "failed" in json.loads((tmp_path / "out/run.json").read_text())["outcome"]
+
+
+def test_a_calibration_that_is_not_there_is_told_before_anything_is_written(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = str(folder / "dead/scene/sequence16.mkv")
+    arguments = ["--calibration", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+    assert main(["run", recording, *arguments]) == 2
+    assert f"{tmp_path}/none: no such calibration; `irst calibrate` makes one" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_door_opens_what_the_settings_say(folder: Path) -> None:
+    recording = str(folder / "dead/scene/sequence16.mkv")
+    assert open_calibrator(CalibrationSettings(), recording) is None
+    frame = next(iter(open_source(recording)))
+    words = yaml.safe_load("{file: '{}.safetensors', destripe: columns}")
+    both = open_calibrator(validate(CalibrationSettings, words, "test"), recording)
+    alone = open_calibrator(CalibrationSettings(file="{}.safetensors"), recording)
+    assert both is not None
+    assert alone is not None
+    assert (alone(frame).index, alone(frame).time) == (frame.index, frame.time)
+    assert (frame.image == 0).sum() == 6
+    assert (alone(frame).image > 7000).all()
+    assert not np.array_equal(both(frame).image, alone(frame).image)
+    with pytest.raises(UsageError, match="no such calibration"):
+        open_calibrator(CalibrationSettings(file="{}.safetensors"), "elsewhere.mkv")

@@ -1,0 +1,91 @@
+"""Calibrations from a scene that moves."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from irst_pipeline.calibration.maps import Calibration, Defect
+from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_change
+from irst_pipeline.types import Floats, Image
+from tests.calibration.cameras import DEFECTS, SEED, fine, mean_of
+from tests.simulation.small_scenes import frames_of, path_of, target
+
+SENSOR = {"psf_sigma_px": 0.8, "read_noise": 2, "offset_sd": 3, "column_sd": 2, **DEFECTS}
+SKYLINE: dict[str, Any] = {
+    "width_px": 96,
+    "height_px": 64,
+    "sensor": SENSOR,
+    "clouds": {"coverage": 0.5, "contrast": 60},
+    "urban": {"height_px": 20, "block_px": 15},
+}
+PAN = [40.0, 6.0]
+SLOW = target(x_px=20.0, y_px=15.0, vx_px_s=PAN[0] + 2, vy_px_s=PAN[1], snr=15)  # 0.08 px a frame in the image
+
+
+@cache
+def panned() -> tuple[list[Image], Floats]:
+    """200 frames over a skyline, and where a target is in them that nearly stands still in the image."""
+    seen = frames_of(SEED, frames=200, camera={"pan_px_s": PAN}, targets=[SLOW], **SKYLINE)
+    return [frame.image for frame in seen], path_of(seen)
+
+
+def sample(images: Sequence[Image]) -> SceneSample:
+    collected = SceneSample(images[0])
+    for image in images[1:]:
+        collected.add(image)
+    return collected
+
+
+@cache
+def calibration() -> Calibration:
+    return calibrate_scene(sample(panned()[0]))
+
+
+def flat() -> list[Image]:
+    return [frame.image for frame in frames_of(SEED, width_px=96, height_px=64, frames=64, sensor=SENSOR)]
+
+
+def test_the_pattern_is_taken_away() -> None:
+    """By a factor of 2.5 in all and of 4 in what is as fine as targets are."""
+    good = calibration().bad == 0
+    before, after = (
+        mean_of([np.where(good, image, 7300) for image in flat()]),
+        mean_of([np.where(good, calibration().apply(image), 7300) for image in flat()]),
+    )
+    assert after.std() < before.std() / 2.5
+    assert fine(after).std() < fine(before).std() / 4
+
+
+def test_bad_pixels_are_found_and_no_others() -> None:
+    found = {kind: int((calibration().bad == kind).sum()) for kind in Defect}
+    expected = (DEFECTS["dead_pixels"], DEFECTS["hot_pixels"], DEFECTS["blinking_pixels"], 0)
+    assert found == dict(zip(Defect, expected, strict=True))
+
+
+def test_a_slow_target_is_not_taken_away() -> None:
+    images, path = panned()
+    contrasts = []
+    for image, (x, y) in zip(images, path[:, :2], strict=True):
+        row, column = round(y), round(x)
+        around = slice(row - 3, row + 4), slice(column - 3, column + 4)
+        frames = image, calibration().apply(image)
+        contrasts.append([float(frame[row, column]) - float(np.median(frame[around])) for frame in frames])
+    before, after = np.mean(contrasts, axis=0)
+    assert before > 15
+    assert after > 0.85 * before
+
+
+def test_whether_the_scene_moves_is_known() -> None:
+    still = [frame.image for frame in frames_of(SEED, frames=64, **SKYLINE)]
+    assert scene_change(sample(still)) < 0.03
+    assert scene_change(sample(panned()[0])) > 0.12
+
+
+def test_a_sample_is_spread_evenly_over_any_length() -> None:
+    images = [np.full((4, 4), index, np.uint16) for index in range(1000)]
+    collected = sample(images)
+    kept = [int(image[0, 0]) for image in collected.frames]
+    assert collected.count == 1000
+    assert kept == list(range(0, 1000, 4))
