@@ -112,7 +112,7 @@ class TrackStatus(IntEnum):
 
 @dataclass(frozen=True)
 class Tracks:
-    """The tracks alive after one frame; n rows."""
+    """The tracks that are in the picture after one frame; n rows."""
 
     id: Integers
     """(n,) from 1, never used twice in a run."""

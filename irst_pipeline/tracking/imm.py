@@ -7,6 +7,7 @@ n tracks, m models, d states.
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtr
 
 from irst_pipeline.tracking.kalman import Gaussians, innovations, log_density, predict, update
 from irst_pipeline.tracking.motion import Manoeuvres, observation
@@ -34,6 +35,15 @@ def combined(mixture: Mixture) -> Gaussians:
     away = mixture.mean - mean[:, None]
     spread = mixture.covariance + away[..., None] * away[..., None, :]
     return Gaussians(mean, (mixture.weight[..., None, None] * spread).sum(1))
+
+
+def inside(mixture: Mixture, shape: tuple[int, ...]) -> Floats:
+    """(n,) probability that the targets are in an image (H, W), x and y taken as independent."""
+    h, borders = observation(mixture.mean), np.array([[-0.5, side - 0.5] for side in shape[::-1]])
+    places = (mixture.mean @ h.T)[..., None]
+    sd = np.sqrt(mixture.covariance.diagonal(axis1=-2, axis2=-1) @ h.T)[..., None]
+    below, above = np.moveaxis(ndtr((borders - places) / sd), -1, 0)  # (n, m, 2) each
+    return (mixture.weight * (above - below).prod(-1)).sum(1)
 
 
 def predicted(mixture: Mixture, motion: Manoeuvres, dt: float) -> Mixture:

@@ -142,6 +142,12 @@ def observation(states: Floats) -> Floats:
     return _OBSERVATIONS[states.shape[-1]]
 
 
+def beyond(states: Floats, shape: tuple[int, ...]) -> Floats:
+    """(...,) px from the border of an image (H, W) out to the positions of states (..., d); below 0 inside."""
+    middle = (np.array(shape[::-1]) - 1) / 2
+    return np.asarray((np.abs(states @ observation(states).T - middle) - middle - 0.5).max(-1))
+
+
 def moved(states: Gaussians, motion: CameraMotion) -> Gaussians:
     """States (..., d) as they look after the camera has moved; velocities stay those against the scene."""
     h = observation(states.mean)

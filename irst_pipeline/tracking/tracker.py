@@ -12,9 +12,9 @@ from irst_pipeline.config import TrackerSettings
 from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
 from irst_pipeline.tracking.clutter import ClutterMap
 from irst_pipeline.tracking.existence import Scores, Starts
-from irst_pipeline.tracking.imm import Mixture, combined, predicted, updated_softly
+from irst_pipeline.tracking.imm import Mixture, combined, inside, predicted, updated_softly
 from irst_pipeline.tracking.joint import joint_shares
-from irst_pipeline.tracking.kalman import innovations, mahalanobis
+from irst_pipeline.tracking.kalman import Gaussians, innovations, mahalanobis
 from irst_pipeline.tracking.motion import (
     ConstantAcceleration,
     ConstantVelocity,
@@ -22,6 +22,7 @@ from irst_pipeline.tracking.motion import (
     Manoeuvres,
     MotionModel,
     Unaccelerated,
+    beyond,
     moved,
     observation,
 )
@@ -41,9 +42,6 @@ DETECTIONS_MAX = 2000
 """A frame; of more, those of the highest scores are taken, so that no frame takes for ever."""
 HOPELESS = np.log(0.05)
 """Evidence below which a tentative track is given up."""
-
-SURELY = 2.0
-"""Standard deviations that a track must be beyond the image's border to be dropped for it."""
 
 Rows = Integers | NDArray[np.bool_]
 
@@ -116,8 +114,9 @@ class Tracker:
     takes from others only as far as it is likely to be of a target. The strong detections that are left then start new
     tracks. A track is confirmed once so much evidence speaks for it that clutter as dense as it is here would reach it
     no more often than the settings allow. A confirmed track that is not seen coasts on its prediction until it has not
-    been seen for too long or has left the field of view; one that is seen in the first frame after a gap lives on,
-    however long the gap, unless clutter explains that as well.
+    been seen for too long; one that is seen in the first frame after a gap lives on, however long the gap, unless
+    clutter explains that as well. Out of the picture nothing can be seen of a target: that it is not speaks against no
+    track, so one that the camera swings away from coasts there, unreported, and goes on when it is back.
     """
 
     def __init__(self, settings: TrackerSettings) -> None:
@@ -147,7 +146,7 @@ class Tracker:
         looks = self._looks(detections, shape)
         tracks = self._predicted(dt, motion)
         needed = self._starts.evidence_needed(self._settings.false_tracks_per_hour)
-        shares = self._associate(tracks, looks, needed)
+        shares = self._associate(tracks, looks, shape, needed)
         independent = min(1.0, dt / self._settings.clutter_seconds) if self._settings.clutter_seconds else float(dt > 0)
         tracks = self._updated(tracks, shares, detections, looks, independent)
         confirmed = tracks.confirmed[shares.pairs.tracks]
@@ -159,7 +158,7 @@ class Tracker:
         founders = np.flatnonzero(fresh & (looks.score >= self._settings.start_score))
         self._starts.add(len(founders), dt)
         self._tracks = tracks.join(self._born(detections, founders, looks))
-        return _report(self._tracks, self._time, usable), events
+        return _report(self._tracks, self._time, shape, usable), events
 
     def _looks(self, detections: Detections, shape: tuple[int, ...]) -> Looks:
         measured = detections.position
@@ -171,24 +170,24 @@ class Tracker:
         mean, covariance = moved(states.states, motion) if motion.moved else states.states
         return self._tracks._replace(mean=mean, covariance=covariance, weight=states.weight, age=self._tracks.age + 1)
 
-    def _associate(self, tracks: Population, looks: Looks, needed: float) -> Shares:
+    def _associate(self, tracks: Population, looks: Looks, shape: tuple[int, ...], needed: float) -> Shares:
         pairs, density = gate(tracks.states, looks.measured, looks.noise, self._gate)
-        probability = self._settings.detection_probability
-        gain = np.log(probability) + density + looks.gain[pairs.detections]
+        gain = np.log(self._settings.detection_probability) + density + looks.gain[pairs.detections]
+        detected = self._settings.detection_probability * inside(tracks.states, shape)
         if self._settings.association == "joint":
             # A tentative track is as likely of a target as the test it has to pass says.
             existence = np.where(tracks.confirmed, 1.0, expit(tracks.evidence - needed))
-            return joint_shares(pairs, gain, existence, probability)
-        missed = np.log(1 - probability)
+            return joint_shares(pairs, gain, existence, detected)
+        evidence = np.log(1 - detected)  # of what is missed
         free = np.ones(len(looks.score), bool)
         chosen = []
         for group in (tracks.confirmed, ~tracks.confirmed):
             open_ = np.flatnonzero(group[pairs.tracks] & free[pairs.detections])
-            kept = open_[assign(Pairs(pairs.tracks[open_], pairs.detections[open_]), gain[open_] - missed)]
+            rows, columns = pairs.tracks[open_], pairs.detections[open_]
+            kept = open_[assign(Pairs(rows, columns), gain[open_] - evidence[rows])]
             free[pairs.detections[kept]] = False
             chosen.append(kept)
         rows = np.concatenate(chosen)
-        evidence = np.full(len(tracks.id), missed)
         evidence[pairs.tracks[rows]] = gain[rows]
         return Shares(Pairs(pairs.tracks[rows], pairs.detections[rows]), np.ones(len(rows)), evidence)
 
@@ -225,14 +224,9 @@ class Tracker:
         confirmed = tracks.confirmed | confirm
         hopeless = ~confirmed & (tracks.evidence < HOPELESS)
         unseen = frame.time - tracks.last_seen > s.coast_seconds
-        states = combined(tracks.states)
-        last = np.array(frame.image.shape[::-1]) - 1
-        h = observation(states.mean)
-        places = states.mean @ h.T
-        beyond = np.maximum(-places, places - last) - 0.5
-        sd = np.sqrt(states.covariance.diagonal(axis1=1, axis2=2) @ h.T)
-        outside = (beyond > SURELY * sd).any(1)
-        drop = hopeless | unseen | outside
+        # No shake takes a target so far out; a pan past a right angle would bring it back as its mirror image.
+        far = (beyond(tracks.mean, frame.image.shape) > max(frame.image.shape)).any(1)
+        drop = hopeless | unseen | far
         events = [TrackEvent("confirmed", int(i), frame.index, frame.time) for i in tracks.id[confirm & ~drop]]
         events += [TrackEvent("dropped", int(i), frame.index, frame.time) for i in tracks.id[tracks.confirmed & drop]]
         return tracks._replace(confirmed=confirmed).take(~drop), tuple(events)
@@ -293,9 +287,12 @@ def usable_rows(detections: Detections) -> Integers:
     return good[np.argsort(-detections.score[good], kind="stable")][:DETECTIONS_MAX]
 
 
-def _report(tracks: Population, time: float, usable: Integers) -> Tracks:
-    """`usable`: the rows of the frame's detections that the tracker was given."""
+def _report(tracks: Population, time: float, shape: tuple[int, ...], usable: Integers) -> Tracks:
+    """Those seen or expected in the image (H, W). `usable`: the rows of the frame's detections that were taken."""
     states = combined(tracks.states)
+    shown = (tracks.detection >= 0) | (beyond(states.mean, shape) <= 0)
+    if not shown.all():
+        tracks, states = tracks.take(shown), Gaussians(*(part[shown] for part in states))
     order = states.mean.shape[1] // 2
     x, vx, y, vy = states.mean[:, [0, 1, order, order + 1]].T
     coasting = tracks.confirmed & (tracks.last_seen < time)

@@ -6,7 +6,7 @@ from filterpy.kalman import IMMEstimator, KalmanFilter
 from scipy.linalg import expm
 from scipy.stats import chi2
 
-from irst_pipeline.tracking.imm import Mixture, combined, predicted, updated
+from irst_pipeline.tracking.imm import Mixture, combined, inside, predicted, updated
 from irst_pipeline.tracking.motion import (
     OBSERVATION,
     ConstantAcceleration,
@@ -126,3 +126,16 @@ def test_a_manoeuvre_is_noticed_and_forgotten() -> None:
     assert max(manoeuvring[40:46]) > 0.8
     assert max(manoeuvring[-20:]) < 0.2
     assert abs(combined(mixture).mean[0, 1] - 60) < 2
+
+
+def test_a_target_is_in_the_picture_as_often_as_its_distribution_says() -> None:
+    mean = np.zeros((3, 2, 4))
+    mean[:, :, ::2] = np.array([[[-2.0, 30], [4, 20]], [[63.5, 47.5], [63.5, 47.5]], [[-500, 20], [-500, 20]]])
+    covariance = np.zeros((3, 2, 4, 4)) + np.diag([16.0, 9, 25, 9])
+    weight = np.array([[0.3, 0.7], [0.5, 0.5], [1.0, 0]])
+    found = inside(Mixture(mean, covariance, weight), (48, 64))
+    places = RNG.normal(mean[..., None, ::2], [4, 5], (3, 2, 200_000, 2))
+    there = ((places > -0.5) & (places < [63.5, 47.5])).all(-1).mean(-1)
+    np.testing.assert_allclose(found, (weight * there).sum(1), atol=0.005)
+    assert found[1] == pytest.approx(0.25, abs=1e-6), "in a corner"
+    assert found[2] == 0
