@@ -178,13 +178,15 @@ class Tracker:
             # A tentative track is as likely of a target as the test it has to pass says.
             existence = np.where(tracks.confirmed, 1.0, expit(tracks.evidence - needed))
             return joint_shares(pairs, gain, existence, detected)
-        evidence = np.log(1 - detected)  # of what is missed
+        # A target that turns back at the border is not expected there: to take it up again, its track need not be sure
+        # that it is in the picture.
+        missed, evidence = np.log(1 - self._settings.detection_probability), np.log(1 - detected)
         free = np.ones(len(looks.score), bool)
         chosen = []
         for group in (tracks.confirmed, ~tracks.confirmed):
             open_ = np.flatnonzero(group[pairs.tracks] & free[pairs.detections])
             rows, columns = pairs.tracks[open_], pairs.detections[open_]
-            kept = open_[assign(Pairs(rows, columns), gain[open_] - evidence[rows])]
+            kept = open_[assign(Pairs(rows, columns), gain[open_] - missed)]
             free[pairs.detections[kept]] = False
             chosen.append(kept)
         rows = np.concatenate(chosen)
