@@ -24,6 +24,9 @@ class Pairs(NamedTuple):
     tracks: Integers
     detections: Integers
 
+    def take(self, rows: Integers) -> "Pairs":
+        return Pairs(self.tracks[rows], self.detections[rows])
+
 
 class Shares(NamedTuple):
     """What a frame's detections say of n tracks."""
@@ -33,12 +36,25 @@ class Shares(NamedTuple):
     """(p,) of each of the pairs, that the detection is of the track, if there is a target."""
     evidence: Floats
     """(n,) logarithm of how much more likely the detections are with the target than without."""
+    unresolved: Integers = np.empty((0, 2), np.int64)
+    """(u, 2) rows of pairs of one detection that is of two targets at once; the elder track's first."""
 
     @property
-    def own(self) -> Pairs:
-        """The pairs that are more likely than not; no two of one track or one detection."""
+    def own(self) -> Integers:
+        """Rows of the pairs that are more likely than not; no two of one track or one detection."""
         likely = self.probability > 0.5
-        return Pairs(self.pairs.tracks[likely], self.pairs.detections[likely])
+        likely[self.unresolved[:, 1]] = False
+        return np.flatnonzero(likely)
+
+    def join_unresolved(self, pairs: Pairs) -> "Shares":
+        """With 2 u pairs of u detections that are of two targets at once."""
+        first, count = len(self.probability), len(pairs.tracks)
+        return Shares(
+            Pairs(*(np.concatenate(parts) for parts in zip(self.pairs, pairs, strict=True))),
+            np.concatenate([self.probability, np.ones(count)]),
+            self.evidence,
+            np.arange(first, first + count).reshape(-1, 2),
+        )
 
 
 def gate(tracks: Mixture, measured: Floats, noise: Floats, limit: float) -> tuple[Pairs, Floats]:

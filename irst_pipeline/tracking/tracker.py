@@ -26,6 +26,7 @@ from irst_pipeline.tracking.motion import (
     moved,
     observation,
 )
+from irst_pipeline.tracking.unresolved import contested, each_of_two, expected_places, seen_as_one
 from irst_pipeline.types import (
     STANDS_STILL,
     CameraMotion,
@@ -100,6 +101,8 @@ class Looks:
     """(k, 2) px"""
     noise: Floats
     """(k, 2, 2) px^2"""
+    size: Floats
+    """(k, 2) px: width and height"""
     score: Floats
     gain: Floats
     """What the score, and how rare clutter is there, say for a target: a log likelihood ratio but for the density (per
@@ -117,6 +120,9 @@ class Tracker:
     been seen for too long; one that is seen in the first frame after a gap lives on, however long the gap, unless
     clutter explains that as well. Out of the picture nothing can be seen of a target: that it is not speaks against no
     track, so one that the camera swings away from coasts there, unreported, and goes on when it is back.
+
+    Two confirmed tracks with one detection for both, too near to be seen apart, are both led by it. It counts as the
+    elder's; the younger coasts, so that of two tracks which stay on one target it ends.
     """
 
     def __init__(self, settings: TrackerSettings) -> None:
@@ -163,7 +169,7 @@ class Tracker:
     def _looks(self, detections: Detections, shape: tuple[int, ...]) -> Looks:
         measured = detections.position
         gain = self._scores.gain(detections.score) - np.log(self._clutter.density(measured, shape))
-        return Looks(measured, detections.noise, detections.score, gain)
+        return Looks(measured, detections.noise, detections.box[:, 2:], detections.score, gain)
 
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
         states = predicted(self._tracks.states, self._motion, dt)
@@ -172,8 +178,19 @@ class Tracker:
 
     def _associate(self, tracks: Population, looks: Looks, shape: tuple[int, ...], needed: float) -> Shares:
         pairs, density = gate(tracks.states, looks.measured, looks.noise, self._gate)
-        gain = np.log(self._settings.detection_probability) + density + looks.gain[pairs.detections]
         detected = self._settings.detection_probability * inside(tracks.states, shape)
+        gain = np.log(self._settings.detection_probability) + density + looks.gain[pairs.detections]
+        both = contested(pairs, tracks.confirmed)
+        if len(both):
+            which, at = pairs.tracks[both], pairs.detections[both[:, 0]]
+            places, missed = expected_places(tracks.states, which), 1 - detected[which]
+            both = both[seen_as_one(places, density[both], missed, looks.measured[at], looks.noise[at], looks.size[at])]
+        rest = np.setdiff1d(np.arange(len(gain)), both) if len(both) else np.arange(len(gain))
+        single = self._shares(tracks, pairs.take(rest), gain[rest], detected, needed)
+        return single.join_unresolved(pairs.take(both.ravel())) if len(both) else single
+
+    def _shares(self, tracks: Population, pairs: Pairs, gain: Floats, detected: Floats, needed: float) -> Shares:
+        """Of detections that are of one target each."""
         if self._settings.association == "joint":
             # A tentative track is as likely of a target as the test it has to pass says.
             existence = np.where(tracks.confirmed, 1.0, expit(tracks.evidence - needed))
@@ -181,17 +198,16 @@ class Tracker:
         # A target that turns back at the border is not expected there: to take it up again, its track need not be sure
         # that it is in the picture.
         missed, evidence = np.log(1 - self._settings.detection_probability), np.log(1 - detected)
-        free = np.ones(len(looks.score), bool)
+        free = np.ones(pairs.detections.max(initial=-1) + 1, bool)
         chosen = []
         for group in (tracks.confirmed, ~tracks.confirmed):
             open_ = np.flatnonzero(group[pairs.tracks] & free[pairs.detections])
-            rows, columns = pairs.tracks[open_], pairs.detections[open_]
-            kept = open_[assign(Pairs(rows, columns), gain[open_] - missed)]
+            kept = open_[assign(pairs.take(open_), gain[open_] - missed)]
             free[pairs.detections[kept]] = False
             chosen.append(kept)
         rows = np.concatenate(chosen)
         evidence[pairs.tracks[rows]] = gain[rows]
-        return Shares(Pairs(pairs.tracks[rows], pairs.detections[rows]), np.ones(len(rows)), evidence)
+        return Shares(pairs.take(rows), np.ones(len(rows)), evidence)
 
     def _updated(
         self, tracks: Population, shares: Shares, detections: Detections, looks: Looks, independent: float
@@ -199,13 +215,16 @@ class Tracker:
         columns = {name: column.copy() for name, column in tracks._asdict().items()}
         touched, which = np.unique(shares.pairs.tracks, return_inverse=True)
         near = shares.pairs.detections
-        states = updated_softly(
-            tracks.take(touched).states, which, shares.probability, looks.measured[near], looks.noise[near]
-        )
+        measured, noise = looks.measured[near], looks.noise[near]
+        if len(both := shares.unresolved):
+            expected = expected_places(tracks.states, shares.pairs.tracks[both])
+            measured[both], noise[both] = each_of_two(expected, measured[both[:, 0]], noise[both[:, 0]])
+        states = updated_softly(tracks.take(touched).states, which, shares.probability, measured, noise)
         for name, values in states._asdict().items():
             columns[name][touched] = values
         columns["evidence"] += independent * shares.evidence
-        rows, seen = shares.own
+        own = shares.own
+        rows, seen = shares.pairs.tracks[own], near[own]
         columns["size"][rows] = detections.box[seen, 2:]
         columns["score"][rows], columns["snr"][rows] = detections.score[seen], detections.snr[seen]
         columns["hits"][rows] += 1
@@ -214,9 +233,7 @@ class Tracker:
         columns["detection"][rows] = seen
         expected = combined(Mixture(*(part[rows] for part in tracks.states)))
         columns["nis"] = np.full(len(tracks.id), np.nan)
-        columns["nis"][rows] = mahalanobis(
-            innovations(expected, observation(expected.mean), looks.measured[seen], looks.noise[seen])
-        )
+        columns["nis"][rows] = mahalanobis(innovations(expected, observation(expected.mean), measured[own], noise[own]))
         return Population(**columns)
 
     def _aged(self, tracks: Population, frame: Frame, needed: float) -> tuple[Population, tuple[TrackEvent, ...]]:

@@ -156,6 +156,48 @@ def test_crossing_targets_keep_their_ids(settings: TrackerSettings) -> None:
     assert len(scene.events) == 2
 
 
+def noisy(rng: np.random.Generator, place: Sequence[float], sd: float = 0.3) -> tuple[float, float]:
+    x, y = np.add(place, rng.normal(0, sd, 2)).tolist()
+    return x, y
+
+
+@every_kind
+def test_targets_that_are_not_seen_apart_for_a_while_keep_their_ids(settings: TrackerSettings) -> None:
+    """Two that fly side by side, 2 px apart, are seen as one for half a second."""
+    in_order = 0
+    for seed in range(12):
+        rng, scene, seen = np.random.default_rng(seed), Scene(settings), list[Tracks]()
+        scene.score = 0.99
+        for i in range(80):
+            one, other = moving(i, 40, 60, 30, 5), moving(i, 40, 62, 30, 5)
+            places = [np.mean([one, other], axis=0)] if 50 <= i < 65 else [one, other]
+            seen.append(scene(*(noisy(rng, place) for place in places)))
+        assert len(scene.events) == len(seen[-1]) == 2
+        in_order += np.array_equal(np.argsort(seen[-1].y), np.argsort(seen[49].y))
+    assert in_order >= 9, "by chance it would be 6"
+
+
+@every_kind
+def test_of_two_tracks_on_one_target_the_younger_ends(settings: TrackerSettings) -> None:
+    """Its detection is split in two for a second, long enough to confirm a second track."""
+    for seed in range(6):
+        rng, scene, confirmed = np.random.default_rng(seed), Scene(settings), []
+        scene.score = 0.99
+        for i in range(150):
+            x, y = moving(i, 10, 60, 20, 5)
+            parts = [(x, y + 1), (x, y - 1)] if 40 <= i < 70 else [(x, y)]
+            tracks = scene(*(noisy(rng, part) for part in parts))
+            confirmed.append(tracks.id[tracks.status != TrackStatus.TENTATIVE].tolist())
+        assert max(map(len, confirmed)) == 2
+        assert [ids for ids in confirmed[130:] if len(ids) > 1] == []
+        assert confirmed[-1] == [1]
+        assert [(e.kind, e.id == 1) for e in scene.events] == [
+            ("confirmed", True),
+            ("confirmed", False),
+            ("dropped", False),
+        ]
+
+
 def test_a_track_that_leaves_the_picture_is_no_longer_reported_and_dropped_as_any_that_is_not_seen() -> None:
     scene = Scene()
     for i in range(30):
