@@ -92,7 +92,7 @@ class Detections:
     @property
     def position(self) -> Floats:
         """(n, 2) px: x, y."""
-        return np.column_stack([self.x, self.y])
+        return np.array([self.x, self.y]).T
 
     @property
     def noise(self) -> Floats:

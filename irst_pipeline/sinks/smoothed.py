@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from irst_pipeline.config import TrackerSettings
 from irst_pipeline.sinks.base import OutputFile, RunHeader
 from irst_pipeline.sinks.jsonl import head, lines, track_records
-from irst_pipeline.tracking.kalman import Gaussians
+from irst_pipeline.tracking.kalman import Gaussians, positions
 from irst_pipeline.tracking.motion import beyond, moved
 from irst_pipeline.tracking.smooth import History, joined, smooth, stitch
 from irst_pipeline.types import CameraMotion, Floats, FrameResult, Integers, Tracks, TrackStatus, View
@@ -114,7 +114,7 @@ class _Rows(NamedTuple):
     def tracks(self, camera: CameraMotion, shape: tuple[int, ...]) -> Tracks:
         """The tracks seen or expected in one frame (H, W), whose camera sees the first frame's places so."""
         states = moved(Gaussians(self.mean, self.covariance), camera)
-        shown = self.seen | (beyond(states.mean, shape) <= 0)
+        shown = self.seen | (beyond(positions(states).mean, shape) <= 0)
         rows = self.take(np.flatnonzero(shown))
         x, vx, y, vy = states.mean[shown].T
         size, score, snr = rows.look[:, :2], *rows.look[:, 2:].T

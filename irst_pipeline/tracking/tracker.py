@@ -14,7 +14,7 @@ from irst_pipeline.tracking.clutter import ClutterMap
 from irst_pipeline.tracking.existence import Scores, Starts
 from irst_pipeline.tracking.imm import Mixture, combined, inside, predicted, updated_softly
 from irst_pipeline.tracking.joint import joint_shares
-from irst_pipeline.tracking.kalman import Gaussians, innovations, mahalanobis
+from irst_pipeline.tracking.kalman import Gaussians, innovations, mahalanobis, positions
 from irst_pipeline.tracking.motion import (
     ConstantAcceleration,
     ConstantVelocity,
@@ -24,7 +24,6 @@ from irst_pipeline.tracking.motion import (
     Unaccelerated,
     beyond,
     moved,
-    observation,
 )
 from irst_pipeline.tracking.unresolved import contested, each_of_two, expected_places, seen_as_one
 from irst_pipeline.types import (
@@ -104,6 +103,8 @@ class Looks:
     size: Floats
     """(k, 2) px: width and height"""
     score: Floats
+    score_gain: Floats
+    """What the score says for a target: a log likelihood ratio."""
     gain: Floats
     """What the score, and how rare clutter is there, say for a target: a log likelihood ratio but for the density (per
     px^2) that a track gives the place."""
@@ -148,7 +149,8 @@ class Tracker:
         self._time = max(before, frame.time)
         dt, shape = self._time - before, frame.image.shape
         usable = usable_rows(detections)
-        detections = Detections(**{f.name: getattr(detections, f.name)[usable] for f in fields(detections)})
+        if len(usable) < len(detections):
+            detections = Detections(**{f.name: getattr(detections, f.name)[usable] for f in fields(detections)})
         looks = self._looks(detections, shape)
         tracks = self._predicted(dt, motion)
         needed = self._starts.evidence_needed(self._settings.false_tracks_per_hour)
@@ -168,8 +170,9 @@ class Tracker:
 
     def _looks(self, detections: Detections, shape: tuple[int, ...]) -> Looks:
         measured = detections.position
-        gain = self._scores.gain(detections.score) - np.log(self._clutter.density(measured, shape))
-        return Looks(measured, detections.noise, detections.box[:, 2:], detections.score, gain)
+        score_gain = self._scores.gain(detections.score)
+        gain = score_gain - np.log(self._clutter.density(measured, shape))
+        return Looks(measured, detections.noise, detections.box[:, 2:], detections.score, score_gain, gain)
 
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
         states = predicted(self._tracks.states, self._motion, dt)
@@ -213,13 +216,15 @@ class Tracker:
         self, tracks: Population, shares: Shares, detections: Detections, looks: Looks, independent: float
     ) -> Population:
         columns = {name: column.copy() for name, column in tracks._asdict().items()}
-        touched, which = np.unique(shares.pairs.tracks, return_inverse=True)
+        touched = np.flatnonzero(np.bincount(shares.pairs.tracks, minlength=len(tracks.id)))
+        which = np.searchsorted(touched, shares.pairs.tracks)
         near = shares.pairs.detections
         measured, noise = looks.measured[near], looks.noise[near]
         if len(both := shares.unresolved):
             expected = expected_places(tracks.states, shares.pairs.tracks[both])
             measured[both], noise[both] = each_of_two(expected, measured[both[:, 0]], noise[both[:, 0]])
-        states = updated_softly(tracks.take(touched).states, which, shares.probability, measured, noise)
+        states = Mixture(*(part[touched] for part in tracks.states))
+        states = updated_softly(states, which, shares.probability, measured, noise)
         for name, values in states._asdict().items():
             columns[name][touched] = values
         columns["evidence"] += independent * shares.evidence
@@ -233,7 +238,7 @@ class Tracker:
         columns["detection"][rows] = seen
         expected = combined(Mixture(*(part[rows] for part in tracks.states)))
         columns["nis"] = np.full(len(tracks.id), np.nan)
-        columns["nis"][rows] = mahalanobis(innovations(expected, observation(expected.mean), measured[own], noise[own]))
+        columns["nis"][rows] = mahalanobis(innovations(expected, measured[own], noise[own]))
         return Population(**columns)
 
     def _aged(self, tracks: Population, frame: Frame, needed: float) -> tuple[Population, tuple[TrackEvent, ...]]:
@@ -244,30 +249,31 @@ class Tracker:
         hopeless = ~confirmed & (tracks.evidence < HOPELESS)
         unseen = frame.time - tracks.last_seen > s.coast_seconds
         # No shake takes a target so far out; a pan past a right angle would bring it back as its mirror image.
-        far = (beyond(tracks.mean, frame.image.shape) > max(frame.image.shape)).any(1)
+        far = beyond(positions(tracks.states.states).mean[:, 0], frame.image.shape) > max(frame.image.shape)
         drop = hopeless | unseen | far
         events = [TrackEvent("confirmed", int(i), frame.index, frame.time) for i in tracks.id[confirm & ~drop]]
         events += [TrackEvent("dropped", int(i), frame.index, frame.time) for i in tracks.id[tracks.confirmed & drop]]
-        return tracks._replace(confirmed=confirmed).take(~drop), tuple(events)
+        tracks = tracks._replace(confirmed=confirmed)
+        return tracks.take(np.flatnonzero(~drop)) if drop.any() else tracks, tuple(events)
 
     def _born(self, detections: Detections, rows: Integers, looks: Looks) -> Population:
         """A tentative track for each of these detections."""
         n, models, dimensions = len(rows), len(self._motion.shares), self._tracks.mean.shape[-1]
         order = dimensions // 2
-        mean, covariance = np.zeros((n, dimensions)), np.zeros((n, dimensions, dimensions))
-        mean[:, ::order] = looks.measured[rows]
-        covariance[:, [[0], [order]], [0, order]] = looks.noise[rows]
+        mean, covariance = np.zeros((n, models, dimensions)), np.zeros((n, models, dimensions, dimensions))
+        mean[..., ::order] = looks.measured[rows, None]
+        covariance[..., ::order, ::order] = looks.noise[rows, None]
         for derivative, sd in enumerate((self._settings.speed_sd, self._settings.acceleration_sd)[: order - 1], 1):
             unknown = [derivative, derivative + order]
-            covariance[:, unknown, unknown] = sd**2
+            covariance[..., unknown, unknown] = sd**2
         first, self._next_id = self._next_id, self._next_id + n
         return Population(
             id=np.arange(first, first + n),
             confirmed=np.zeros(n, bool),
-            mean=np.repeat(mean[:, None], models, 1),
-            covariance=np.repeat(covariance[:, None], models, 1),
-            weight=np.tile(self._motion.shares, (n, 1)),
-            evidence=self._scores.gain(looks.score[rows]),
+            mean=mean,
+            covariance=covariance,
+            weight=np.full((n, models), self._motion.shares),
+            evidence=looks.score_gain[rows],
             size=detections.box[rows, 2:],
             score=detections.score[rows],
             snr=detections.snr[rows],
@@ -299,8 +305,8 @@ def _models(s: TrackerSettings) -> list[tuple[MotionModel, float]]:
 def usable_rows(detections: Detections) -> Integers:
     """Those that are finite and have a positive definite covariance; of too many, the ones of the highest scores."""
     xx, xy, yy = detections.covariance.T
-    finite = np.isfinite(np.column_stack([detections.position, detections.covariance, detections.score])).all(1)
-    good = np.flatnonzero(finite & (xx > 0) & (xx * yy > xy**2))
+    finite = np.isfinite([detections.x, detections.y, xx, xy, yy, detections.score]).all(0)
+    good = np.flatnonzero(finite & (xx > 0) & (xx * yy > xy * xy))
     if len(good) <= DETECTIONS_MAX:
         return good
     return good[np.argsort(-detections.score[good], kind="stable")][:DETECTIONS_MAX]
@@ -309,22 +315,21 @@ def usable_rows(detections: Detections) -> Integers:
 def _report(tracks: Population, time: float, shape: tuple[int, ...], usable: Integers) -> Tracks:
     """Those seen or expected in the image (H, W). `usable`: the rows of the frame's detections that were taken."""
     states = combined(tracks.states)
-    shown = (tracks.detection >= 0) | (beyond(states.mean, shape) <= 0)
+    shown = (tracks.detection >= 0) | (beyond(positions(states).mean, shape) <= 0)
     if not shown.all():
         tracks, states = tracks.take(shown), Gaussians(*(part[shown] for part in states))
     order = states.mean.shape[1] // 2
     x, vx, y, vy = states.mean[:, [0, 1, order, order + 1]].T
-    coasting = tracks.confirmed & (tracks.last_seen < time)
-    status = np.where(coasting, TrackStatus.COASTING, np.where(tracks.confirmed, TrackStatus.CONFIRMED, 0))
+    status = np.where(tracks.last_seen < time, np.int8(TrackStatus.COASTING), np.int8(TrackStatus.CONFIRMED))
     return Tracks(
         id=tracks.id,
-        status=status.astype(np.int8),
+        status=status * tracks.confirmed,  # TENTATIVE is 0
         x=x,
         y=y,
         vx=vx,
         vy=vy,
         covariance=states.covariance[:, [0, 0, order], [0, order, order]],
-        box=np.column_stack([np.column_stack([x, y]) - tracks.size / 2, tracks.size]),
+        box=np.concatenate([positions(states).mean - tracks.size / 2, tracks.size], 1),
         score=tracks.score,
         snr=tracks.snr,
         age=tracks.age,

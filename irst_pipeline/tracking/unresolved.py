@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from irst_pipeline.tracking.association import Pairs
 from irst_pipeline.tracking.imm import Mixture, combined
-from irst_pipeline.tracking.kalman import Gaussians, log_density
-from irst_pipeline.tracking.motion import observation
+from irst_pipeline.tracking.kalman import Gaussians, log_density, positions
 from irst_pipeline.types import Floats, Integers
 
 
@@ -26,8 +25,8 @@ def contested(pairs: Pairs, confirmed: NDArray[np.bool_]) -> Integers:
 def expected_places(tracks: Mixture, which: Integers) -> Gaussians:
     """Positions (u, 2, 2) of the tracks `which` (u, 2)."""
     states = combined(Mixture(*(part[which.ravel()] for part in tracks)))
-    h = observation(states.mean)
-    return Gaussians((states.mean @ h.T).reshape(-1, 2, 2), (h @ states.covariance @ h.T).reshape(-1, 2, 2, 2))
+    places = positions(states)
+    return Gaussians(places.mean.reshape(-1, 2, 2), places.covariance.reshape(-1, 2, 2, 2))
 
 
 def seen_as_one(
