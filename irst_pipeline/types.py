@@ -92,7 +92,7 @@ class Detections:
     @property
     def position(self) -> Floats:
         """(n, 2) px: x, y."""
-        return np.column_stack([self.x, self.y])
+        return np.array([self.x, self.y]).T
 
     @property
     def noise(self) -> Floats:
@@ -112,7 +112,7 @@ class TrackStatus(IntEnum):
 
 @dataclass(frozen=True)
 class Tracks:
-    """The tracks alive after one frame; n rows."""
+    """The tracks that are in the picture after one frame; n rows."""
 
     id: Integers
     """(n,) from 1, never used twice in a run."""

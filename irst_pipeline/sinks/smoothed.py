@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from irst_pipeline.config import TrackerSettings
 from irst_pipeline.sinks.base import OutputFile, RunHeader
 from irst_pipeline.sinks.jsonl import head, lines, track_records
-from irst_pipeline.tracking.kalman import Gaussians
-from irst_pipeline.tracking.motion import moved
+from irst_pipeline.tracking.kalman import Gaussians, positions
+from irst_pipeline.tracking.motion import beyond, moved
 from irst_pipeline.tracking.smooth import History, joined, smooth, stitch
 from irst_pipeline.types import CameraMotion, Floats, FrameResult, Integers, Tracks, TrackStatus, View
 
@@ -36,6 +36,7 @@ class SmoothedJsonl:
         self._speed_sd = TrackerSettings.model_validate(header.config["tracker"]).speed_sd
         self._file = OutputFile(path, head(header))
         self._times: dict[int, float] = {}
+        self._shapes: dict[int, tuple[int, ...]] = {}
         self._cameras: dict[int, Floats] = {}  # (3, 3) by frame: its px to those of the first
         self._camera = np.eye(3)
         self._views: dict[int, View | None] = {}
@@ -45,7 +46,8 @@ class SmoothedJsonl:
     def write(self, result: FrameResult) -> None:
         frame, time = result.frame.index, result.frame.time
         self._camera = self._camera @ np.linalg.inv(result.motion.matrix)
-        self._times[frame], self._cameras[frame], self._views[frame] = time, self._camera, result.view
+        self._times[frame], self._shapes[frame] = time, result.frame.image.shape
+        self._cameras[frame], self._views[frame] = self._camera, result.view
         tracks, detections = result.tracks, result.detections
         self._confirmed.update(tracks.id[tracks.status != TrackStatus.TENTATIVE].tolist())
         own = np.flatnonzero(tracks.detection >= 0)
@@ -77,7 +79,7 @@ class SmoothedJsonl:
         borders = np.searchsorted(whole.frame[order], frames)
         for frame, time, own in zip(frames.tolist(), times.tolist(), np.split(order, borders[1:]), strict=True):
             camera = CameraMotion(np.asarray(np.linalg.inv(self._cameras[frame]), np.float64), known=True)
-            tracks, view = whole.take(own).tracks(camera), self._views[frame]
+            tracks, view = whole.take(own).tracks(camera, self._shapes[frame]), self._views[frame]
             bearings = view.bearings(tracks) if view else None
             self._file.write(lines(track_records(frame, time, tracks, bearings)))
 
@@ -109,24 +111,26 @@ class _Rows(NamedTuple):
         columns: list[Any] = [column[rows] for column in self]
         return _Rows(*columns)
 
-    def tracks(self, camera: CameraMotion) -> Tracks:
-        """The tracks of one frame, whose camera sees the first frame's places so."""
+    def tracks(self, camera: CameraMotion, shape: tuple[int, ...]) -> Tracks:
+        """The tracks seen or expected in one frame (H, W), whose camera sees the first frame's places so."""
         states = moved(Gaussians(self.mean, self.covariance), camera)
-        x, vx, y, vy = states.mean.T
-        size, score, snr = self.look[:, :2], *self.look[:, 2:].T
+        shown = self.seen | (beyond(positions(states).mean, shape) <= 0)
+        rows = self.take(np.flatnonzero(shown))
+        x, vx, y, vy = states.mean[shown].T
+        size, score, snr = rows.look[:, :2], *rows.look[:, 2:].T
         return Tracks(
-            id=self.id,
-            status=np.where(self.seen, TrackStatus.CONFIRMED, TrackStatus.COASTING).astype(np.int8),
+            id=rows.id,
+            status=np.where(rows.seen, TrackStatus.CONFIRMED, TrackStatus.COASTING).astype(np.int8),
             x=x,
             y=y,
             vx=vx,
             vy=vy,
-            covariance=states.covariance[:, [0, 0, 2], [0, 2, 2]],
+            covariance=states.covariance[shown][:, [0, 0, 2], [0, 2, 2]],
             box=np.column_stack([np.column_stack([x, y]) - size / 2, size]),
             score=score,
             snr=snr,
-            age=self.age,
-            nis=np.full(len(self.id), np.nan),
-            hits=self.hits,
-            detection=np.full(len(self.id), -1),
+            age=rows.age,
+            nis=np.full(len(rows.id), np.nan),
+            hits=rows.hits,
+            detection=np.full(len(rows.id), -1),
         )

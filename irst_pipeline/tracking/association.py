@@ -7,15 +7,20 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
+from scipy.spatial import cKDTree
 
 from irst_pipeline.tracking.imm import Mixture
-from irst_pipeline.tracking.kalman import innovations, log_density, mahalanobis
-from irst_pipeline.tracking.motion import observation
+from irst_pipeline.tracking.kalman import Gaussians, innovations, likelihoods, positions
 from irst_pipeline.types import Floats, Integers
 
 FEW = 64
 """Pairs; so few take less time as one cluster than to be told apart."""
+FEW_CANDIDATES = 4096
+"""Pairs; so few are all looked at in less time than a tree is built."""
+
+
+TINY = float(np.finfo(float).tiny)
+"""Of which there is a logarithm."""
 
 
 class Pairs(NamedTuple):
@@ -23,6 +28,9 @@ class Pairs(NamedTuple):
 
     tracks: Integers
     detections: Integers
+
+    def take(self, rows: Integers) -> "Pairs":
+        return Pairs(self.tracks[rows], self.detections[rows])
 
 
 class Shares(NamedTuple):
@@ -33,12 +41,25 @@ class Shares(NamedTuple):
     """(p,) of each of the pairs, that the detection is of the track, if there is a target."""
     evidence: Floats
     """(n,) logarithm of how much more likely the detections are with the target than without."""
+    unresolved: Integers = np.empty((0, 2), np.int64)
+    """(u, 2) rows of pairs of one detection that is of two targets at once; the elder track's first."""
 
     @property
-    def own(self) -> Pairs:
-        """The pairs that are more likely than not; no two of one track or one detection."""
+    def own(self) -> Integers:
+        """Rows of the pairs that are more likely than not; no two of one track or one detection."""
         likely = self.probability > 0.5
-        return Pairs(self.pairs.tracks[likely], self.pairs.detections[likely])
+        likely[self.unresolved[:, 1]] = False
+        return np.flatnonzero(likely)
+
+    def join_unresolved(self, pairs: Pairs) -> "Shares":
+        """With 2 u pairs of u detections that are of two targets at once."""
+        first, count = len(self.probability), len(pairs.tracks)
+        return Shares(
+            Pairs(*(np.concatenate(parts) for parts in zip(self.pairs, pairs, strict=True))),
+            np.concatenate([self.probability, np.ones(count)]),
+            self.evidence,
+            np.arange(first, first + count).reshape(-1, 2),
+        )
 
 
 def gate(tracks: Mixture, measured: Floats, noise: Floats, limit: float) -> tuple[Pairs, Floats]:
@@ -50,22 +71,30 @@ def gate(tracks: Mixture, measured: Floats, noise: Floats, limit: float) -> tupl
     n = len(tracks.weight)
     if not n or not len(measured):
         return Pairs(np.empty(0, np.int64), np.empty(0, np.int64)), np.empty(0)
-    h = observation(tracks.mean)
-    places = tracks.mean @ h.T  # (n, m, 2)
-    centre = places.mean(1)
-    variances = (tracks.covariance.diagonal(axis1=-2, axis2=-1) @ h.T).max(-1)
+    places = positions(tracks.states)  # (n, m, 2)
+    centre = places.mean.mean(1)
+    variances = places.covariance.diagonal(axis1=-2, axis2=-1).max(-1)
     reach = np.sqrt(2 * limit * (variances + noise.max()))  # the largest axis of S is at most the sum of both
-    reach = (reach + np.hypot(*(places - centre[:, None]).T).T).max(1)
-    near = KDTree(measured).query_ball_point(centre, reach, return_sorted=False)
-    rows = np.repeat(np.arange(n), list(map(len, near)))
-    columns = np.fromiter(chain.from_iterable(near), np.int64, len(rows))
-    states = Mixture(*(part[rows] for part in tracks)).states
-    difference = innovations(states, h, measured[columns, None], noise[columns, None])
-    inside = (mahalanobis(difference) <= limit).any(1)
-    density = np.exp(log_density(difference)[inside])
-    share = tracks.weight[rows[inside]]
-    likelihood = np.log(np.maximum((share * density).sum(1), np.finfo(float).tiny))
-    return Pairs(rows[inside], columns[inside]), likelihood
+    reach = (reach + np.hypot(*(places.mean - centre[:, None]).T).T).max(1)
+    rows, columns = _within(centre, reach, measured)
+    difference = innovations(
+        Gaussians(places.mean[rows], places.covariance[rows]), measured[columns, None], noise[columns, None]
+    )
+    squares, density = likelihoods(difference)
+    likelihood = np.log(np.maximum((tracks.weight[rows] * np.exp(density)).sum(1), TINY))
+    inside = np.flatnonzero(squares.min(1, initial=np.inf) <= limit)
+    return Pairs(rows[inside], columns[inside]), likelihood[inside]
+
+
+def _within(centre: Floats, reach: Floats, measured: Floats) -> tuple[Integers, Integers]:
+    """Which of the places `measured` (k, 2) are within the `reach` (n,) of which `centre` (n, 2), as rows of both."""
+    if len(centre) * len(measured) <= FEW_CANDIDATES:
+        (x, y), (u, v) = centre.T[..., None], measured.T
+        rows, columns = np.nonzero((x - u) ** 2 + (y - v) ** 2 <= reach[:, None] ** 2)
+        return rows, columns
+    near = cKDTree(measured).query_ball_point(centre, reach, return_sorted=False)
+    rows = np.repeat(np.arange(len(centre)), list(map(len, near)))
+    return rows, np.fromiter(chain.from_iterable(near), np.int64, len(rows))
 
 
 def assign(pairs: Pairs, gain: Floats) -> Integers:
@@ -77,11 +106,11 @@ def assign(pairs: Pairs, gain: Floats) -> Integers:
     """
     worth = np.flatnonzero(gain > 0)
     rows, columns, gain = pairs.tracks[worth], pairs.detections[worth], gain[worth]
-    if not len(rows):
-        return worth
     contested = (np.bincount(rows)[rows] > 1) | (np.bincount(columns)[columns] > 1)
-    chosen = [np.flatnonzero(~contested)]
     members = np.flatnonzero(contested)
+    if not len(members):
+        return worth
+    chosen = [np.flatnonzero(~contested)]
     borders = np.array([0, len(members)])
     if len(members) > FEW:
         members, borders = clusters(rows, columns, members)
@@ -111,8 +140,12 @@ def clusters(rows: Integers, columns: Integers, members: Integers) -> tuple[Inte
 
 
 def numbered(cluster: Integers, ids: Integers) -> tuple[Integers, Integers]:
-    """Ids (k,) as numbers from 0 within each cluster, and how many different ones each cluster has."""
-    span = int(ids.max(initial=0)) + 1
-    different, rank = np.unique(cluster * span + ids, return_inverse=True)
-    sizes = np.bincount(different // span, minlength=1)
-    return rank - (np.cumsum(sizes) - sizes)[cluster], sizes
+    """Ids (k,) as numbers from 0 within the cluster that each is in, and how many different ones each cluster has."""
+    different = np.flatnonzero(np.bincount(ids))  # np.unique takes several times as long
+    home = np.zeros(ids.max(initial=-1) + 1, np.int64)
+    home[ids] = cluster
+    different = different[home[different].argsort(kind="stable")]
+    sizes = np.bincount(home[different], minlength=1)
+    rank = np.empty_like(home)
+    rank[different] = np.arange(len(different)) - (sizes.cumsum() - sizes)[home[different]]
+    return rank[ids], sizes

@@ -23,7 +23,7 @@ class ClutterMap:
         self._fit(shape)
         image = shape[0] * shape[1]
         # A region with few false detections of its own takes after the whole image.
-        counts = (self._counts[self._regions(places, shape)] + self._counts.mean()) / 2
+        counts = (self._counts.ravel()[self._regions(places, shape)] + self._counts.mean()) / 2
         frames = PRIOR_FRAMES + self._frames
         return (PRIOR_FRAMES * self._expected + counts * self._counts.size) / (frames * image)
 
@@ -33,7 +33,8 @@ class ClutterMap:
         self._fit(shape)
         self._counts *= fade
         self._frames = self._frames * fade + 1
-        np.add.at(self._counts, self._regions(places, shape), 1)
+        new = np.bincount(self._regions(places, shape), minlength=self._counts.size)
+        self._counts += new.reshape(self._counts.shape)
 
     def _fit(self, shape: tuple[int, ...]) -> None:
         """Begin anew where the frame's size is new."""
@@ -41,8 +42,9 @@ class ClutterMap:
         if self._counts.shape != cells:
             self._counts, self._frames = np.zeros(cells), 0.0
 
-    def _regions(self, places: Floats, shape: tuple[int, ...]) -> tuple[Integers, ...]:
-        """Row and column (k,) each of the regions that places (k, 2) lie in; those outside count to the nearest."""
-        cells = self._counts.shape
-        found = [((places[:, 1 - axis] + 0.5) / shape[axis] * cells[axis]).astype(np.int64) for axis in (0, 1)]
-        return tuple(np.minimum(np.maximum(f, 0), n - 1) for f, n in zip(found, cells, strict=True))
+    def _regions(self, places: Floats, shape: tuple[int, ...]) -> Integers:
+        """Numbers (k,) of the regions, row by row, that places (k, 2) lie in; those outside count to the nearest."""
+        cells = np.array(self._counts.shape[::-1])
+        found = (places + 0.5) * (cells / shape[::-1])
+        column, row = np.minimum(np.maximum(found, 0), cells - 1).astype(np.int64).T
+        return np.asarray(row * cells[0] + column)

@@ -7,9 +7,10 @@ n tracks, m models, d states.
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtr
 
-from irst_pipeline.tracking.kalman import Gaussians, innovations, log_density, predict, update
-from irst_pipeline.tracking.motion import Manoeuvres, observation
+from irst_pipeline.tracking.kalman import Gaussians, innovations, log_density, positions, predict, update
+from irst_pipeline.tracking.motion import Manoeuvres
 from irst_pipeline.types import Floats, Integers
 
 
@@ -36,25 +37,35 @@ def combined(mixture: Mixture) -> Gaussians:
     return Gaussians(mean, (mixture.weight[..., None, None] * spread).sum(1))
 
 
+def inside(mixture: Mixture, shape: tuple[int, ...]) -> Floats:
+    """(n,) probability that the targets are in an image (H, W), x and y taken as independent."""
+    places = positions(mixture.states)
+    sd = np.sqrt(places.covariance.diagonal(axis1=-2, axis2=-1))
+    share = ndtr((np.array(shape[::-1]) - 0.5 - places.mean) / sd) - ndtr((-0.5 - places.mean) / sd)
+    return np.asarray((mixture.weight * share[..., 0] * share[..., 1]).sum(1))
+
+
 def predicted(mixture: Mixture, motion: Manoeuvres, dt: float) -> Mixture:
     """The mixture after `dt` seconds: models change, which mixes their states, and each predicts its own."""
-    joint = mixture.weight[:, :, None] * motion.changes(dt)  # (n, i, j): model i before and j now
+    transition, process_noise, changes = motion.step(dt)
+    joint = mixture.weight[:, :, None] * changes  # (n, i, j): model i before and j now
     weight = joint.sum(1)
     before = joint / np.maximum(weight[:, None], np.finfo(float).tiny)
     mean = np.einsum("nij,nid->njd", before, mixture.mean)
     away = mixture.mean[:, :, None] - mean[:, None]  # (n, i, j, d)
     covariance = np.einsum("nij,nide->njde", before, mixture.covariance)
     covariance += np.einsum("nij,nijd,nije->njde", before, away, away)
-    states = predict(Gaussians(mean, covariance), motion.transition(dt), motion.process_noise(dt))
+    states = predict(Gaussians(mean, covariance), transition, process_noise)
     return Mixture(*states, weight)
 
 
 def updated(mixture: Mixture, measured: Floats, noise: Floats) -> Mixture:
     """Each target with its own measurement (n, 2) of covariance (n, 2, 2)."""
-    measured, noise, h = measured[:, None], noise[:, None], observation(mixture.mean)
-    density = log_density(innovations(mixture.states, h, measured, noise))
+    innovation = innovations(mixture.states, measured[:, None], noise[:, None])
+    density = log_density(innovation)
     weight = mixture.weight * np.exp(density - density.max(1, initial=-np.inf, keepdims=True))
-    return Mixture(*update(mixture.states, h, measured, noise), weight / weight.sum(1, keepdims=True))
+    states = update(mixture.states, innovation, noise[:, None])
+    return Mixture(*states, weight / weight.sum(1, keepdims=True))
 
 
 def updated_softly(mixture: Mixture, tracks: Integers, probability: Floats, measured: Floats, noise: Floats) -> Mixture:
@@ -65,8 +76,9 @@ def updated_softly(mixture: Mixture, tracks: Integers, probability: Floats, meas
     Fusion", for a bank of models). measured: (k, 2); noise: (k, 2, 2).
     """
     each = updated(Mixture(*(part[tracks] for part in mixture)), measured, noise)
-    if len(tracks) == len(mixture.weight) and (probability == 1).all():  # each has its own, whole
-        return Mixture(*(part[np.argsort(tracks)] for part in each))
+    if len(tracks) == len(mixture.weight) and probability.min(initial=1) == 1:  # each has its own, whole
+        order = tracks.argsort()
+        return Mixture(*(part[order] for part in each))
     unseen = 1 - np.bincount(tracks, probability, len(mixture.weight)).clip(0, 1)
     weight = unseen[:, None] * mixture.weight
     step, covariance = np.zeros_like(mixture.mean), weight[..., None, None] * mixture.covariance

@@ -15,8 +15,8 @@ STEPS_MAX, TOLERANCE = 100, 1e-6
 """Of belief propagation; the latter is a relative change of its messages."""
 
 
-def joint_shares(pairs: Pairs, gain: Floats, existence: Floats, detected: float) -> Shares:
-    """Shares of pairs of n tracks, each of a target with the probability `existence` (n,), which is then `detected`.
+def joint_shares(pairs: Pairs, gain: Floats, existence: Floats, detected: Floats) -> Shares:
+    """Shares of pairs of n tracks, each of a target with the probability `existence` (n,), seen with `detected` (n,).
 
     gain: (p,) the logarithm of how much more likely each of the detections is of the track than of clutter.
     """

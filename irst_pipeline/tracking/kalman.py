@@ -1,6 +1,7 @@
 """The Kalman filter over all tracks and motion models at once.
 
-d states, 2 measured coordinates; leading dimensions, here `...`, are those of the batch and are broadcast.
+d states, the position and as many of its derivatives, first in x and then in y, of which the position is measured;
+leading dimensions, here `...`, are those of the batch and are broadcast.
 """
 
 from typing import NamedTuple
@@ -29,20 +30,27 @@ def predict(states: Gaussians, transition: Floats, process_noise: Floats) -> Gau
     )
 
 
-def innovations(states: Gaussians, observation: Floats, measured: Floats, noise: Floats) -> Gaussians:
+def positions(states: Gaussians) -> Gaussians:
+    """What is said of the position (..., 2): views."""
+    order = states.mean.shape[-1] // 2
+    return Gaussians(states.mean[..., ::order], states.covariance[..., ::order, ::order])
+
+
+def innovations(states: Gaussians, measured: Floats, noise: Floats) -> Gaussians:
     """Innovations (..., 2) and their covariances S (..., 2, 2). measured: (..., 2); noise: (..., 2, 2)."""
-    spread = observation @ states.covariance @ observation.T + noise
-    return Gaussians(measured - states.mean @ observation.T, spread)
+    expected = positions(states)
+    return Gaussians(measured - expected.mean, expected.covariance + noise)
 
 
-def update(states: Gaussians, observation: Floats, measured: Floats, noise: Floats) -> Gaussians:
-    """Each state with its own measurement, in Joseph form, which keeps covariances positive definite.
+def update(states: Gaussians, innovation: Gaussians, noise: Floats) -> Gaussians:
+    """Each state with its own innovation, in Joseph form, which keeps covariances positive definite.
 
-    measured: (..., 2); noise: (..., 2, 2).
+    noise: (..., 2, 2) of the measurements.
     """
-    innovation = innovations(states, observation, measured, noise)
-    gain = states.covariance @ observation.T @ inverse(innovation.covariance)
-    keep = np.eye(states.mean.shape[-1]) - gain @ observation
+    d = states.mean.shape[-1]
+    gain = states.covariance[..., :: d // 2] @ inverse(innovation.covariance)
+    keep = np.zeros((*gain.shape[:-1], d)) + np.eye(d)
+    keep[..., :: d // 2] -= gain
     return Gaussians(
         states.mean + (gain @ innovation.mean[..., None])[..., 0],
         keep @ states.covariance @ np.swapaxes(keep, -1, -2) + gain @ noise @ np.swapaxes(gain, -1, -2),
@@ -59,16 +67,22 @@ def inverse(matrices: Floats) -> Floats:
     return inverses
 
 
-def mahalanobis(differences: Gaussians) -> Floats:
-    """Squared Mahalanobis length of differences (..., 2) with covariances (..., 2, 2)."""
+def likelihoods(differences: Gaussians) -> tuple[Floats, Floats]:
+    """Squared Mahalanobis lengths of differences (..., 2) from the mean, with covariances (..., 2, 2), and the
+    logarithms of the normal densities there, per px^2."""
     x, y = differences.mean[..., 0], differences.mean[..., 1]
     s = differences.covariance
     a, b, c = s[..., 0, 0], s[..., 0, 1], s[..., 1, 1]
-    return (c * x * x - 2 * b * x * y + a * y * y) / (a * c - b * b)
+    determinant = a * c - b * b
+    squares = (c * x * x - 2 * b * x * y + a * y * y) / determinant
+    return squares, -0.5 * (squares + np.log(determinant)) - LOG_TWO_PI
+
+
+def mahalanobis(differences: Gaussians) -> Floats:
+    """Squared Mahalanobis lengths alone, of such differences."""
+    return likelihoods(differences)[0]
 
 
 def log_density(differences: Gaussians) -> Floats:
-    """Logarithm of the normal density at differences (..., 2) from the mean, with covariances (..., 2, 2); per px^2."""
-    s = differences.covariance
-    determinant = s[..., 0, 0] * s[..., 1, 1] - s[..., 0, 1] ** 2
-    return -0.5 * (mahalanobis(differences) + np.log(determinant)) - LOG_TWO_PI
+    """Logarithms of normal densities alone, of such differences; per px^2."""
+    return likelihoods(differences)[1]

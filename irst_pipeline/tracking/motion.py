@@ -1,18 +1,21 @@
 """Motion models: how a state and its covariance move in a time step, and how a target changes from one to another."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
-from irst_pipeline.tracking.kalman import Gaussians
+from irst_pipeline.tracking.kalman import Gaussians, positions
 from irst_pipeline.types import CameraMotion, Floats
+
+STEPS_KEPT = 64  # in time, of each of which the matrices are kept
 
 
 class MotionModel(Protocol):
     """A linear model of a state that holds position, velocity and perhaps acceleration, first in x and then in y.
 
-    d is 4 or 6; see `observation`.
+    d is 4 or 6.
     """
 
     def transition(self, dt: float) -> Floats:
@@ -115,14 +118,16 @@ class Manoeuvres:
         self._inverse = np.linalg.inv(self._modes)
         self.shares = np.array(stays) / np.sum(stays)
         """(m,) how probable each model is of a target that nothing is known of."""
+        self.step = lru_cache(STEPS_KEPT)(lambda dt: (self.transition(dt), self.process_noise(dt), self.changes(dt)))
+        """All three of a step of `dt` seconds; kept, for a camera's frames are evenly spaced."""
 
     def transition(self, dt: float) -> Floats:
         """F (m, d, d)"""
-        return np.stack([model.transition(dt) for model in self._models])
+        return np.array([model.transition(dt) for model in self._models])
 
     def process_noise(self, dt: float) -> Floats:
         """Q (m, d, d)"""
-        return np.stack([model.process_noise(dt) for model in self._models])
+        return np.array([model.process_noise(dt) for model in self._models])
 
     def changes(self, dt: float) -> Floats:
         """(m, m): probability that a target which follows model i does model j after `dt` seconds."""
@@ -131,22 +136,16 @@ class Manoeuvres:
         return np.maximum(changes, 0)
 
 
-OBSERVATION = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0]])
-"""H: position out of the state x, vx, y, vy."""
-
-_OBSERVATIONS = {4: OBSERVATION, 6: np.eye(6)[[0, 3]]}
-
-
-def observation(states: Floats) -> Floats:
-    """H (2, d) of states (..., d): their position."""
-    return _OBSERVATIONS[states.shape[-1]]
+def beyond(places: Floats, shape: tuple[int, ...]) -> Floats:
+    """(...,) px from the border of an image (H, W) out to places (..., 2); below 0 inside."""
+    middle = (np.array(shape[::-1]) - 1) / 2
+    return np.asarray((np.abs(places - middle) - middle - 0.5).max(-1))
 
 
 def moved(states: Gaussians, motion: CameraMotion) -> Gaussians:
     """States (..., d) as they look after the camera has moved; velocities stay those against the scene."""
-    h = observation(states.mean)
     order = states.mean.shape[-1] // 2
-    places = states.mean @ h.T
+    places = positions(states).mean
     turn = motion.jacobian(places)
     # What turns the places turns velocities and accelerations alike.
     whole = np.zeros(states.covariance.shape)

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import chi2
 
 from irst_pipeline.tracking.kalman import Gaussians, innovations, log_density, predict, update
-from irst_pipeline.tracking.motion import OBSERVATION, ConstantVelocity
+from irst_pipeline.tracking.motion import ConstantVelocity
 from irst_pipeline.types import Floats, Integers
 
 WALKS = (3.0, 10.0, 30.0, 100.0, 300.0)  # px/s that a velocity gains in a second; each track takes the likeliest
@@ -73,8 +73,9 @@ def _forwards(history: History, motion: ConstantVelocity, speed_sd: float) -> tu
     ):
         state = predict(state, motion.transition(dt), motion.process_noise(dt))
         if seen:
-            likelihood += float(log_density(innovations(state, OBSERVATION, measured, noise)))
-            state = update(state, OBSERVATION, measured, noise)
+            innovation = innovations(state, measured, noise)
+            likelihood += float(log_density(innovation))
+            state = update(state, innovation, noise)
         states.append(state)
     return likelihood, Gaussians(*(np.stack(parts) for parts in zip(*states, strict=True))), motion
 

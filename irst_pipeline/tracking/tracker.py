@@ -12,9 +12,9 @@ from irst_pipeline.config import TrackerSettings
 from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
 from irst_pipeline.tracking.clutter import ClutterMap
 from irst_pipeline.tracking.existence import Scores, Starts
-from irst_pipeline.tracking.imm import Mixture, combined, predicted, updated_softly
+from irst_pipeline.tracking.imm import Mixture, combined, inside, predicted, updated_softly
 from irst_pipeline.tracking.joint import joint_shares
-from irst_pipeline.tracking.kalman import innovations, mahalanobis
+from irst_pipeline.tracking.kalman import Gaussians, innovations, mahalanobis, positions
 from irst_pipeline.tracking.motion import (
     ConstantAcceleration,
     ConstantVelocity,
@@ -22,9 +22,10 @@ from irst_pipeline.tracking.motion import (
     Manoeuvres,
     MotionModel,
     Unaccelerated,
+    beyond,
     moved,
-    observation,
 )
+from irst_pipeline.tracking.unresolved import contested, each_of_two, expected_places, seen_as_one
 from irst_pipeline.types import (
     STANDS_STILL,
     CameraMotion,
@@ -41,9 +42,6 @@ DETECTIONS_MAX = 2000
 """A frame; of more, those of the highest scores are taken, so that no frame takes for ever."""
 HOPELESS = np.log(0.05)
 """Evidence below which a tentative track is given up."""
-
-SURELY = 2.0
-"""Standard deviations that a track must be beyond the image's border to be dropped for it."""
 
 Rows = Integers | NDArray[np.bool_]
 
@@ -102,7 +100,11 @@ class Looks:
     """(k, 2) px"""
     noise: Floats
     """(k, 2, 2) px^2"""
+    size: Floats
+    """(k, 2) px: width and height"""
     score: Floats
+    score_gain: Floats
+    """What the score says for a target: a log likelihood ratio."""
     gain: Floats
     """What the score, and how rare clutter is there, say for a target: a log likelihood ratio but for the density (per
     px^2) that a track gives the place."""
@@ -116,8 +118,12 @@ class Tracker:
     takes from others only as far as it is likely to be of a target. The strong detections that are left then start new
     tracks. A track is confirmed once so much evidence speaks for it that clutter as dense as it is here would reach it
     no more often than the settings allow. A confirmed track that is not seen coasts on its prediction until it has not
-    been seen for too long or has left the field of view; one that is seen in the first frame after a gap lives on,
-    however long the gap, unless clutter explains that as well.
+    been seen for too long; one that is seen in the first frame after a gap lives on, however long the gap, unless
+    clutter explains that as well. Out of the picture nothing can be seen of a target: that it is not speaks against no
+    track, so one that the camera swings away from coasts there, unreported, and goes on when it is back.
+
+    Two confirmed tracks with one detection for both, too near to be seen apart, are both led by it. It counts as the
+    elder's; the younger coasts, so that of two tracks which stay on one target it ends.
     """
 
     def __init__(self, settings: TrackerSettings) -> None:
@@ -143,11 +149,12 @@ class Tracker:
         self._time = max(before, frame.time)
         dt, shape = self._time - before, frame.image.shape
         usable = usable_rows(detections)
-        detections = Detections(**{f.name: getattr(detections, f.name)[usable] for f in fields(detections)})
+        if len(usable) < len(detections):
+            detections = Detections(**{f.name: getattr(detections, f.name)[usable] for f in fields(detections)})
         looks = self._looks(detections, shape)
         tracks = self._predicted(dt, motion)
         needed = self._starts.evidence_needed(self._settings.false_tracks_per_hour)
-        shares = self._associate(tracks, looks, needed)
+        shares = self._associate(tracks, looks, shape, needed)
         independent = min(1.0, dt / self._settings.clutter_seconds) if self._settings.clutter_seconds else float(dt > 0)
         tracks = self._updated(tracks, shares, detections, looks, independent)
         confirmed = tracks.confirmed[shares.pairs.tracks]
@@ -159,52 +166,70 @@ class Tracker:
         founders = np.flatnonzero(fresh & (looks.score >= self._settings.start_score))
         self._starts.add(len(founders), dt)
         self._tracks = tracks.join(self._born(detections, founders, looks))
-        return _report(self._tracks, self._time, usable), events
+        return _report(self._tracks, self._time, shape, usable), events
 
     def _looks(self, detections: Detections, shape: tuple[int, ...]) -> Looks:
         measured = detections.position
-        gain = self._scores.gain(detections.score) - np.log(self._clutter.density(measured, shape))
-        return Looks(measured, detections.noise, detections.score, gain)
+        score_gain = self._scores.gain(detections.score)
+        gain = score_gain - np.log(self._clutter.density(measured, shape))
+        return Looks(measured, detections.noise, detections.box[:, 2:], detections.score, score_gain, gain)
 
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
         states = predicted(self._tracks.states, self._motion, dt)
         mean, covariance = moved(states.states, motion) if motion.moved else states.states
         return self._tracks._replace(mean=mean, covariance=covariance, weight=states.weight, age=self._tracks.age + 1)
 
-    def _associate(self, tracks: Population, looks: Looks, needed: float) -> Shares:
+    def _associate(self, tracks: Population, looks: Looks, shape: tuple[int, ...], needed: float) -> Shares:
         pairs, density = gate(tracks.states, looks.measured, looks.noise, self._gate)
-        probability = self._settings.detection_probability
-        gain = np.log(probability) + density + looks.gain[pairs.detections]
+        detected = self._settings.detection_probability * inside(tracks.states, shape)
+        gain = np.log(self._settings.detection_probability) + density + looks.gain[pairs.detections]
+        both = contested(pairs, tracks.confirmed)
+        if len(both):
+            which, at = pairs.tracks[both], pairs.detections[both[:, 0]]
+            places, missed = expected_places(tracks.states, which), 1 - detected[which]
+            both = both[seen_as_one(places, density[both], missed, looks.measured[at], looks.noise[at], looks.size[at])]
+        rest = np.setdiff1d(np.arange(len(gain)), both) if len(both) else np.arange(len(gain))
+        single = self._shares(tracks, pairs.take(rest), gain[rest], detected, needed)
+        return single.join_unresolved(pairs.take(both.ravel())) if len(both) else single
+
+    def _shares(self, tracks: Population, pairs: Pairs, gain: Floats, detected: Floats, needed: float) -> Shares:
+        """Of detections that are of one target each."""
         if self._settings.association == "joint":
             # A tentative track is as likely of a target as the test it has to pass says.
             existence = np.where(tracks.confirmed, 1.0, expit(tracks.evidence - needed))
-            return joint_shares(pairs, gain, existence, probability)
-        missed = np.log(1 - probability)
-        free = np.ones(len(looks.score), bool)
+            return joint_shares(pairs, gain, existence, detected)
+        # A target that turns back at the border is not expected there: to take it up again, its track need not be sure
+        # that it is in the picture.
+        missed, evidence = np.log(1 - self._settings.detection_probability), np.log(1 - detected)
+        free = np.ones(pairs.detections.max(initial=-1) + 1, bool)
         chosen = []
         for group in (tracks.confirmed, ~tracks.confirmed):
             open_ = np.flatnonzero(group[pairs.tracks] & free[pairs.detections])
-            kept = open_[assign(Pairs(pairs.tracks[open_], pairs.detections[open_]), gain[open_] - missed)]
+            kept = open_[assign(pairs.take(open_), gain[open_] - missed)]
             free[pairs.detections[kept]] = False
             chosen.append(kept)
         rows = np.concatenate(chosen)
-        evidence = np.full(len(tracks.id), missed)
         evidence[pairs.tracks[rows]] = gain[rows]
-        return Shares(Pairs(pairs.tracks[rows], pairs.detections[rows]), np.ones(len(rows)), evidence)
+        return Shares(pairs.take(rows), np.ones(len(rows)), evidence)
 
     def _updated(
         self, tracks: Population, shares: Shares, detections: Detections, looks: Looks, independent: float
     ) -> Population:
         columns = {name: column.copy() for name, column in tracks._asdict().items()}
-        touched, which = np.unique(shares.pairs.tracks, return_inverse=True)
+        touched = np.flatnonzero(np.bincount(shares.pairs.tracks, minlength=len(tracks.id)))
+        which = np.searchsorted(touched, shares.pairs.tracks)
         near = shares.pairs.detections
-        states = updated_softly(
-            tracks.take(touched).states, which, shares.probability, looks.measured[near], looks.noise[near]
-        )
+        measured, noise = looks.measured[near], looks.noise[near]
+        if len(both := shares.unresolved):
+            expected = expected_places(tracks.states, shares.pairs.tracks[both])
+            measured[both], noise[both] = each_of_two(expected, measured[both[:, 0]], noise[both[:, 0]])
+        states = Mixture(*(part[touched] for part in tracks.states))
+        states = updated_softly(states, which, shares.probability, measured, noise)
         for name, values in states._asdict().items():
             columns[name][touched] = values
         columns["evidence"] += independent * shares.evidence
-        rows, seen = shares.own
+        own = shares.own
+        rows, seen = shares.pairs.tracks[own], near[own]
         columns["size"][rows] = detections.box[seen, 2:]
         columns["score"][rows], columns["snr"][rows] = detections.score[seen], detections.snr[seen]
         columns["hits"][rows] += 1
@@ -213,9 +238,7 @@ class Tracker:
         columns["detection"][rows] = seen
         expected = combined(Mixture(*(part[rows] for part in tracks.states)))
         columns["nis"] = np.full(len(tracks.id), np.nan)
-        columns["nis"][rows] = mahalanobis(
-            innovations(expected, observation(expected.mean), looks.measured[seen], looks.noise[seen])
-        )
+        columns["nis"][rows] = mahalanobis(innovations(expected, measured[own], noise[own]))
         return Population(**columns)
 
     def _aged(self, tracks: Population, frame: Frame, needed: float) -> tuple[Population, tuple[TrackEvent, ...]]:
@@ -225,36 +248,32 @@ class Tracker:
         confirmed = tracks.confirmed | confirm
         hopeless = ~confirmed & (tracks.evidence < HOPELESS)
         unseen = frame.time - tracks.last_seen > s.coast_seconds
-        states = combined(tracks.states)
-        last = np.array(frame.image.shape[::-1]) - 1
-        h = observation(states.mean)
-        places = states.mean @ h.T
-        beyond = np.maximum(-places, places - last) - 0.5
-        sd = np.sqrt(states.covariance.diagonal(axis1=1, axis2=2) @ h.T)
-        outside = (beyond > SURELY * sd).any(1)
-        drop = hopeless | unseen | outside
+        # No shake takes a target so far out; a pan past a right angle would bring it back as its mirror image.
+        far = beyond(positions(tracks.states.states).mean[:, 0], frame.image.shape) > max(frame.image.shape)
+        drop = hopeless | unseen | far
         events = [TrackEvent("confirmed", int(i), frame.index, frame.time) for i in tracks.id[confirm & ~drop]]
         events += [TrackEvent("dropped", int(i), frame.index, frame.time) for i in tracks.id[tracks.confirmed & drop]]
-        return tracks._replace(confirmed=confirmed).take(~drop), tuple(events)
+        tracks = tracks._replace(confirmed=confirmed)
+        return tracks.take(np.flatnonzero(~drop)) if drop.any() else tracks, tuple(events)
 
     def _born(self, detections: Detections, rows: Integers, looks: Looks) -> Population:
         """A tentative track for each of these detections."""
         n, models, dimensions = len(rows), len(self._motion.shares), self._tracks.mean.shape[-1]
         order = dimensions // 2
-        mean, covariance = np.zeros((n, dimensions)), np.zeros((n, dimensions, dimensions))
-        mean[:, ::order] = looks.measured[rows]
-        covariance[:, [[0], [order]], [0, order]] = looks.noise[rows]
+        mean, covariance = np.zeros((n, models, dimensions)), np.zeros((n, models, dimensions, dimensions))
+        mean[..., ::order] = looks.measured[rows, None]
+        covariance[..., ::order, ::order] = looks.noise[rows, None]
         for derivative, sd in enumerate((self._settings.speed_sd, self._settings.acceleration_sd)[: order - 1], 1):
             unknown = [derivative, derivative + order]
-            covariance[:, unknown, unknown] = sd**2
+            covariance[..., unknown, unknown] = sd**2
         first, self._next_id = self._next_id, self._next_id + n
         return Population(
             id=np.arange(first, first + n),
             confirmed=np.zeros(n, bool),
-            mean=np.repeat(mean[:, None], models, 1),
-            covariance=np.repeat(covariance[:, None], models, 1),
-            weight=np.tile(self._motion.shares, (n, 1)),
-            evidence=self._scores.gain(looks.score[rows]),
+            mean=mean,
+            covariance=covariance,
+            weight=np.full((n, models), self._motion.shares),
+            evidence=looks.score_gain[rows],
             size=detections.box[rows, 2:],
             score=detections.score[rows],
             snr=detections.snr[rows],
@@ -286,29 +305,31 @@ def _models(s: TrackerSettings) -> list[tuple[MotionModel, float]]:
 def usable_rows(detections: Detections) -> Integers:
     """Those that are finite and have a positive definite covariance; of too many, the ones of the highest scores."""
     xx, xy, yy = detections.covariance.T
-    finite = np.isfinite(np.column_stack([detections.position, detections.covariance, detections.score])).all(1)
-    good = np.flatnonzero(finite & (xx > 0) & (xx * yy > xy**2))
+    finite = np.isfinite([detections.x, detections.y, xx, xy, yy, detections.score]).all(0)
+    good = np.flatnonzero(finite & (xx > 0) & (xx * yy > xy * xy))
     if len(good) <= DETECTIONS_MAX:
         return good
     return good[np.argsort(-detections.score[good], kind="stable")][:DETECTIONS_MAX]
 
 
-def _report(tracks: Population, time: float, usable: Integers) -> Tracks:
-    """`usable`: the rows of the frame's detections that the tracker was given."""
+def _report(tracks: Population, time: float, shape: tuple[int, ...], usable: Integers) -> Tracks:
+    """Those seen or expected in the image (H, W). `usable`: the rows of the frame's detections that were taken."""
     states = combined(tracks.states)
+    shown = (tracks.detection >= 0) | (beyond(positions(states).mean, shape) <= 0)
+    if not shown.all():
+        tracks, states = tracks.take(shown), Gaussians(*(part[shown] for part in states))
     order = states.mean.shape[1] // 2
     x, vx, y, vy = states.mean[:, [0, 1, order, order + 1]].T
-    coasting = tracks.confirmed & (tracks.last_seen < time)
-    status = np.where(coasting, TrackStatus.COASTING, np.where(tracks.confirmed, TrackStatus.CONFIRMED, 0))
+    status = np.where(tracks.last_seen < time, np.int8(TrackStatus.COASTING), np.int8(TrackStatus.CONFIRMED))
     return Tracks(
         id=tracks.id,
-        status=status.astype(np.int8),
+        status=status * tracks.confirmed,  # TENTATIVE is 0
         x=x,
         y=y,
         vx=vx,
         vy=vy,
         covariance=states.covariance[:, [0, 0, order], [0, order, order]],
-        box=np.column_stack([np.column_stack([x, y]) - tracks.size / 2, tracks.size]),
+        box=np.concatenate([positions(states).mean - tracks.size / 2, tracks.size], 1),
         score=tracks.score,
         snr=tracks.snr,
         age=tracks.age,

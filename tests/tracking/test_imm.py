@@ -6,15 +6,13 @@ from filterpy.kalman import IMMEstimator, KalmanFilter
 from scipy.linalg import expm
 from scipy.stats import chi2
 
-from irst_pipeline.tracking.imm import Mixture, combined, predicted, updated
+from irst_pipeline.tracking.imm import Mixture, combined, inside, predicted, updated
 from irst_pipeline.tracking.motion import (
-    OBSERVATION,
     ConstantAcceleration,
     ConstantVelocity,
     CoordinatedTurn,
     Manoeuvres,
     Unaccelerated,
-    observation,
 )
 
 RNG = np.random.default_rng(2)
@@ -45,7 +43,8 @@ def fresh(n: int, motion: Manoeuvres) -> Mixture:
 @pytest.mark.parametrize("motion", [MOTION, ACCELERATING], ids=["velocity", "acceleration"])
 def test_equals_filterpy(motion: Manoeuvres) -> None:
     mixture, banks = fresh(5, motion), []
-    h = observation(mixture.mean)
+    d = mixture.mean.shape[-1]
+    h = np.eye(d)[:: d // 2]
     for mean, covariance, weight in zip(*mixture, strict=True):
         filters = []
         for x, p in zip(mean, covariance, strict=True):
@@ -101,7 +100,7 @@ def test_errors_are_as_large_as_the_mixture_says() -> None:
         mode = np.where(rng.random(runs) < motion.changes(DT)[mode, 1 - mode], 1 - mode, mode)
         roots = np.linalg.cholesky(motion.process_noise(DT))[mode]
         truth = truth @ ConstantVelocity(1.0).transition(DT).T + (roots @ rng.normal(size=(runs, 4, 1)))[..., 0]
-        measured = truth @ OBSERVATION.T + rng.multivariate_normal(np.zeros(2), noise, runs)
+        measured = truth[:, ::2] + rng.multivariate_normal(np.zeros(2), noise, runs)
         mixture = updated(predicted(mixture, motion, DT), measured, np.tile(noise, (runs, 1, 1)))
     states = combined(mixture)
     error = truth - states.mean
@@ -126,3 +125,16 @@ def test_a_manoeuvre_is_noticed_and_forgotten() -> None:
     assert max(manoeuvring[40:46]) > 0.8
     assert max(manoeuvring[-20:]) < 0.2
     assert abs(combined(mixture).mean[0, 1] - 60) < 2
+
+
+def test_a_target_is_in_the_picture_as_often_as_its_distribution_says() -> None:
+    mean = np.zeros((3, 2, 4))
+    mean[:, :, ::2] = np.array([[[-2.0, 30], [4, 20]], [[63.5, 47.5], [63.5, 47.5]], [[-500, 20], [-500, 20]]])
+    covariance = np.zeros((3, 2, 4, 4)) + np.diag([16.0, 9, 25, 9])
+    weight = np.array([[0.3, 0.7], [0.5, 0.5], [1.0, 0]])
+    found = inside(Mixture(mean, covariance, weight), (48, 64))
+    places = RNG.normal(mean[..., None, ::2], [4, 5], (3, 2, 200_000, 2))
+    there = ((places > -0.5) & (places < [63.5, 47.5])).all(-1).mean(-1)
+    np.testing.assert_allclose(found, (weight * there).sum(1), atol=0.005)
+    assert found[1] == pytest.approx(0.25, abs=1e-6), "in a corner"
+    assert found[2] == 0

@@ -69,7 +69,7 @@ def test_a_large_cluster_is_near_and_no_detection_is_given_twice() -> None:
 
 
 def test_the_evidence_is_the_ratio_with_and_without_the_target() -> None:
-    rng, detected = np.random.default_rng(3), 0.8
+    rng, detected = np.random.default_rng(3), np.array([0.8, 0.9, 0.3])
     gain = rng.normal(1, 1.5, (3, 4))
     existence = np.array([1.0, 0.6, 0.01])
     pairs, values = pairs_of(np.exp(gain))

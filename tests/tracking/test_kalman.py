@@ -7,9 +7,10 @@ from filterpy.kalman import KalmanFilter
 from scipy.stats import chi2, multivariate_normal
 
 from irst_pipeline.tracking.kalman import Gaussians, innovations, log_density, mahalanobis, predict, update
-from irst_pipeline.tracking.motion import OBSERVATION, ConstantAcceleration, ConstantVelocity, CoordinatedTurn
+from irst_pipeline.tracking.motion import ConstantAcceleration, ConstantVelocity, CoordinatedTurn
 
 RNG = np.random.default_rng(1)
+OBSERVATION = np.eye(4)[[0, 2]]
 
 
 def spread(n: int, d: int) -> np.ndarray:
@@ -28,7 +29,7 @@ def test_equals_filterpy() -> None:
     for dt in (1 / 30, 0.5, 1e-3, 0.04):
         measured, noise = RNG.normal(size=(n, 2)) * 100, spread(n, 2)
         states = predict(states, model.transition(dt), model.process_noise(dt))
-        states = update(states, OBSERVATION, measured, noise)
+        states = update(states, innovations(states, measured, noise), noise)
         for one, z, r in zip(filters, measured, noise, strict=True):
             one.predict(F=model.transition(dt), Q=model.process_noise(dt))
             one.update(z, R=r)
@@ -59,7 +60,7 @@ def test_errors_are_as_large_as_the_filter_says(dt: float) -> None:
         truth = truth @ model.transition(dt).T + rng.multivariate_normal(np.zeros(4), q, runs)
         measured = truth @ OBSERVATION.T + rng.multivariate_normal(np.zeros(2), noise, runs)
         states = predict(states, model.transition(dt), q)
-        states = update(states, OBSERVATION, measured, np.tile(noise, (runs, 1, 1)))
+        states = update(states, innovations(states, measured, noise), noise)
     error = truth - states.mean
     nees = np.einsum("ni,nij,nj->n", error, np.linalg.inv(states.covariance), error).sum()
     low, high = (float(chi2.ppf(p, 4 * runs)) for p in (0.001, 0.999))
@@ -72,7 +73,7 @@ def test_covariances_stay_positive_definite_and_symmetric() -> None:
     for step in range(20_000):
         dt = 1e-3 if step % 2 else 3.0
         states = predict(states, model.transition(dt), model.process_noise(dt))
-        states = update(states, OBSERVATION, np.zeros((1, 2)), noise)
+        states = update(states, innovations(states, np.zeros((1, 2)), noise), noise)
     covariance = states.covariance[0]
     np.testing.assert_allclose(covariance, covariance.T, atol=1e-9)
     assert np.linalg.eigvalsh(covariance).min() > 0
@@ -80,7 +81,7 @@ def test_covariances_stay_positive_definite_and_symmetric() -> None:
 
 def test_mahalanobis_of_innovations() -> None:
     states = Gaussians(np.array([[0.0, 0, 0, 0]]), np.diag([3.0, 1, 8, 1])[None])
-    found = innovations(states, OBSERVATION, np.array([[4.0, 0.0], [0.0, 6.0]]), np.tile(np.eye(2), (2, 1, 1)))
+    found = innovations(states, np.array([[4.0, 0.0], [0.0, 6.0]]), np.tile(np.eye(2), (2, 1, 1)))
     np.testing.assert_allclose(mahalanobis(found), [16 / 4, 36 / 9])
     expected = [multivariate_normal(np.zeros(2), s).logpdf(m) for m, s in zip(*found, strict=True)]
     np.testing.assert_allclose(log_density(found), expected, rtol=1e-12)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from irst_pipeline.config import TrackerSettings
 from irst_pipeline.tracking.tracker import Tracker
-from irst_pipeline.types import CameraMotion, Detections, Frame, TrackEvent, Tracks, TrackStatus
+from irst_pipeline.types import STANDS_STILL, CameraMotion, Detections, Frame, TrackEvent, Tracks, TrackStatus
 
 RATE = 30.0
 SETTINGS = TrackerSettings()
@@ -156,14 +156,61 @@ def test_crossing_targets_keep_their_ids(settings: TrackerSettings) -> None:
     assert len(scene.events) == 2
 
 
-def test_a_track_that_leaves_the_picture_is_dropped_at_once() -> None:
+def noisy(rng: np.random.Generator, place: Sequence[float], sd: float = 0.3) -> tuple[float, float]:
+    x, y = np.add(place, rng.normal(0, sd, 2)).tolist()
+    return x, y
+
+
+@every_kind
+def test_targets_that_are_not_seen_apart_for_a_while_keep_their_ids(settings: TrackerSettings) -> None:
+    """Two that fly side by side, 2 px apart, are seen as one for half a second."""
+    in_order = 0
+    for seed in range(12):
+        rng, scene, seen = np.random.default_rng(seed), Scene(settings), list[Tracks]()
+        scene.score = 0.99
+        for i in range(80):
+            one, other = moving(i, 40, 60, 30, 5), moving(i, 40, 62, 30, 5)
+            places = [np.mean([one, other], axis=0)] if 50 <= i < 65 else [one, other]
+            seen.append(scene(*(noisy(rng, place) for place in places)))
+        assert len(scene.events) == len(seen[-1]) == 2
+        in_order += np.array_equal(np.argsort(seen[-1].y), np.argsort(seen[49].y))
+    assert in_order >= 9, "by chance it would be 6"
+
+
+@every_kind
+def test_of_two_tracks_on_one_target_the_younger_ends(settings: TrackerSettings) -> None:
+    """Its detection is split in two for a second, long enough to confirm a second track."""
+    for seed in range(6):
+        rng, scene, confirmed = np.random.default_rng(seed), Scene(settings), []
+        scene.score = 0.99
+        for i in range(150):
+            x, y = moving(i, 10, 60, 20, 5)
+            parts = [(x, y + 1), (x, y - 1)] if 40 <= i < 70 else [(x, y)]
+            tracks = scene(*(noisy(rng, part) for part in parts))
+            confirmed.append(tracks.id[tracks.status != TrackStatus.TENTATIVE].tolist())
+        assert max(map(len, confirmed)) == 2
+        assert [ids for ids in confirmed[130:] if len(ids) > 1] == []
+        assert confirmed[-1] == [1]
+        assert [(e.kind, e.id == 1) for e in scene.events] == [
+            ("confirmed", True),
+            ("confirmed", False),
+            ("dropped", False),
+        ]
+
+
+def test_a_track_that_leaves_the_picture_is_no_longer_reported_and_dropped_as_any_that_is_not_seen() -> None:
     scene = Scene()
     for i in range(30):
         scene(moving(i, x=300, vx=20))
     lifetime = 0
-    while len(scene()):
+    while len(tracks := scene()):
+        assert tracks.x[0] < 319.5
         lifetime += 1
     assert lifetime < SETTINGS.coast_seconds * RATE / 2
+    while len(scene.events) < 2:
+        assert len(scene()) == 0
+    assert scene.events[1].kind == "dropped"
+    assert scene.events[1].time == pytest.approx(29 / RATE + SETTINGS.coast_seconds, abs=1.1 / RATE)
 
 
 @every_kind
@@ -316,8 +363,8 @@ def test_whatever_comes_tracks_are_sane(
         found.score[:] = [score for _, _, score, _ in rows]
         found.covariance[:] = [[sd**2, 0, sd**2] for *_, sd in rows] if rows else found.covariance
         tracks, _ = tracker.step(Frame(IMAGE, index, time, "scene"), found)
-        assert len(set(tracks.id.tolist())) == len(tracks) <= known + len(rows)
-        known = len(tracks)
+        assert len(set(tracks.id.tolist())) == len(tracks)
+        assert tracks.id.max(initial=0) <= (known := known + len(rows))
         for values in (tracks.x, tracks.y, tracks.vx, tracks.vy, tracks.covariance):
             assert np.isfinite(values).all()
         xx, xy, yy = tracks.covariance.T
@@ -342,6 +389,47 @@ def test_a_shaking_camera_breaks_no_track_when_its_motion_is_known() -> None:
             assert tracks.hits.tolist() == [90]
             np.testing.assert_allclose([tracks.vx[0], tracks.vy[0]], [40, -10], atol=5)
     assert confirmed[0] == ["confirmed"] != confirmed[1]
+
+
+@every_kind
+def test_a_target_that_a_shaking_camera_loses_now_and_then_keeps_its_track(settings: TrackerSettings) -> None:
+    """At the picture's edge it is outside in half of the frames, for up to some 10 at a time."""
+    rng, scene = np.random.default_rng(1), Scene(settings)
+    offset, hits, outside = np.zeros(2), 0, 0
+    for i in range(150):
+        step = rng.uniform(-10, 10, 2) - offset
+        offset += step
+        matrix = np.eye(3)
+        matrix[:2, 2] = step
+        place = offset + np.array([0.0, 100 + i / RATE])
+        there = place[0] >= -0.5
+        hits, outside = hits + there, outside + (not there)
+        seen = detections([tuple(place)] if there else [], 0.99)
+        tracks, events = scene.tracker.step(Frame(IMAGE, i, i / RATE, "scene"), seen, CameraMotion(matrix, known=True))
+        scene.events += events
+        assert (tracks.x >= -0.5).all()
+        if there:
+            assert tracks.id.tolist() == [1]
+            np.testing.assert_allclose([tracks.x[0], tracks.y[0]], place, atol=1)
+            assert tracks.hits[0] == hits
+    assert outside > 50
+    assert [e.kind for e in scene.events] == ["confirmed"]
+
+
+@every_kind
+def test_a_target_that_the_camera_swings_away_from_comes_back_under_its_id(settings: TrackerSettings) -> None:
+    swing, scene = CameraMotion(np.array([[1.0, 0, -200], [0, 1, 0], [0, 0, 1]]), known=True), Scene(settings)
+    for i in range(30):
+        scene(moving(i))
+    away = Frame(IMAGE, 30, 30 / RATE, "scene")
+    assert len(scene.tracker.step(away, detections([], 0.9), swing)[0]) == 0
+    back = CameraMotion(np.array([[1.0, 0, 200], [0, 1, 0], [0, 0, 1]]), known=True)
+    for i in range(40, 42):
+        tracks, _ = scene.tracker.step(
+            Frame(IMAGE, i, i / RATE, "scene"), detections([moving(i)], 0.95), back if i == 40 else STANDS_STILL
+        )
+    assert tracks.id.tolist() == [1]
+    assert tracks.status.tolist() == [TrackStatus.CONFIRMED]
 
 
 @every_kind
