@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
-from irst_pipeline.errors import IrstError
+from irst_pipeline.errors import IrstError, UsageError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,12 +52,14 @@ def run(options: argparse.Namespace) -> None:
         *options.set,
         *(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in flags.items() if value is not None),
     ]
+    if options.resume and options.overwrite:
+        raise UsageError("--resume goes on with what --overwrite would remove; give one of them")
     settings = read_settings(RunSettings, options.config, overrides)
     sinks = [sink for sink in settings.sinks if sink != "video" or not options.no_video]
     if options.smooth and "smoothed" not in sinks:
         sinks.append("smoothed")
     settings = settings.model_copy(update={"sinks": tuple(sinks)})
-    run_recordings(options.sources, settings, options.out, options.overwrite, options.realtime, stop)
+    run_recordings(options.sources, settings, options.out, options.overwrite, options.realtime, stop, options.resume)
 
 
 def calibrate(options: argparse.Namespace) -> None:
@@ -198,6 +200,9 @@ def _parser() -> argparse.ArgumentParser:
         "--calibration", metavar="FILE", help="what irst calibrate wrote of this camera; {} in it as in --pointing"
     )
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
+    verb.add_argument(
+        "--resume", action="store_true", help="go on with a run that was stopped or killed, in the same folder"
+    )
     verb.add_argument("--no-video", action="store_true", help="write no annotated video")
     verb.add_argument("--smooth", action="store_true", help="at the end, write smoothed and stitched tracks as well")
     verb.add_argument(

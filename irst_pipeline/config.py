@@ -144,12 +144,23 @@ class VideoSettings(Settings):
     """Clip limit of an adaptive equalisation (CLAHE) of 8 x 8 parts of the picture, 2 to 4 as a rule; 0 for none."""
     min_height: Count = 480
     """px; smaller frames are enlarged by a whole factor so that labels can be read."""
+    min_free_megabytes: Positive = 200.0
+    """With less left on the disk the video stops, so that the logs have the rest; with twice as much it goes on."""
 
     @model_validator(mode="after")
     def _black_is_below_white(self) -> Self:
         if self.percentiles[0] >= self.percentiles[1]:
             raise ValueError("percentiles with the first below the second")
         return self
+
+
+class RotateSettings(Settings):
+    """Parts of the files that grow as a run goes on; 0: one file, however long."""
+
+    megabytes: NotNegative = 0.0
+    """A part that is so large is the last one's predecessor ..."""
+    hours: NotNegative = 0.0
+    """... and so is one that covers so much time of the source."""
 
 
 class RunSettings(Settings):
@@ -174,3 +185,4 @@ class RunSettings(Settings):
     live: LiveSettings = LiveSettings()
     metrics: MetricsSettings = MetricsSettings()
     video: VideoSettings = VideoSettings()
+    rotate: RotateSettings = RotateSettings()

@@ -21,6 +21,7 @@ from irst_pipeline.engine import Engine
 from irst_pipeline.sinks import Sink
 from irst_pipeline.sources import Source
 from irst_pipeline.stage import Stage
+from irst_pipeline.state import State, Stateful, part_of, state_of
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.tracking.stabilise import Stabiliser
 from irst_pipeline.tracking.tracker import Tracker
@@ -36,12 +37,13 @@ def run_pipeline(
     statistics: RunStatistics,
     platform: Platform | None = None,
     calibrate: Callable[[Frame], Frame] | None = None,
+    state: State | None = None,
 ) -> Generator[FrameResult]:
     """Run to the end of the source, or until `stop` is set; yields each result once it is written.
 
     `statistics` is kept up to date, also when an exception of a stage ends the run. With a `platform` the results have
     a view into the world. What `calibrate` makes of a frame is the frame that all stages see; the time it takes counts
-    as reading.
+    as reading. With the `state` of a result, the tracks go on from there.
     """
     cv2.setNumThreads(1)  # the stages have threads of their own, and OpenCV's take a quarter more processor time
     statistics.begin()
@@ -62,7 +64,7 @@ def run_pipeline(
         # All of them, for a stage that failed is still held by its exception: no thread may outlive the run.
         with (
             closing(Stage(engine.run(frames), depth)) as searched,
-            closing(Stage(_track(searched, settings, platform, statistics), depth)) as results,
+            closing(Stage(_track(searched, settings, platform, statistics, state or {}), depth)) as results,
         ):
             statistics.stages = {"network": frames, "track": searched, "write": results}
             for result in results:
@@ -90,8 +92,14 @@ def _track(
     settings: RunSettings,
     platform: Platform | None,
     statistics: RunStatistics,
+    state: State,
 ) -> Iterator[FrameResult]:
     tracker, stabiliser = Tracker(settings.tracker), Stabiliser(settings.camera_motion)
+    stateful: dict[str, Stateful] = {"tracker": tracker, "stabiliser": stabiliser}
+    if platform:
+        stateful["platform"] = platform
+    for name, thing in stateful.items() if state else ():
+        thing.restore(part_of(state, name))
     for frame, found, network in searched:
         t0 = perf_counter()
         detections = detect(frame, found, settings.detection)
@@ -103,4 +111,4 @@ def _track(
         own = {"detect": Span(t0, t1), "stabilise": Span(t1, t2), "track": Span(t2, perf_counter())}
         spans = {"read": statistics.reading(frame), "network": network, **own}
         dropped = statistics.dropped_before(frame)
-        yield FrameResult(frame, detections, tracks, events, motion, spans, view, dropped)
+        yield FrameResult(frame, detections, tracks, events, motion, spans, view, dropped, state_of(stateful))

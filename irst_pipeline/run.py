@@ -2,35 +2,40 @@
 
 import json
 import logging
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
+from time import perf_counter
 from typing import Any, Never
 
 from tqdm import tqdm
 
 from irst_pipeline.bearings import Platform, open_platform
 from irst_pipeline.calibration import open_calibrator
+from irst_pipeline.checkpoint import CHECKPOINT_FILE, Checkpoint, read_checkpoint, refuse_another_run, write_checkpoint
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
-from irst_pipeline.errors import IrstError
+from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.metrics import WatchedRun, answering
 from irst_pipeline.pipeline import run_pipeline
-from irst_pipeline.sinks import RESULT_FILES, RunHeader, open_sinks
-from irst_pipeline.sinks.base import prepare_folder, write_file
-from irst_pipeline.sources import Source, open_source, redact
+from irst_pipeline.sinks import RESULT_FILES, RunHeader, Sink, open_sinks
+from irst_pipeline.sinks.base import parts_set_aside, prepare_folder, write_file
+from irst_pipeline.sources import Resumed, Source, open_source, redact
+from irst_pipeline.state import part_of
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Frame, FrameResult
 
 log = logging.getLogger("irst")
 
 REPORT_FILE = "run.json"
+CHECKPOINT_SECONDS = 1.0
 RECORDINGS_AT_ONCE = 16  # the next ones wait; cameras do not
 
 
@@ -45,16 +50,25 @@ class Run:
     """What carries its camera, where that is known."""
     calibrate: Callable[[Frame], Frame] | None = None
     """What is done to each of its frames first."""
+    checkpoint: Checkpoint | None = None
+    """Where an earlier process came to, which this one goes on from."""
 
 
 def run_recordings(
-    uris: list[str], settings: RunSettings, out: Path | None, overwrite: bool, realtime: bool, stop: Event
+    uris: list[str],
+    settings: RunSettings,
+    out: Path | None,
+    overwrite: bool,
+    realtime: bool,
+    stop: Event,
+    resume: bool = False,
 ) -> None:
     """Process recordings and live streams to their ends, or until `stop` is set, and write the results into a folder.
 
     Several are run at once through one engine; each has a tracker of its own, and a folder of its own in `out`. With
-    `realtime` they are replayed as live cameras. Whatever ends a run, what was found so far is on disk and `run.json`
-    says how it ended; the others go on. Raises IrstError, a line for the user, when one could not go on.
+    `realtime` they are replayed as live cameras. With `resume` each goes on in the folder where an earlier process was
+    stopped or killed. Whatever ends a run, what was found so far is on disk and `run.json` says how it ended; the
+    others go on. Raises IrstError, a line for the user, when one could not go on.
     """
     weights = load_model(settings.model)
     platforms = [open_platform(settings.camera, redact(uri)) for uri in uris]
@@ -71,20 +85,23 @@ def run_recordings(
         if live or len(sources) > 1:  # a shared engine gives a frame back as soon as it is done, not with the next one
             engine = opened.enter_context(closing(SharedEngine(engine)))
         folders = result_folders([source.name for source in sources], out)
-        for folder in folders:
-            prepare_folder(folder, (*RESULT_FILES, REPORT_FILE), map(Path, uris), overwrite)
         runs = [
             Run(source, folder, run_header(uri, source, weights, engine, settings, platform), platform, calibrate)
             for uri, source, folder, platform, calibrate in zip(
                 uris, sources, folders, platforms, calibrators, strict=True
             )
         ]
-        counts = [source.frame_count for source in sources]
+        if resume:
+            runs = [known for run in runs if (known := _resumed(run, settings, stop))]
+        for run in runs:
+            if run.checkpoint is None:
+                prepare_folder(run.folder, _results(run.folder), map(Path, uris), overwrite or resume)
+        counts = [run.source.frame_count for run in runs]
         total = None if None in counts else sum(count or 0 for count in counts)
         progress = opened.enter_context(tqdm(total=total, unit="frame", disable=None))
-        with ThreadPoolExecutor(len(runs) if live else min(len(runs), RECORDINGS_AT_ONCE)) as pool:
-            names = distinct([source.name for source in sources])
-            watched += [WatchedRun(name, source, RunStatistics()) for name, source in zip(names, sources, strict=True)]
+        with ThreadPoolExecutor(max(1, len(runs) if live else min(len(runs), RECORDINGS_AT_ONCE))) as pool:
+            names = distinct([run.source.name for run in runs])
+            watched += [WatchedRun(name, run.source, RunStatistics()) for name, run in zip(names, runs, strict=True)]
             ended = [
                 pool.submit(_finish, run, engine, settings, stop, progress, watch.statistics)
                 for run, watch in zip(runs, watched, strict=True)
@@ -116,17 +133,84 @@ def distinct(names: list[str]) -> list[str]:
     return found
 
 
+def _resumed(run: Run, settings: RunSettings, stop: Event) -> Run | None:
+    """The run from where an earlier process came to, or from its beginning; None if it was complete.
+
+    Raises UsageError for a folder of another run.
+    """
+    before = read_checkpoint(run.folder)
+    report = _read_report(run.folder)
+    complete = report.get("outcome") == "complete"
+    if known := report if complete else before and before.header:
+        refuse_another_run(run.folder, known, run.header.record())
+    if complete:
+        print(f"complete already: {report['frames_read']} frames, results in {run.folder}")
+        return None
+    if before is None:
+        return run
+    if "smoothed" in settings.sinks:
+        raise UsageError(
+            f"{run.folder}: smoothed tracks need all of a recording in one go; begin again with --overwrite"
+        )
+    header = replace(run.header, started=before.header["started"])
+    return replace(run, source=Resumed(run.source, before.position, stop), header=header, checkpoint=before)
+
+
+def _results(folder: Path) -> list[str]:
+    """Names of all that a run may have written there."""
+    parts = [part.name for name in RESULT_FILES for part in parts_set_aside(folder / name)]
+    return [*RESULT_FILES, *parts, REPORT_FILE, CHECKPOINT_FILE]
+
+
 def carry_out(
     run: Run, engine: Engine[Any], settings: RunSettings, stop: Event, statistics: RunStatistics
-) -> Iterator[FrameResult]:
-    """The results of a run, each once it is in all of its files, which are closed at the end, however that comes."""
+) -> Generator[FrameResult]:
+    """The results of a run, each once it is in all of its files, which are closed at the end, however that comes.
+
+    What it takes to go on from there is stored with the first result, once a second, and with the last.
+    """
+    state = run.checkpoint.state if run.checkpoint else None
     with ExitStack() as opened:
-        sinks = open_sinks(settings.sinks, run.folder, run.header)
+        sinks = open_sinks(settings.sinks, run.folder, run.header, state and part_of(state, "sinks"))
         for sink in sinks:
             opened.callback(sink.close)
-        results = run_pipeline(run.source, engine, settings, sinks, stop, statistics, run.platform, run.calibrate)
+        before = state and part_of(state, "pipeline")
+        results = run_pipeline(
+            run.source, engine, settings, sinks, stop, statistics, run.platform, run.calibrate, before
+        )
         opened.callback(results.close)
-        yield from results
+        keep = _Keeper(run, dict(zip(settings.sinks, sinks, strict=True)), statistics)
+        result = None
+        for result in results:
+            keep(result, CHECKPOINT_SECONDS)
+            yield result
+        if result is not None:
+            keep(result, 0.0)
+
+
+class _Keeper:
+    """Stores what it takes to go on after a result."""
+
+    def __init__(self, run: Run, sinks: dict[str, Sink], statistics: RunStatistics) -> None:
+        self._run, self._sinks, self._statistics = run, sinks, statistics
+        self._last = -math.inf
+        self._failed = False
+
+    def __call__(self, result: FrameResult, seconds: float) -> None:
+        """Unless that was done less than so many seconds ago. Where there is no space, the last checkpoint stays."""
+        if perf_counter() < self._last + seconds:
+            return
+        self._last = perf_counter()
+        self._statistics.frames_not_written = {name: sink.missed for name, sink in self._sinks.items() if sink.missed}
+        states = {name: sink.state() for name, sink in self._sinks.items()}
+        others = {"sinks": states, "statistics": self._statistics}
+        try:
+            write_checkpoint(self._run.folder, self._run.header.record(), result, self._run.source, others)
+            self._failed = False
+        except IrstError as error:
+            if not self._failed:
+                log.warning("%s; --resume would go on from an earlier frame", error)
+            self._failed = True
 
 
 def _finish(
@@ -138,6 +222,9 @@ def _finish(
     statistics: RunStatistics,
 ) -> dict[str, Any]:
     """Carry a run out to its end; returns what `run.json` says of it."""
+    if run.checkpoint:
+        statistics.restore(part_of(run.checkpoint.state, "statistics"))
+        progress.update(statistics.counts().frames_processed)
     try:
         for _ in carry_out(run, engine, settings, stop, statistics):
             progress.update()
@@ -145,7 +232,10 @@ def _finish(
         with suppress(IrstError):  # the first failure is the one to tell
             _write_report(run, f"failed: {error}", statistics)
         raise
-    return _write_report(run, "interrupted" if stop.is_set() else "complete", statistics)
+    report = _write_report(run, "interrupted" if stop.is_set() else "complete", statistics)
+    if report["outcome"] == "complete":
+        (run.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return report
 
 
 def run_header(
@@ -167,6 +257,8 @@ def run_header(
         started=_now(),
         frame_rate=source.frame_rate,
         video=settings.video,
+        rotate=settings.rotate,
+        live=source.live,
         camera=platform.record() if platform else None,
     )
 
@@ -184,11 +276,22 @@ def _write_report(run: Run, outcome: str, statistics: RunStatistics) -> dict[str
     return report
 
 
+def _read_report(folder: Path) -> dict[str, Any]:
+    """What `run.json` says; nothing where there is none."""
+    try:
+        report = json.loads((folder / REPORT_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
 def _summarise(folder: Path, report: dict[str, Any]) -> None:
     latency = report["latency_ms"]["glass_to_track"]
     dropped = f", {report['frames_dropped']} dropped" if report["frames_dropped"] else ""
     again = f", {report['reconnects']} reconnects" if report["reconnects"] else ""
-    print(f"{report['outcome']}: {report['frames_read']} frames, {report['frames_failed']} failed{dropped}{again}")
+    lacking = "".join(f", {count} not in {name}" for name, count in report["frames_not_written"].items())
+    counted = f"{report['frames_read']} frames, {report['frames_failed']} failed{dropped}{lacking}{again}"
+    print(f"{report['outcome']}: {counted}")
     print(f"speed    {report['frames_per_second']:.1f} frames/s")
     print("latency  " + ", ".join(f"{name} {value:.0f} ms" for name, value in latency.items()))
     print(f"tracks   {report['tracks_confirmed']} confirmed")

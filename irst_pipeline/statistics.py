@@ -13,6 +13,7 @@ import numpy as np
 
 from irst_pipeline.sources import Source
 from irst_pipeline.stage import Stage
+from irst_pipeline.state import State, Stateful, part_of, state_of
 from irst_pipeline.types import DroppedFrames, Frame, FrameResult, Span, TrackStatus
 
 
@@ -27,10 +28,11 @@ class Drops(NamedTuple):
     """Under way when the run failed."""
 
 
-class LatencyHistogram:
+class LatencyHistogram(Stateful):
     """Durations from 10 us to 1,000 s, counted in bins 1 % wide: percentiles of a run of any length in fixed memory."""
 
     SHORTEST, RATIO, BINS = 1e-5, 1.01, 1852
+    kept = ("seconds", "_counts")
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -60,8 +62,19 @@ class LatencyHistogram:
 
 
 @dataclass
-class Counts:
+class Counts(Stateful):
     """What a run has counted: frames read = processed + dropped + in flight, at any moment."""
+
+    kept = (
+        "frames_read",
+        "frames_processed",
+        "frames_dropped",
+        "seconds",
+        "detections",
+        "tracks_confirmed",
+        "glass_to_track",
+        "latency",
+    )
 
     frames_read: int = 0
     frames_in_flight: int = 0
@@ -81,14 +94,22 @@ class Counts:
     """By stage: read, network, detect, stabilise, track, write."""
 
 
-class RunStatistics:
-    """Counts what happens to each frame and says what a run lacks. Any thread may call any of it at any time."""
+class RunStatistics(Stateful):
+    """Counts what happens to each frame and says what a run lacks. Any thread may call any of it at any time.
+
+    What it counted goes on where a run is resumed.
+    """
 
     def __init__(self) -> None:
         self.stages: dict[str, Stage[Any]] = {}
         """What takes frames, and the stage that it takes them from; in the order of the flow."""
         self.reading_ended = False
         """Whether no more frames are to come."""
+        self.resumed = 0
+        """Times that the run was gone on with."""
+        self.frames_not_written: dict[str, int] = {}
+        """For lack of space, by the kind of file."""
+        self._seconds_before = 0.0
         self._counts = Counts()
         self._lock = Lock()
         self._reading: dict[int, Span] = {}  # of the frames in flight, by index
@@ -142,7 +163,7 @@ class RunStatistics:
             counts.detections += len(result.detections)
             counts.tracks_confirmed += sum(event.kind == "confirmed" for event in result.events)
             counts.tracks = dict(zip(counts.tracks, statuses, strict=True))
-            counts.seconds = written - (self._ready or written)
+            counts.seconds = self._seconds_before + written - (self._ready or written)
             counts.glass_to_track.add(written - reading.start)
             for stage, span in result.spans.items():
                 counts.latency[stage].add(span.seconds)
@@ -161,6 +182,16 @@ class RunStatistics:
             counts.frames_in_flight = len(self._reading)
         return counts
 
+    def state(self) -> State:
+        counts = self.counts()
+        counts.frames_read -= counts.frames_in_flight  # they are lost, or read again
+        return state_of({"counts": counts, "resumed": self.resumed})
+
+    def restore(self, state: State) -> None:
+        self._counts.restore(part_of(state, "counts"))
+        self._seconds_before = self._counts.seconds
+        self.resumed = state["resumed"].item() + 1
+
     def report(self, source: Source) -> dict[str, Any]:
         """The counters as `run.json` holds them."""
         counts = self.counts()
@@ -171,7 +202,9 @@ class RunStatistics:
             "frames_dropped": sum(counts.frames_dropped),
             "dropped": counts.frames_dropped._asdict(),
             "frames_failed": source.frames_failed,
+            "frames_not_written": self.frames_not_written,
             "reconnects": source.reconnects,
+            "resumed": self.resumed,
             "frames_per_second": round(counts.frames_processed / counts.seconds, 2) if counts.seconds else 0.0,
             "tracks_confirmed": counts.tracks_confirmed,
             "latency_ms": {stage: histogram.percentiles() for stage, histogram in latency.items()},

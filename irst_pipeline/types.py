@@ -4,13 +4,15 @@ Coordinates: x right, y down, pixel centres at integers, in the original image. 
 clock. Frames are counted from 0. Arrays of one dataclass are row-aligned: row i of each speaks of the same thing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from irst_pipeline.state import State
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -235,6 +237,8 @@ class FrameResult:
     """Into the world; None without a camera model."""
     dropped: tuple[DroppedFrames, ...] = ()
     """Between the frame before and this one."""
+    state: State = field(default_factory=dict)
+    """What tracker, stabiliser and platform remember from here on."""
 
     @cached_property
     def bearings(self) -> Bearings | None:

@@ -24,6 +24,7 @@ from irst_pipeline.metrics import WatchedRun, answering, health
 from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.run import run_recordings
 from irst_pipeline.sources import open_source
+from irst_pipeline.state import State
 from irst_pipeline.statistics import LatencyHistogram, RunStatistics
 from irst_pipeline.types import FrameResult, TargetPixels
 from tests.sources.test_live import camera, free_port
@@ -167,11 +168,16 @@ class HeldEngine(CpuEngine):
 class HeldSink:
     """Takes a frame for ever, until it is let go."""
 
+    missed = 0
+
     def __init__(self, let_go: threading.Event) -> None:
         self._let_go = let_go
 
     def write(self, _result: FrameResult) -> None:
         self._let_go.wait(60)
+
+    def state(self) -> State:
+        return {}
 
     def close(self) -> None: ...
 

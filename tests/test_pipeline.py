@@ -21,6 +21,7 @@ from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.sources import open_source
 from irst_pipeline.stage import Stage
+from irst_pipeline.state import State
 from irst_pipeline.statistics import LatencyHistogram, RunStatistics
 from irst_pipeline.types import FrameResult, Image
 
@@ -89,6 +90,8 @@ def test_a_fast_consumer_gets_every_item() -> None:
 class SlowSink:
     """Takes its time over each result."""
 
+    missed = 0
+
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self.results: list[FrameResult] = []
@@ -96,6 +99,9 @@ class SlowSink:
     def write(self, result: FrameResult) -> None:
         time.sleep(self._seconds)
         self.results.append(result)
+
+    def state(self) -> State:
+        return {}
 
     def close(self) -> None: ...
 
@@ -146,6 +152,8 @@ def test_stopping_early_ends_every_thread() -> None:
 class BrokenSink:
     """Takes two results and no more."""
 
+    missed = 0
+
     def __init__(self) -> None:
         self.taken = 0
 
@@ -153,6 +161,9 @@ class BrokenSink:
         self.taken += 1
         if self.taken > 2:
             raise IrstError("broken")
+
+    def state(self) -> State:
+        return {}
 
     def close(self) -> None: ...
 

@@ -11,6 +11,7 @@ import numpy as np
 from irst_pipeline.bearings.camera import Camera
 from irst_pipeline.bearings.pointing import Pointing, orientation
 from irst_pipeline.errors import UsageError
+from irst_pipeline.state import State, Stateful
 from irst_pipeline.types import Bearings, CameraMotion, Floats, Frame, Tracks
 
 log = logging.getLogger("irst")
@@ -100,7 +101,7 @@ def _change(directions: Floats) -> Floats:
     return np.rad2deg(np.column_stack(columns)).reshape(-1, 2, 3)
 
 
-class Platform:
+class Platform(Stateful):
     """Keeps, frame by frame, where the camera looks and how the scene has moved in its frames."""
 
     def __init__(self, camera: Camera, pointing: Pointing | None) -> None:
@@ -127,6 +128,15 @@ class Platform:
             self._say_unknown(frame)
             self._looks.clear()
         return CameraView(self._camera, Look(frame.time, turn, since), past)
+
+    def state(self) -> State:
+        return {
+            name: np.array(column) for name, column in zip(Look._fields, zip(*self._looks, strict=True), strict=False)
+        }
+
+    def restore(self, state: State) -> None:
+        columns = (state.get(name, np.empty(0)) for name in Look._fields)
+        self._looks = deque(Look(float(time), turn, motion) for time, turn, motion in zip(*columns, strict=True))
 
     def record(self) -> dict[str, Any]:
         """Camera model and file of the pointing, as logs hold them."""

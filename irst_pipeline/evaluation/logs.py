@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, velocities
 from irst_pipeline.settings import FiniteFloat, Positive, validate
+from irst_pipeline.sinks.base import parts_set_aside
 from irst_pipeline.sinks.jsonl import SCHEMA
 from irst_pipeline.types import Floats, Integers
 
@@ -60,7 +61,7 @@ def find_truth(path: Path) -> Path:
 
 
 def find_log(path: Path) -> Path:
-    """The full log in a folder that `irst run` wrote, or such a file."""
+    """The full log in a folder that `irst run` wrote, or such a file, or one part of it."""
     return _find(path, LOG_FILE, "give a folder that irst run wrote with tracks_jsonl among its sinks")
 
 
@@ -98,22 +99,23 @@ def _read_targets(path: Path, frame_rate: float) -> Paths:
 
 
 def _read_tracks(path: Path) -> tuple[float, TrackPaths]:
-    """Frame rate and tracks of a log."""
-    lines = _lines(path)
-    number, line = next(lines, (1, ""))
-    head = _parse(line, f"{path} line {number}") if line else {}
-    if head.get("schema") != SCHEMA:
-        raise UsageError(f"{path}: does not begin with a header of schema {SCHEMA}; give a log that irst run wrote")
-    frame_rate = validate(_Header, head, f"{path} line {number}").frame_rate
+    """Frame rate and tracks of a log, with the parts of it that were set aside."""
     rows, seen = [], set[tuple[int, int]]()
-    for number, line in lines:
-        where = f"{path} line {number}"
-        tree = _parse(line, where)
-        if tree.get("record") == "track":
-            row = validate(_TrackRecord, tree, where)
-            if row.status != "tentative":
-                _refuse_twice(f"{where}: track", row.frame, row.id, seen)
-                rows.append(row)
+    for part in (*parts_set_aside(path), path):
+        lines = _lines(part)
+        number, line = next(lines, (1, ""))
+        head = _parse(line, f"{part} line {number}") if line else {}
+        if head.get("schema") != SCHEMA:
+            raise UsageError(f"{part}: does not begin with a header of schema {SCHEMA}; give a log that irst run wrote")
+        frame_rate = validate(_Header, head, f"{part} line {number}").frame_rate
+        for number, line in lines:
+            where = f"{part} line {number}"
+            tree = _parse(line, where)
+            if tree.get("record") == "track":
+                row = validate(_TrackRecord, tree, where)
+                if row.status != "tentative":
+                    _refuse_twice(f"{where}: track", row.frame, row.id, seen)
+                    rows.append(row)
     return frame_rate, TrackPaths(
         frame=_integers([row.frame for row in rows]),
         id=_integers([row.id for row in rows]),

@@ -6,14 +6,16 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
+from glob import escape
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_pipeline.config import VideoSettings
+from irst_pipeline.config import RotateSettings, VideoSettings
 from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.state import State
 from irst_pipeline.types import Bearings, FrameResult
 
 _MENDS = {
@@ -54,20 +56,31 @@ class RunHeader:
     frame_rate: float
     """frames/s, nominal; the times of the frames are their own."""
     video: VideoSettings
+    rotate: RotateSettings
+    live: bool = False
+    """Whether what cannot be stored is lost for ever, so that the run has to go on."""
     camera: dict[str, Any] | None = None
     """The camera's model and the file of its pointing, of JSON's types; None where tracks have no bearings."""
 
+    _unsaid: ClassVar = ("video", "rotate", "live", "camera")
+
     def record(self) -> dict[str, Any]:
         """What ran, as logs hold it."""
-        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("video", "camera")}
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self._unsaid}
         return known | ({"camera": self.camera} if self.camera else {})
 
 
 class Sink(Protocol):
     """Where the results of a run go, frame by frame in their order."""
 
+    missed: int
+    """Frames so far that could not be stored, while the run had to go on."""
+
     def write(self, result: FrameResult) -> None:
-        """Take one frame's result; raises IrstError, one line, when it cannot be stored."""
+        """Take one frame's result; raises IrstError, one line, when it cannot be stored and the run is not to go on."""
+
+    def state(self) -> State:
+        """Where it is after the last frame; another one begun with it goes on from there in the same files."""
 
     def close(self) -> None:
         """Complete what was written; quiet after a failed `write`, and when called again."""
@@ -97,18 +110,21 @@ def prepare_folder(folder: Path, names: Iterable[str], inputs: Iterable[Path], o
 class OutputFile:
     """A file that is on disk after every `write`, and ends with a whole one even when the disk is full.
 
-    Replaces a file of that name, and begins with `head`. Every disk error is an IrstError that names the file and the
-    mend; after the first one the file stays as it was before that write, and what follows is ignored.
+    Replaces a file of that name, and begins with `head`; with a `size` it goes on after so many bytes of the file that
+    is there. Every disk error is an IrstError that names the file and the mend; after it the file stays as it was
+    before that write, and what follows is ignored until `failed` is set back.
     """
 
-    def __init__(self, path: Path, head: str = "") -> None:
+    def __init__(self, path: Path, head: bytes = b"", size: int | None = None) -> None:
         self.path = path
         self.failed = False
-        self._size = 0
+        self.size = size or 0
         with self._one_line():
-            self._file = path.open("wb", buffering=0)
+            if size is not None:
+                os.truncate(path, size)
+            self._file = path.open("wb" if size is None else "ab", buffering=0)
         try:
-            self.write(head.encode())
+            self.write(head)
         except IrstError:
             self._file.close()
             raise
@@ -120,7 +136,7 @@ class OutputFile:
                 rest = memoryview(data)
                 while rest:
                     rest = rest[self._file.write(rest) :]
-                self._size = max(self._size, self._file.tell())
+                self.size = max(self.size, self._file.tell())
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -141,16 +157,55 @@ class OutputFile:
         except OSError as error:
             self.failed = True
             with suppress(OSError, AttributeError, ValueError):  # a device, or never opened, or closed already
-                os.truncate(self._file.fileno(), self._size)
-            mend = _MENDS.get(error.errno or 0, "check that disk, or choose a folder on another one")
-            raise IrstError(f"{self.path}: cannot write it ({error.strerror or error}); {mend}") from None
+                os.truncate(self._file.fileno(), self.size)
+                self._file.seek(self.size)
+            raise _cannot_write(self.path, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> IrstError:
+    mend = _MENDS.get(error.errno or 0, "check that disk, or choose a folder on another one")
+    return IrstError(f"{path}: cannot write it ({error.strerror or error}); {mend}")
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole; raises IrstError that names it and the mend."""
-    file = OutputFile(path)
-    file.write(data)
-    file.close()
+    """Write a file whole, in the place of one that is there; raises IrstError that names it and the mend.
+
+    Whatever happens, all of either the old one or the new one is there.
+    """
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        file = OutputFile(fresh, data)
+        file.close()
+        fresh.replace(path)
+    except (IrstError, OSError) as error:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from None
+        raise IrstError(str(error).replace(str(fresh), str(path), 1)) from None
+
+
+def part_file(path: Path, number: int) -> Path:
+    """Where part `number`, from 1, of a file in parts is set aside; the last one has the file's own name."""
+    return path.with_name(f"{path.stem}-{number:06}{path.suffix}")
+
+
+def parts_set_aside(path: Path) -> list[Path]:
+    """The parts of a file that are complete, in their order."""
+    return sorted(path.parent.glob(f"{escape(path.stem)}-{6 * '[0-9]'}{escape(path.suffix)}"))
+
+
+def set_aside(path: Path, number: int) -> None:
+    """Make a file that is complete part `number`."""
+    try:
+        path.replace(part_file(path, number))
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+
+
+def is_full(rotate: RotateSettings, size: int, seconds: float) -> bool:
+    """Whether a part of so many bytes, which covers so much time, is to be set aside."""
+    return 0 < 1e6 * rotate.megabytes <= size or 0 < 3600 * rotate.hours <= seconds
 
 
 def decimals(values: NDArray[np.float64], digits: int) -> list[Any]:

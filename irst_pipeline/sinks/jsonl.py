@@ -1,28 +1,27 @@
 """The full log of a run: one JSON record a line."""
 
-from pathlib import Path
 from typing import Any
 
 import orjson
 
-from irst_pipeline.sinks.base import BEARINGS, OutputFile, RunHeader, bearing_columns, decimals, significant
+from irst_pipeline.sinks.base import BEARINGS, RunHeader, bearing_columns, decimals, significant
+from irst_pipeline.sinks.log import Gap, Log
 from irst_pipeline.types import Bearings, CameraMotion, DroppedFrames, FrameResult, Tracks, TrackStatus
 
 SCHEMA = "irst.tracks/1"
 
 
-class TracksJsonl:
+class TracksJsonl(Log):
     """`tracks.jsonl`: a header, then a record per track and frame, one per confirmed or dropped track, and one for all
     frames that were dropped in a row.
 
-    A number that is not finite is written as null. A frame's lines are written at once, so that a killed run leaves
-    whole lines.
+    A number that is not finite is written as null.
     """
 
-    def __init__(self, path: Path, header: RunHeader) -> None:
-        self._file = OutputFile(path, head(header))
+    def head(self, header: RunHeader) -> bytes:
+        return head(header)
 
-    def write(self, result: FrameResult) -> None:
+    def text(self, result: FrameResult) -> bytes:
         frame, time = result.frame.index, round(result.frame.time, 6)
         records = [_dropped_record(dropped) for dropped in result.dropped]
         records += _camera_records(frame, time, result.motion)
@@ -37,15 +36,15 @@ class TracksJsonl:
                     "time": round(event.time, 6),
                 }
             )
-        self._file.write(lines(records))
+        return lines(records)
 
-    def close(self) -> None:
-        self._file.close()
+    def gap_text(self, gap: Gap) -> bytes:
+        return lines([{"record": "gap", "frame": gap.frame, "time": round(gap.time, 6), "frames": gap.frames}])
 
 
-def head(header: RunHeader) -> str:
+def head(header: RunHeader) -> bytes:
     """The first line of a log."""
-    return lines([{"record": "header", "schema": SCHEMA, **header.record()}]).decode()
+    return lines([{"record": "header", "schema": SCHEMA, **header.record()}])
 
 
 def lines(records: list[dict[str, Any]]) -> bytes:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from irst_pipeline.config import TrackerSettings
 from irst_pipeline.sinks.base import OutputFile, RunHeader
 from irst_pipeline.sinks.jsonl import head, lines, track_records
+from irst_pipeline.state import State
 from irst_pipeline.tracking.kalman import Gaussians, positions
 from irst_pipeline.tracking.motion import beyond, moved
 from irst_pipeline.tracking.smooth import History, joined, smooth, stitch
@@ -29,10 +30,13 @@ class _Seen(NamedTuple):
 class SmoothedJsonl:
     """`smoothed.jsonl`: the confirmed tracks, smoothed and stitched, in the form of `tracks.jsonl`; written at the end.
 
-    A track begins with its first detection. What is kept of a recording grows with it.
+    A track begins with its first detection. What is kept of a recording grows with it, and is in no state: a run with
+    such a sink is not resumed.
     """
 
-    def __init__(self, path: Path, header: RunHeader) -> None:
+    missed = 0
+
+    def __init__(self, path: Path, header: RunHeader, _state: State | None = None) -> None:
         self._speed_sd = TrackerSettings.model_validate(header.config["tracker"]).speed_sd
         self._file = OutputFile(path, head(header))
         self._times: dict[int, float] = {}
@@ -58,6 +62,9 @@ class SmoothedJsonl:
         looks = np.column_stack([detections.box[rows, 2:], detections.score[rows], detections.snr[rows]])
         for id_, *values in zip(tracks.id[own].tolist(), camera.apply(places), noise, looks, strict=True):
             self._seen[id_].append(_Seen(frame, time, *values))
+
+    def state(self) -> State:
+        return {}
 
     def close(self) -> None:
         if self._confirmed and not self._file.failed:

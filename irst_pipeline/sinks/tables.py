@@ -1,17 +1,17 @@
 """Tables of tracks and detections for spreadsheets and scoring tools."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
-from irst_pipeline.sinks.base import BEARINGS, OutputFile, RunHeader, bearing_columns, decimals, significant
+from irst_pipeline.sinks.base import BEARINGS, RunHeader, bearing_columns, decimals, significant
+from irst_pipeline.sinks.log import Log
 from irst_pipeline.types import FrameResult, TrackStatus
 
 Cell = float | int | str | None
 
 
-class TracksCsv:
+class TracksCsv(Log):
     """`tracks.csv`: a row for every confirmed or coasting track and frame; a number that is not finite is left out.
 
     With a camera model the columns BEARINGS come last.
@@ -22,10 +22,10 @@ class TracksCsv:
         "left_px,top_px,width_px,height_px,score,snr,age_frames,hits"
     )
 
-    def __init__(self, path: Path, header: RunHeader) -> None:
-        self._file = OutputFile(path, ",".join((self.columns, *(BEARINGS if header.camera else ()))) + "\n")
+    def head(self, header: RunHeader) -> bytes:
+        return _lines([(self.columns, *(BEARINGS if header.camera else ()))])
 
-    def write(self, result: FrameResult) -> None:
+    def text(self, result: FrameResult) -> bytes:
         tracks = result.tracks
         status = [TrackStatus(value) for value in tracks.status.tolist()]
         rows = zip(
@@ -42,22 +42,19 @@ class TracksCsv:
             strict=True,
         )
         shown = (row for row, value in zip(rows, status, strict=True) if value != TrackStatus.TENTATIVE)
-        _write_rows(self._file, ((round(result.frame.time, 6), result.frame.index, *row) for row in shown))
-
-    def close(self) -> None:
-        self._file.close()
+        return _lines((round(result.frame.time, 6), result.frame.index, *row) for row in shown)
 
 
-class Mot:
+class Mot(Log):
     """`mot.txt`: the MOTChallenge form of confirmed and coasting tracks, frames counted from 1.
 
     frame,id,left,top,width,height,confidence,-1,-1,-1 with left + width / 2 = x and top + height / 2 = y, to 0.001 px.
     """
 
-    def __init__(self, path: Path, _header: RunHeader) -> None:
-        self._file = OutputFile(path)
+    def head(self, _header: RunHeader) -> bytes:
+        return b""
 
-    def write(self, result: FrameResult) -> None:
+    def text(self, result: FrameResult) -> bytes:
         tracks = result.tracks
         size = np.round(tracks.box[:, 2:], 2)  # so that half of it has three decimals, like the centre
         centre = np.round(tracks.position, 3)
@@ -70,13 +67,10 @@ class Mot:
             strict=True,
         )
         frame = result.frame.index + 1
-        _write_rows(self._file, ((frame, id_, *box, score, -1, -1, -1) for id_, box, score in rows))
-
-    def close(self) -> None:
-        self._file.close()
+        return _lines((frame, id_, *box, score, -1, -1, -1) for id_, box, score in rows)
 
 
-class DetectionsCsv:
+class DetectionsCsv(Log):
     """`detections.csv`: a row for every detection; a number that is not finite is left out."""
 
     columns = (
@@ -84,10 +78,10 @@ class DetectionsCsv:
         "left_px,top_px,width_px,height_px,area_px,score,intensity_levels,snr"
     )
 
-    def __init__(self, path: Path, _header: RunHeader) -> None:
-        self._file = OutputFile(path, f"{self.columns}\n")
+    def head(self, _header: RunHeader) -> bytes:
+        return _lines([(self.columns,)])
 
-    def write(self, result: FrameResult) -> None:
+    def text(self, result: FrameResult) -> bytes:
         seen = result.detections
         rows = zip(
             decimals(seen.x, 3),
@@ -100,12 +94,8 @@ class DetectionsCsv:
             decimals(seen.snr, 2),
             strict=True,
         )
-        _write_rows(self._file, ((round(result.frame.time, 6), result.frame.index, *row) for row in rows))
-
-    def close(self) -> None:
-        self._file.close()
+        return _lines((round(result.frame.time, 6), result.frame.index, *row) for row in rows)
 
 
-def _write_rows(file: OutputFile, rows: Iterable[tuple[Cell, ...]]) -> None:
-    lines = [",".join("" if cell is None else str(cell) for cell in row) + "\n" for row in rows]
-    file.write("".join(lines).encode())
+def _lines(rows: Iterable[tuple[Cell, ...]]) -> bytes:
+    return "".join(",".join("" if cell is None else str(cell) for cell in row) + "\n" for row in rows).encode()

@@ -1,6 +1,9 @@
 """The annotated video."""
 
-from contextlib import ExitStack
+import logging
+import shutil
+import time
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,76 +15,169 @@ from av.video.frame import PictureType
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks.agc import AutomaticGain, Picture
 from irst_pipeline.sinks.annotate import Trails, draw
-from irst_pipeline.sinks.base import OutputFile, RunHeader
-from irst_pipeline.types import FrameResult
+from irst_pipeline.sinks.base import OutputFile, RunHeader, is_full, parts_set_aside, set_aside
+from irst_pipeline.state import State, Stateful
+from irst_pipeline.types import Frame, FrameResult
+
+log = logging.getLogger("irst")
 
 ENLARGED_MAX = 4096
 """px; the longest side that a small frame is enlarged to."""
 TIME_BASE = Fraction(1, 90_000)
 """s; fine enough for any source's clock."""
 
-# Fragments while it runs, so that all but the last plays when the run is killed or the disk is full; an ordinary MP4,
-# which any player can seek in, once closed. The buffer is larger than a fragment: each reaches the disk in one write.
+LOOK_SECONDS = 1.0
+"""So often the disk is asked what is left."""
+
+# A fragment a frame while it runs, so that all but the last frame plays when the run is killed or the disk is full (of
+# 200 frames 199; of MPEG-TS it is 200, of Matroska or with a fragment a second 180); an ordinary MP4, which any player
+# can seek in, once closed. The buffer is larger than a fragment: each reaches the disk in one write.
 _BUFFER_BYTES = 1 << 23
-_MUXER = {"movflags": "hybrid_fragmented+frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+_MUXER = {"movflags": "hybrid_fragmented+frag_every_frame+empty_moov+default_base_moof", "flush_packets": "1"}
 # The network needs the processor: on noisy frames the next preset costs twice the time for 6 % fewer bytes.
 _ENCODER = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1", "forced-idr": "1", "crf": "23"}
 
 
-class AnnotatedVideo:
-    """`annotated.mp4`: H.264 yuv420p of the frames with their tracks, playable up to the last second if killed.
+class AnnotatedVideo(Stateful):
+    """`annotated.mp4`: H.264 yuv420p of the frames with their tracks, playable up to the last frame if killed.
 
-    The first frame is at 0 s; the others keep their distance to it. Frames of another size than the first one's are
-    stretched to it.
+    It gives way to the logs: where there is little space left it stops, and goes on in a new part once there is twice
+    as much; where it cannot be written it stops for good. The frames that it lacks are counted.
     """
 
-    def __init__(self, path: Path, header: RunHeader) -> None:
-        self._settings = header.video
+    kept = ("missed", "_parts")
+
+    def __init__(self, path: Path, header: RunHeader, state: State | None = None) -> None:
+        """With a `state` it goes on in a new part; what was written since the state was taken is shown twice."""
+        self._path, self._header, self._settings = path, header, header.video
         self._levels = AutomaticGain(header.video)
         self._trails = Trails(header.video.trail_seconds)
-        self._file = OutputFile(path)
-        self._container = av.open(self._file, "w", format="mp4", container_options=_MUXER, buffer_size=_BUFFER_BYTES)
-        self._frame_rate = Fraction(header.frame_rate).limit_denominator(100_000)
-        self._stream: av.VideoStream | None = None
-        self._start = 0.0
-        self._pts = -1
-        self._next_key = 0
         self._scale = 1
+        self._recording = True
+        self._look_at = 0.0
+        self.missed = self._parts = 0
+        self._part: _Part | None = None
+        if state is None:
+            self._part = _Part(path, header.frame_rate)
+        else:
+            self.restore(state)
 
     def write(self, result: FrameResult) -> None:
+        if not self._has_room():
+            self.missed += 1
+            return
         frame, tracks = result.frame, result.tracks
-        if self._stream is None:
-            self._start = frame.time
+        try:
+            part = self._part_for(frame)
+            picture = draw(
+                self._levels(frame.image, frame.time),
+                tracks,
+                trails=self._trails.update(tracks, frame.time, result.motion),
+                caption=f"{frame.time:.3f} s   frame {frame.index}",
+                scale=self._scale,
+                velocity_seconds=self._settings.velocity_seconds,
+            )
+            part.write(picture, frame.time)
+        except IrstError as error:
+            self._stop(str(error))
+            self._look_at = float("inf")
+            self.missed += 1
+        except av.FFmpegError as error:
+            raise IrstError(f"{self._path}: cannot encode it ({error.strerror}); run with --no-video") from None
+
+    def close(self) -> None:
+        if self._part is not None:
+            try:
+                self._part.close()
+            except IrstError as error:
+                log.warning("%s", error)
+
+    def _has_room(self) -> bool:
+        """Whether there is space to record; asked now and then."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            free, needed = shutil.disk_usage(self._path.parent).free / 1e6, self._settings.min_free_megabytes
+            if self._recording and free < needed:
+                self._stop(f"{free:.0f} MB left on that disk, {needed:.0f} MB are kept for the logs; free some space")
+            elif not self._recording and free >= 2 * needed:
+                self._recording = True
+                log.warning("%s: the video goes on; %d frames are missing in it", self._path, self.missed)
+        return self._recording
+
+    def _stop(self, reason: str) -> None:
+        part, self._part, self._recording = self._part, None, False
+        if part is not None:
+            with suppress(IrstError):  # the reason has been told
+                part.close()
+        log.warning("%s: the video stops, the logs go on (%s)", self._path, reason)
+
+    def _part_for(self, frame: Frame) -> "_Part":
+        part = self._part
+        if part is not None and part.frames and is_full(self._header.rotate, part.file.size, frame.time - part.start):
+            part.close()
+            part = None
+        if part is None:
+            if self._path.exists() and self._path.stat().st_size:
+                last = [int(path.stem.rpartition("-")[2]) for path in parts_set_aside(self._path)[-1:]]
+                self._parts = 1 + max([self._parts, *last])
+                set_aside(self._path, self._parts)
+            part = self._part = _Part(self._path, self._header.frame_rate)
+        if not part.frames:
             height, width = frame.image.shape
             enough = -(-self._settings.min_height // height)
             self._scale = max(1, min(enough, ENLARGED_MAX // max(height, width)))
-            self._stream = self._open_stream(*(self._scale * side for side in frame.image.shape))
-        picture = draw(
-            self._levels(frame.image, frame.time),
-            tracks,
-            trails=self._trails.update(tracks, frame.time, result.motion),
-            caption=f"{frame.time:.3f} s   frame {frame.index}",
-            scale=self._scale,
-            velocity_seconds=self._settings.velocity_seconds,
-        )
-        try:
-            self._encode(self._stream, picture, frame.time)
-        except av.FFmpegError as error:
-            raise IrstError(f"{self._file.path}: cannot encode it ({error.strerror}); run with --no-video") from None
+        return part
+
+
+class _Part:
+    """One file of the video. Its first frame is at 0 s; the others keep their distance to it, and are stretched to its
+    size."""
+
+    def __init__(self, path: Path, frame_rate: float) -> None:
+        self.file = OutputFile(path)
+        self.frames = 0
+        self.start = 0.0
+        self._container = av.open(self.file, "w", format="mp4", container_options=_MUXER, buffer_size=_BUFFER_BYTES)
+        self._frame_rate = Fraction(frame_rate).limit_denominator(100_000)
+        self._stream: av.VideoStream | None = None
+        self._pts = -1
+        self._next_key = 0
+
+    def write(self, picture: Picture, time: float) -> None:
+        """Encode one picture; raises FFmpegError, or IrstError where it cannot be stored."""
+        height, width = picture.shape[:2]
+        if self._stream is None:
+            self.start, self._stream = time, self._open_stream(height, width)
+        stream = self._stream
+        if height % 2 or width % 2:
+            picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if picture.shape[:2] != (stream.height, stream.width):
+            picture = np.asarray(cv2.resize(picture, (stream.width, stream.height)), np.uint8)
+        yuv = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8)
+        frame = av.VideoFrame.from_ndarray(yuv, format="yuv420p")
+        self._pts = max(self._pts + 1, round((time - self.start) / TIME_BASE))
+        frame.pts, frame.time_base = self._pts, TIME_BASE
+        if self._pts >= self._next_key:  # one a second, whatever the frame rate, for players to seek to
+            frame.pict_type = PictureType.I
+            self._next_key = self._pts + int(1 / TIME_BASE)
+        self._container.mux(stream.encode(frame))
+        self.frames += 1
 
     def close(self) -> None:
+        """Make it an ordinary MP4; raises IrstError where that cannot be stored."""
         stream, self._stream = self._stream, None
         with ExitStack() as last:
-            last.callback(self._file.close)
+            last.callback(self.file.close)
             last.callback(self._close_container)
-            if stream is not None and not self._file.failed:
+            if stream is not None and not self.file.failed:
                 self._container.mux(stream.encode(None))
 
     def _close_container(self) -> None:
         try:
             self._container.close()
         except av.FFmpegError:
-            if not self._file.failed:  # else the reason has been told
+            if not self.file.failed:  # else the reason has been told
                 raise
 
     def _open_stream(self, height: int, width: int) -> av.VideoStream:
@@ -92,19 +188,3 @@ class AnnotatedVideo:
         stream.codec_context.colorspace = 6  # BT.601, as OpenCV converts
         stream.codec_context.color_range = 1  # 16 to 235
         return stream
-
-    def _encode(self, stream: av.VideoStream, picture: Picture, time: float) -> None:
-        """Encode one picture; one key frame a second, whatever the frame rate, since only whole fragments survive."""
-        height, width = picture.shape[:2]
-        if height % 2 or width % 2:
-            picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        if picture.shape[:2] != (stream.height, stream.width):
-            picture = np.asarray(cv2.resize(picture, (stream.width, stream.height)), np.uint8)
-        yuv = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8)
-        frame = av.VideoFrame.from_ndarray(yuv, format="yuv420p")
-        self._pts = max(self._pts + 1, round((time - self._start) / TIME_BASE))
-        frame.pts, frame.time_base = self._pts, TIME_BASE
-        if self._pts >= self._next_key:
-            frame.pict_type = PictureType.I
-            self._next_key = self._pts + int(1 / TIME_BASE)
-        self._container.mux(stream.encode(frame))

@@ -12,9 +12,10 @@ from irst_pipeline.sources.feeds import feed_of
 from irst_pipeline.sources.images import SUFFIXES, ImageSource, find_images
 from irst_pipeline.sources.live import LiveStream
 from irst_pipeline.sources.realtime import RealTime
+from irst_pipeline.sources.resumed import Position, Resumed
 from irst_pipeline.sources.video import VideoSource
 
-__all__ = ["Source", "open_source", "redact"]
+__all__ = ["Position", "Resumed", "Source", "open_source", "redact"]
 
 
 def open_source(

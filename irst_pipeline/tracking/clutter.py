@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from irst_pipeline.state import Stateful
 from irst_pipeline.types import Floats, Integers
 
 REGION = 64  # px, side of a region
@@ -9,8 +10,10 @@ MEMORY_SECONDS = 10.0  # counts fade with this time constant
 PRIOR_FRAMES = 10.0  # what is expected weighs as much as so many frames that were seen
 
 
-class ClutterMap:
+class ClutterMap(Stateful):
     """Mean number of false detections a px^2 and frame, in square regions of the image."""
+
+    kept = ("_counts", "_frames")
 
     def __init__(self, expected: float) -> None:
         """`expected`: false detections a frame before any has been seen."""

@@ -4,6 +4,7 @@ Popoli, "Design and Analysis of Modern Tracking Systems", section 6.2."""
 import numpy as np
 from scipy.special import betaln
 
+from irst_pipeline.state import Stateful
 from irst_pipeline.types import Floats
 
 SCORE_GAIN_MAX = 4.0  # a score alone is never more evidence than a factor of e^4
@@ -29,10 +30,11 @@ class Scores:
         return np.minimum(np.maximum(ratio, -SCORE_GAIN_MAX), SCORE_GAIN_MAX)
 
 
-class Starts:
+class Starts(Stateful):
     """How many tracks are begun a second, as a mean over the last while."""
 
     MEMORY_SECONDS = 10.0
+    kept = ("_count", "_seconds")
 
     def __init__(self) -> None:
         self._count, self._seconds = 1.0, 1.0

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from irst_pipeline.config import CameraModel
 from irst_pipeline.levels import eight_bits, percentiles
+from irst_pipeline.state import Stateful
 from irst_pipeline.types import STANDS_STILL, CameraMotion, Floats, Image
 
 SIDE_MAX = 200  # px; larger frames are looked at smaller, at a whole fraction, which also averages their noise
@@ -28,12 +29,14 @@ RESPONSE_MIN = 0.4
 Points = NDArray[np.float32]
 
 
-class Stabiliser:
+class Stabiliser(Stateful):
     """Follows corners of the background from frame to frame (Lucas and Kanade, 1981, in pyramids; corners of Shi and
     Tomasi, 1994) and fits the motion that most of them share (RANSAC), to which targets do not belong.
 
     Where that fails, as when the camera was pushed, the phases of the whole picture say how far it has shifted.
     """
+
+    kept = ("_last", "_points", "_age")
 
     def __init__(self, model: CameraModel) -> None:
         self._model = model

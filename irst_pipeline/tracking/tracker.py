@@ -9,6 +9,7 @@ from scipy.special import expit
 from scipy.stats import chi2
 
 from irst_pipeline.config import TrackerSettings
+from irst_pipeline.state import Stateful
 from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
 from irst_pipeline.tracking.clutter import ClutterMap
 from irst_pipeline.tracking.existence import Scores, Starts
@@ -110,7 +111,7 @@ class Looks:
     px^2) that a track gives the place."""
 
 
-class Tracker:
+class Tracker(Stateful):
     """Interacting multiple models, one-to-one or joint probabilistic association, a sequential probability ratio test.
 
     With the association `nearest`, confirmed tracks choose their detections first and tentative ones share what is
@@ -125,6 +126,8 @@ class Tracker:
     Two confirmed tracks with one detection for both, too near to be seen apart, are both led by it. It counts as the
     elder's; the younger coasts, so that of two tracks which stay on one target it ends.
     """
+
+    kept = ("_tracks", "_time", "_next_id", "_clutter", "_starts")
 
     def __init__(self, settings: TrackerSettings) -> None:
         s = self._settings = settings

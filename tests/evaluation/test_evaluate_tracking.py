@@ -61,6 +61,20 @@ def scores(out: Path) -> dict[str, Any]:
     return found
 
 
+def test_a_log_in_parts_scores_as_a_whole_one(truth: Path, log: Path, tmp_path: Path) -> None:
+    head, *lines = (log / "tracks.jsonl").read_text().splitlines(keepends=True)
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    (parts / "tracks-000001.jsonl").write_text("".join([head, *lines[:20]]))
+    (parts / "tracks-000002.jsonl").write_text("".join([head, *lines[20:30]]))
+    (parts / "tracks.jsonl").write_text("".join([head, *lines[30:]]))
+    found = []
+    for results in (log, parts):
+        assert evaluate(truth, results, tmp_path / f"scores-{results.name}") == 0
+        found.append(scores(tmp_path / f"scores-{results.name}") | {"tracks_log": None})
+    assert found[0] == found[1]
+
+
 def test_a_run_is_scored_against_a_simulated_sequence(
     truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from irst_pipeline.config import RunSettings, VideoSettings
+from irst_pipeline.config import RotateSettings, RunSettings, VideoSettings
 from irst_pipeline.sinks import RunHeader, open_sinks
 from irst_pipeline.types import (
     STANDS_STILL,
@@ -38,6 +38,7 @@ def header(**changes: Any) -> RunHeader:
         "started": "2025-01-02T03:04:05Z",
         "frame_rate": RATE,
         "video": VideoSettings(),
+        "rotate": RotateSettings(),
     }
     return RunHeader(**(values | changes))
 

@@ -1,0 +1,83 @@
+"""What a run needs to go on after it was killed: beside its results while it runs, and gone when it is complete.
+
+A checkpoint belongs to one frame: it holds all that the pipeline remembers after it, and how long each log was. To go
+on is to cut the logs there and to process what comes after that frame, so that in the end the logs are those of a run
+that was never killed.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from irst_pipeline.errors import UsageError
+from irst_pipeline.sinks.base import write_file
+from irst_pipeline.sources import Position, Source
+from irst_pipeline.state import State, part_of, state_of
+from irst_pipeline.types import FrameResult
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+SCHEMA = "irst.checkpoint/1"
+SAME = ("source", "uri", "model", "weights_sha256", "camera", "config")
+"""What of a run's header must not change."""
+
+
+class Checkpoint(NamedTuple):
+    header: dict[str, Any]
+    """The run's header record."""
+    state: State
+    """By `pipeline`, `statistics`, `sinks` and `position`."""
+
+    @property
+    def position(self) -> Position:
+        found = part_of(self.state, "position")
+        return Position(*(found[field].item() for field in Position._fields))
+
+
+def write_checkpoint(
+    folder: Path, header: dict[str, Any], result: FrameResult, source: Source, others: Mapping[str, Any]
+) -> None:
+    """Make the frame that was just written the one to go on from; raises IrstError where it cannot be stored.
+
+    `others`: what else remembers something, as for `state_of`.
+    """
+    came = time.time() - (perf_counter() - result.spans["read"].end)
+    position = Position(result.frame.index, result.frame.time, came, source.frames_failed, source.reconnects)
+    state = state_of({"pipeline": result.state, "position": position, **others})
+    metadata = {"schema": SCHEMA, "header": json.dumps(header)}
+    write_file(folder / CHECKPOINT_FILE, save(state, metadata))
+
+
+def read_checkpoint(folder: Path) -> Checkpoint | None:
+    """The checkpoint in a folder, if there is one; raises UsageError for one that cannot be used."""
+    path = folder / CHECKPOINT_FILE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path}: cannot read it ({error}); begin again with --overwrite") from None
+    if metadata.get("schema") != SCHEMA:
+        raise UsageError(f"{path}: of another version of irst; begin again with --overwrite")
+    return Checkpoint(json.loads(metadata["header"]), state)
+
+
+def refuse_another_run(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise UsageError, which names the first difference, unless both header records are of the same run."""
+    for key in SAME:
+        if difference := _difference(key, before.get(key), now.get(key)):
+            raise UsageError(f"{folder}: holds another run: {difference}; give --resume what that run was given")
+
+
+def _difference(key: str, before: Any, now: Any) -> str | None:
+    if isinstance(before, dict) and isinstance(now, dict):
+        inner = (_difference(f"{key}.{name}", before.get(name), now.get(name)) for name in {**before, **now})
+        return next((difference for difference in inner if difference), None)
+    return None if before == now else f"its {key} was {json.dumps(before)}, now it is {json.dumps(now)}"

@@ -1,0 +1,67 @@
+"""A source that a run has seen the beginning of."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from threading import Event
+from typing import NamedTuple
+
+from irst_pipeline.sources.base import Source
+from irst_pipeline.sources.live import STEP_SECONDS
+from irst_pipeline.types import Frame
+
+
+class Position(NamedTuple):
+    """How far a run has come in a source."""
+
+    frame: int
+    """Index of the last frame."""
+    time: float
+    """s, of it"""
+    clock: float
+    """s since the epoch, when it came"""
+    frames_failed: int
+    reconnects: int
+
+
+class Resumed:
+    """The frames after a position.
+
+    A recording is decoded from its beginning, since nothing else gives the same frames in every format. A live source
+    goes on counting frames and failures; its times go on by what the wall clock saw pass.
+    """
+
+    def __init__(self, source: Source, position: Position, stop: Event) -> None:
+        self._source, self._position, self._stop = source, position, stop
+        self.name = source.name
+        self.frame_rate = source.frame_rate
+        self.frame_count = source.frame_count
+        self.live = source.live
+
+    @property
+    def frames_failed(self) -> int:
+        return self._source.frames_failed + (self._position.frames_failed if self.live else 0)
+
+    @property
+    def reconnects(self) -> int:
+        return self._source.reconnects + self._position.reconnects
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self._counted_on() if self.live else self._after()
+
+    def close(self) -> None:
+        self._source.close()
+
+    def _after(self) -> Iterator[Frame]:
+        for frame in self._source:
+            if self._stop.is_set():
+                return
+            if frame.index > self._position.frame:
+                yield frame
+
+    def _counted_on(self) -> Iterator[Frame]:
+        later: float | None = None
+        for frame in self._source:
+            if later is None:
+                later = self._position.time + max(STEP_SECONDS, time.time() - self._position.clock) - frame.time
+            yield replace(frame, index=self._position.frame + 1 + frame.index, time=later + frame.time)

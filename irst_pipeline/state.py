@@ -1,0 +1,65 @@
+"""What parts of the pipeline remember from frame to frame, as arrays that can be stored and put back exactly."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+State = dict[str, NDArray[Any]]
+"""By dotted names; numbers are arrays without dimensions."""
+
+
+class Stateful:
+    """A class says in `kept` which of its attributes it remembers; nothing else may change as it works.
+
+    They are arrays, numbers, named tuples of these, other Stateful things or a defaultdict of these. None is kept as
+    what is not there.
+    """
+
+    kept: ClassVar[tuple[str, ...]]
+
+    def state(self) -> State:
+        """A copy of what it remembers now."""
+        return state_of({name: getattr(self, name) for name in self.kept})
+
+    def restore(self, state: State) -> None:
+        """Go on from where another of its kind was when it gave this state."""
+        for name in self.kept:
+            setattr(self, name, _restored(getattr(self, name), name, state))
+
+
+def state_of(things: Mapping[str, Any]) -> State:
+    """What things of any of these kinds remember, by their names."""
+    state: State = {}
+    for name, thing in things.items():
+        inner = thing.state() if isinstance(thing, Stateful) else thing
+        if isinstance(inner, tuple) and hasattr(inner, "_asdict"):
+            inner = inner._asdict()
+        if isinstance(inner, Mapping):
+            state |= {f"{name}.{key}": value for key, value in state_of(inner).items()}
+        elif inner is not None:
+            state[name] = np.array(inner, order="C")
+    return state
+
+
+def part_of(state: State, name: str) -> State:
+    """What the thing of this name remembers."""
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+
+
+def _restored(now: Any, name: str, state: State) -> Any:
+    """The thing of this name as `state` has it, of the kind that it has now."""
+    inner = part_of(state, name)
+    if isinstance(now, Stateful):
+        now.restore(inner)
+    elif isinstance(now, defaultdict):
+        for key in {key.partition(".")[0] for key in inner}:
+            _restored(now[key], key, inner)
+    elif isinstance(now, tuple):
+        return type(now)(*(_restored(getattr(now, field), field, inner) for field in now._fields))  # type: ignore[attr-defined]
+    else:
+        found = state.get(name)
+        return found if found is None else found.item() if found.ndim == 0 else np.array(found)
+    return now

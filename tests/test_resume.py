@@ -1,0 +1,183 @@
+"""A run that was killed or stopped goes on as if nothing had happened, or says why it cannot."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import av
+import pytest
+
+from irst_pipeline.checkpoint import CHECKPOINT_FILE, read_checkpoint
+from irst_pipeline.cli import main
+from irst_pipeline.config import RunSettings, SinkName
+from irst_pipeline.engine import load_model, open_engine
+from irst_pipeline.run import Run, carry_out, run_header
+from irst_pipeline.sources import Position, open_source
+from irst_pipeline.statistics import RunStatistics
+from tests.sources.cameras import recorded, thermal
+from tests.sources.test_live import serving
+from tests.test_run import start, write_video
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_run_that_is_killed_at_random_moments_writes_the_logs_of_one_that_is_not(tmp_path: Path) -> None:
+    """With parts, so that parts begun after the last checkpoint are taken back as well."""
+    command = [sys.executable, "tools/soak_kill.py", "--kills", "2", "--frames", "100", "--out", str(tmp_path / "out")]
+    changes = ["--set", "rotate.megabytes=0.1"]
+    done = subprocess.run([*command, *changes], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "100 frames, killed 2 times" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", 40)
+
+
+def break_off(clip: Path, out: Path, *more: SinkName) -> Path:
+    """Results of a run that was left after 10 of 40 frames."""
+    out.mkdir()
+    settings, weights = RunSettings(device="cpu", sinks=(*RunSettings().sinks, *more)), load_model("lsnet-nano")
+    engine = open_engine(weights.network, "cpu", settings.detection.threshold)
+    with closing(open_source(str(clip))) as source:
+        run = Run(source, out, run_header(str(clip), source, weights, engine, settings))
+        with closing(carry_out(run, engine, settings, Event(), RunStatistics())) as results:
+            assert len(list(islice(results, 10))) == 10
+    return out
+
+
+@pytest.fixture(scope="module")
+def after_ten(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return break_off(clip, tmp_path_factory.mktemp("runs") / "out")
+
+
+@pytest.fixture
+def broken_off(after_ten: Path, tmp_path: Path) -> Path:
+    """A copy of what `break_off` leaves."""
+    return shutil.copytree(after_ten, tmp_path / "out")
+
+
+def resume(recording: Path, out: Path, *more: str) -> int:
+    return main(["run", str(recording), "--out", str(out), "--device", "cpu", "--resume", *more])
+
+
+def report(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "run.json").read_text())
+    return found
+
+
+def test_a_run_goes_on_to_its_end_and_is_then_complete(
+    clip: Path, broken_off: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = read_checkpoint(broken_off)
+    assert checkpoint is not None
+    started = checkpoint.header["started"]
+    assert resume(clip, broken_off) == 0
+    found = report(broken_off)
+    assert (found["outcome"], found["frames_read"], found["resumed"]) == ("complete", 40, 1)
+    assert found["started"] == started
+    assert not (broken_off / CHECKPOINT_FILE).exists()
+    frames = 0
+    for name in ("annotated-000001.mp4", "annotated.mp4"):
+        with av.open(str(broken_off / name)) as video:
+            frames += sum(1 for _ in video.decode(video=0))
+    assert frames >= 40
+    before = {path: path.stat().st_mtime_ns for path in broken_off.iterdir()}
+    capsys.readouterr()
+    assert resume(clip, broken_off) == 0
+    assert capsys.readouterr().out.startswith("complete already: 40 frames")
+    assert before == {path: path.stat().st_mtime_ns for path in broken_off.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--set", "tracker.coast_seconds=2"], "its config.tracker.coast_seconds was 1.0, now it is 2.0"),
+        (["--no-video"], "its config.sinks was"),
+        (["--overwrite"], "--resume goes on with what --overwrite would remove"),
+    ],
+)
+def test_another_run_is_refused_in_one_line(
+    arguments: list[str], expected: str, clip: Path, broken_off: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in broken_off.iterdir()}
+    assert resume(clip, broken_off, *arguments) == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "error" in line)
+    assert expected in line
+    assert before == {path: path.read_bytes() for path in broken_off.iterdir()}
+
+
+def test_another_recording_is_refused(
+    clip: Path, broken_off: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.mp4"
+    other.write_bytes(clip.read_bytes())
+    assert resume(other, broken_off) == 2
+    assert 'its source was "clip.mp4", now it is "other.mp4"' in capsys.readouterr().err
+
+
+def test_logs_that_are_gone_are_told(clip: Path, broken_off: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (broken_off / "tracks.jsonl").write_text("")
+    assert resume(clip, broken_off) == 2
+    assert "tracks.jsonl: is gone, or shorter than it was; begin again with --overwrite" in capsys.readouterr().err
+
+
+def test_what_was_killed_before_its_first_frame_begins_again(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "tracks.jsonl").write_text('{"record":"head')
+    assert resume(clip, out) == 0
+    assert (report(out)["frames_read"], report(out)["resumed"]) == (40, 0)
+    assert json.loads((out / "tracks.jsonl").read_text().splitlines()[0])["record"] == "header"
+
+
+def test_smoothed_tracks_cannot_go_on(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = break_off(clip, tmp_path / "out", "smoothed")
+    assert resume(clip, out, "--smooth") == 2
+    assert "smoothed tracks need all of a recording in one go" in capsys.readouterr().err
+
+
+def test_a_frozen_camera_is_left_at_once_and_gone_on_with_by_the_wall_clock(tmp_path: Path) -> None:
+    """The server gives every connection 20 frames and is silent then."""
+    out = tmp_path / "out"
+
+    def run(uri: str) -> Position:
+        arguments = ["--device", "cpu", "--resume", "--set", "live.read_seconds=60"]
+        with start("run", uri, "--out", out, *arguments) as process:
+            deadline, before = time.monotonic() + 300, read_checkpoint(out)
+            while (now := read_checkpoint(out)) is None or (before and now.position == before.position):
+                if time.monotonic() > deadline:
+                    process.kill()
+                time.sleep(0.05)
+                assert process.poll() is None
+            time.sleep(1)
+            (out / "run.json").unlink(missing_ok=True)
+            process.send_signal(signal.SIGTERM)
+            asked = time.monotonic()
+            while not (out / "run.json").exists():  # the last of the files
+                assert time.monotonic() - asked < 5
+            _, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error
+        checkpoint = read_checkpoint(out)
+        assert checkpoint is not None
+        return checkpoint.position
+
+    with serving([recorded([thermal(number) for number in range(20)])], hold=True) as uri:
+        first, second = run(uri), run(uri)
+    assert first.frame < second.frame < 40
+    assert 0 < second.time - first.time == pytest.approx(second.clock - first.clock, abs=1.5)
+    found = report(out)
+    assert (found["outcome"], found["resumed"]) == ("interrupted", 1)
+    assert found["frames_read"] == second.frame + 1
+    for name in ("annotated-000001.mp4", "annotated.mp4"):
+        with av.open(str(out / name)) as video:
+            assert any(video.decode(video=0))
