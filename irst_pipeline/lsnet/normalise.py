@@ -1,12 +1,16 @@
 """The one normalisation of frames, in training and in running alike."""
 
+from functools import reduce
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 SAMPLES_MAX = 16384
 LEVELS_MIN = 1.0  # grey levels; a flatter frame than this is not stretched further
 UNITS_MAX = 200.0
+IMPULSE_MAX = 10.0  # units that a pixel may differ from all of its neighbours: no lens makes so sharp a point
 SPREAD = 4.65  # p99 - p1 of a normal distribution, in standard deviations
 
 
@@ -36,7 +40,12 @@ def normalise(frames: Tensor) -> Normalised:
     """Raw frames (B, 1, H, W) of any depth to (level - median) / spread, frame by frame, within +-`UNITS_MAX`.
 
     The result is the same for any gain and offset of the camera, full or limited range. The bound is far above any
-    target; it keeps a hot pixel of a 16-bit camera within the range of half precision.
+    target. A dead or hot pixel of a 14-bit camera is off by hundreds of units, which would be most of what the network
+    sees in the frame: it is brought to within `IMPULSE_MAX` of its neighbours.
     """
     centre, scale = grey_levels(frames)
-    return Normalised(((frames.float() - centre) / scale).clamp(-UNITS_MAX, UNITS_MAX), centre, scale)
+    units = ((frames.float() - centre) / scale).clamp(-UNITS_MAX, UNITS_MAX)
+    around = F.pad(units, (1, 1, 1, 1), mode="reflect")
+    cross = around[..., :-2, 1:-1], around[..., 2:, 1:-1], around[..., 1:-1, :-2], around[..., 1:-1, 2:]
+    highest, lowest = reduce(torch.maximum, cross), reduce(torch.minimum, cross)
+    return Normalised(torch.clamp(units, lowest - IMPULSE_MAX, highest + IMPULSE_MAX), centre, scale)

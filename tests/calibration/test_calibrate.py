@@ -87,8 +87,8 @@ def test_hot_and_blinking_pixels_make_false_tracks_and_calibrated_ones_none(runs
     assert false_detections(runs, "calibrated", "bright")[0] == 0
 
 
-def test_dead_pixels_blind_the_network_and_calibrated_ones_do_not(runs: Path) -> None:
-    assert false_detections(runs, "raw", "dead")[1] < 20
+def test_defective_pixels_hide_targets_now_and_then_and_calibrated_ones_never(runs: Path) -> None:
+    assert 60 < false_detections(runs, "raw", "dead")[1] < 115, "they do not blind the network"
     assert false_detections(runs, "calibrated", "dead") == (0, 120), "each target in each frame, and nothing else"
 
 

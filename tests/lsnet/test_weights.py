@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from irst_pipeline.lsnet.model import LSNet, LSNetConfig
+from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import SHIPPED, WeightsError, load_weights, save_weights, shipped_names
 from irst_pipeline.settings import read_settings
 
@@ -60,3 +62,20 @@ def test_a_shipped_network_has_a_card(name: str) -> None:
     for part in ("Data", "Recipe", "Checkpoint rule", "Results", "Limits"):
         assert f"## {part}" in card
     assert load_weights(name).sha256 in card
+
+
+@pytest.mark.parametrize("stuck_at", [0, 16383])
+def test_defective_pixels_do_not_blind_the_shipped_network_to_targets(stuck_at: int) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:128, :160]
+    places = [(30, 40), (80, 120), (100, 30)]
+    frame = rng.normal(7300, 4, (128, 160))
+    frame += sum(60 * np.exp(-0.5 * ((y - ty) ** 2 + (x - tx) ** 2)) for ty, tx in places)
+    defective = frame.copy()
+    defective[[10, 60, 60], [80, 20, 140]] = stuck_at
+    network = load_weights("lsnet-nano").network
+    for raw in (frame, defective):
+        frames = normalise(torch.from_numpy(np.rint(raw)).float()[None, None]).frames
+        with torch.no_grad():
+            probability = network(frames).logits.sigmoid()[0, 0].numpy()
+        assert min(probability[place] for place in places) > 0.5
