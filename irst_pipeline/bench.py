@@ -308,5 +308,6 @@ def draw(title: str, results: list[SizeResult]) -> bytes:
     sizes.set_xticks([], minor=True)
     for axes in (sizes, sources):
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.has_data():
+            axes.legend()
     return png(figure)
