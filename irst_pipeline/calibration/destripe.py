@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from irst_pipeline.calibration.defects import SD_OF_MAD
 from irst_pipeline.calibration.maps import DEPTHS, Plane
 from irst_pipeline.config import Stripes
 from irst_pipeline.types import Image
@@ -11,7 +12,6 @@ SIDE_PX = 15  # that a stripe is compared with on either side; what is wider tha
 LINES = 96  # across the stripes are looked at, which are some of a large frame
 OUTLIER_SD = 3.0
 ROUNDS = 3  # in which outliers are left out
-SD_OF_MAD = 1.4826  # of a normal distribution
 
 
 def destripe(image: Image, stripes: Stripes) -> Image:

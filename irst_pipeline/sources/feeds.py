@@ -9,7 +9,6 @@ import av
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sources.address import LOCAL, NETWORK, redact, scheme_of
 from irst_pipeline.sources.base import SIDE_MAX, Feed
-from irst_pipeline.sources.camera import FORMATS, CameraFeed
 from irst_pipeline.sources.stream import StreamFeed
 
 OPTIONS = {
@@ -65,7 +64,9 @@ def _networked(uri: str, scheme: str) -> StreamFeed:
     return StreamFeed(name, uri, options=OPTIONS)
 
 
-def _camera(uri: str, place: str, fields: dict[str, str]) -> CameraFeed:
+def _camera(uri: str, place: str, fields: dict[str, str]) -> Feed:
+    from irst_pipeline.sources.camera import FORMATS, CameraFeed  # Aravis takes a while, and few runs need it
+
     _check(uri, fields, ("format", "exposure", "gain", "region", "fps"))
     if not place:
         raise UsageError(f"{uri}: no camera in it; write gige://ADDRESS, or the name that arv-tool-0.8 lists")
