@@ -18,10 +18,11 @@ from irst_pipeline.datasets import (
 )
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import MIN_SIZE
-from irst_pipeline.training.augment import Shape, cut_outs, patched, random_crop
+from irst_pipeline.training.augment import Shape, cut_outs, overlaid, patched, random_crop
 from irst_pipeline.training.settings import SourceSettings, TrainSettings
 
 PATCHED_SHARE = 0.5  # of the crops of exact masks, how many show a piece of another one of the batch
+OVERLAID_SHARE = 0.3  # of all crops, how many have another one of the batch shining through
 
 
 @dataclass(frozen=True)
@@ -89,5 +90,8 @@ def draw_batch(sources: list[DataSet], settings: TrainSettings, step: int) -> Ba
         # To large targets, as recordings with boxes show them, the edges of patches look too much alike.
         if picked[i].settings.exact and picked[i - 1].settings.exact and rng.random() < PATCHED_SHARE:
             crops[i] = patched(crop, crops[i - 1], rng)
+    for i, crop in enumerate(tuple(crops)):
+        if len(crops) > 1 and rng.random() < OVERLAID_SHARE:
+            crops[i] = overlaid(crop, crops[i - 1], rng)
     planes = ([getattr(c, name) for c in crops] for name in ("frame", "mask", "weight"))
     return Batch(*(torch.from_numpy(np.stack(p))[:, None] for p in planes))
