@@ -12,7 +12,8 @@ TINY = 1e-9  # a score of which there is a logarithm
 WEAK_POWER, WEAK_PIVOT = 0.45, 6e-4
 """Of a dim target's weak detections each decade of scores holds 0.8 times as many as the one below, of those of clutter
 0.2 times (measured on simulated skies and on recordings alike): their ratio is a power of the score."""
-MOVES = 13.8  # squared Mahalanobis distance of a velocity from rest, which 1 in 1,000 tracks at rest exceeds
+MOVES = 9.2  # squared Mahalanobis distance of a velocity from rest, which 1 in 100 tracks at rest exceeds
+ASTRAY = 4.0  # so much of its evidence has to come while a track moves
 LASTING_HITS = 3  # a weak detection in the gate of a track with so many goes on
 LASTING_MAX = 0.45  # share of the weak detections that go on, above which they are of the scene
 MEMORY_FRAMES = 60

@@ -13,6 +13,7 @@ from irst_pipeline.state import Stateful
 from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
 from irst_pipeline.tracking.clutter import ClutterMap
 from irst_pipeline.tracking.existence import (
+    ASTRAY,
     LASTING_HITS,
     LASTING_MAX,
     MEMORY_FRAMES,
@@ -315,13 +316,17 @@ class Tracker(Stateful):
         """Confirm and drop."""
         s = self._settings
         confirm = ~tracks.confirmed & (tracks.evidence >= needed)
+        evidence = tracks.evidence
         dim = np.flatnonzero(confirm & tracks.dim)
         if len(dim):
             lasting = self._persistence.but_for((tracks.hits - tracks.strong_hits)[dim], tracks.age[dim])
-            confirm[dim] = (lasting <= LASTING_MAX) & (squared_speeds(tracks.take(dim).states) > MOVES)
+            moves = squared_speeds(tracks.take(dim).states) > MOVES
+            confirm[dim] = (lasting <= LASTING_MAX) & moves
+            # A track at rest that noise leads astray would seem to move: it has to show it in several frames.
+            evidence = np.where(tracks.dim & ~confirm, np.minimum(evidence, needed - ASTRAY), evidence)
         confirmed = tracks.confirmed | confirm
         # Weak detections are too many for a track to live on any that come near.
-        evidence = np.where(tracks.confirmed, np.minimum(tracks.evidence, needed), tracks.evidence)
+        evidence = np.where(tracks.confirmed, np.minimum(evidence, needed), evidence)
         lost = tracks.dim & np.where(confirmed, evidence < 0, tracks.age > MEMORY_FRAMES)
         hopeless = ~confirmed & (tracks.evidence < HOPELESS)
         unseen = frame.time - tracks.last_seen > s.coast_seconds

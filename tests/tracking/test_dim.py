@@ -43,10 +43,12 @@ def test_noise_alone_confirms_nothing() -> None:
 
 
 def test_what_stands_still_is_of_the_scene() -> None:
-    scene = WeakScene(noise=3)
-    for _ in range(int(60 * RATE)):
+    scene, moves = WeakScene(noise=3), WeakScene(noise=3)
+    for i in range(int(30 * RATE)):
         scene.show((100, 100))
+        moves.show(moving(i, x=10, y=20, vx=10, vy=5))
     assert scene.confirmations() == 0
+    assert moves.confirmations() > 0
 
 
 def test_where_most_weak_detections_stay_none_is_confirmed_even_if_it_moves() -> None:
