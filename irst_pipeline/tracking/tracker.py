@@ -79,7 +79,10 @@ class Population(NamedTuple):
     weight: Floats
     """(n, m) probability of the motion models"""
     evidence: Floats
-    """log likelihood ratio of a target against clutter, until the track is confirmed"""
+    """log likelihood ratio of a target against clutter by the strong detections, until the track is confirmed;
+    -inf for one that none began"""
+    dim_evidence: Floats
+    """the same of a dim target, by all detections"""
     size: Floats
     """(n, 2) px: width and height of the last detection"""
     score: Floats
@@ -101,7 +104,7 @@ class Population(NamedTuple):
         none, reals = np.empty(0, np.int64), np.empty(0)
         states = np.empty((0, models, dimensions)), np.empty((0, models, dimensions, dimensions)), np.empty((0, models))
         looks, counts = (np.empty((0, 2)), reals, reals), (none, none, none)
-        return cls(none, np.empty(0, bool), *states, reals, *looks, *counts, reals, none, reals)
+        return cls(none, np.empty(0, bool), *states, reals, reals, *looks, *counts, reals, none, reals)
 
     def take(self, rows: Rows) -> "Population":
         return Population._make(column[rows] for column in self)
@@ -196,12 +199,13 @@ class Tracker(Stateful):
         looks = self._looks(detections, shape)
         tracks = self._predicted(dt, motion)
         strong, weak = (kind.starts.evidence_needed(self._settings.false_tracks_per_hour) for kind in self._kinds)
-        needed = np.where(tracks.dim, weak, strong)
-        shares = self._associate(tracks, looks, shape, needed)
+        detected = self._settings.detection_probability * inside(tracks.states, shape)
+        likely = expit(np.maximum(tracks.evidence - strong, tracks.dim_evidence - weak))
+        shares = self._associate(tracks, looks, detected, likely)
         lasting = looks.weak[shares.pairs.detections] & (tracks.hits[shares.pairs.tracks] >= LASTING_HITS)
         self._persistence.add(int(looks.weak.sum()), int(lasting.sum()))
         founders = self._founders(tracks, shares, looks, shape, dt)
-        tracks, events = self._aged(self._updated(tracks, shares, detections, looks, dt), frame, needed)
+        tracks, events = self._aged(self._updated(tracks, shares, detections, looks, detected, dt), frame, strong, weak)
         self._tracks = tracks.join(self._born(detections, founders, looks))
         return _report(self._tracks, self._time, shape, usable), events
 
@@ -220,8 +224,8 @@ class Tracker(Stateful):
 
         clutter = ~taken(tracks.confirmed)
         bright = looks.score >= self._settings.start_score
-        # A tentative track that was only seen weakly is too likely clutter to keep a bright target from its own.
-        starts = bright & ~taken(tracks.confirmed | (tracks.strong_hits > 0)), ~bright & ~taken(tracks.id > 0)
+        # A tentative track that no strong detection began is too likely clutter to keep a bright target from its own.
+        starts = bright & ~taken(tracks.confirmed | np.isfinite(tracks.evidence)), ~bright & ~taken(tracks.id > 0)
         for kind, looked, started in zip(self._kinds, (~looks.weak, looks.weak), starts, strict=True):
             kind.clutter.add(looks.measured[clutter & looked], shape, dt)
             kind.starts.add(int(started.sum()), dt)
@@ -243,13 +247,13 @@ class Tracker(Stateful):
         mean, covariance = moved(states.states, motion) if motion.moved else states.states
         return self._tracks._replace(mean=mean, covariance=covariance, weight=states.weight, age=self._tracks.age + 1)
 
-    def _associate(self, tracks: Population, looks: Looks, shape: tuple[int, ...], needed: Floats) -> Shares:
+    def _associate(self, tracks: Population, looks: Looks, detected: Floats, likely: Floats) -> Shares:
+        """`detected`, `likely` (n,): probability that each is seen, and of tentative ones that they are targets."""
         pairs, density = gate(tracks.states, looks.measured, looks.noise, self._gate)
         # A bright target that is gone for a while does not look like a dim one instead.
         if looks.weak.any():
-            likely = np.flatnonzero(tracks.may_be_dim[pairs.tracks] | ~looks.weak[pairs.detections])
-            pairs, density = pairs.take(likely), density[likely]
-        detected = self._settings.detection_probability * inside(tracks.states, shape)
+            open_ = np.flatnonzero(tracks.may_be_dim[pairs.tracks] | ~looks.weak[pairs.detections])
+            pairs, density = pairs.take(open_), density[open_]
         gain = np.log(self._settings.detection_probability) + density + looks.gain[pairs.detections]
         both = contested(pairs, tracks.confirmed)
         if len(both):
@@ -257,14 +261,14 @@ class Tracker(Stateful):
             places, missed = expected_places(tracks.states, which), 1 - detected[which]
             both = both[seen_as_one(places, density[both], missed, looks.measured[at], looks.noise[at], looks.size[at])]
         rest = np.setdiff1d(np.arange(len(gain)), both) if len(both) else np.arange(len(gain))
-        single = self._shares(tracks, pairs.take(rest), gain[rest], detected, needed)
+        single = self._shares(tracks, pairs.take(rest), gain[rest], detected, likely)
         return single.join_unresolved(pairs.take(both.ravel())) if len(both) else single
 
-    def _shares(self, tracks: Population, pairs: Pairs, gain: Floats, detected: Floats, needed: Floats) -> Shares:
+    def _shares(self, tracks: Population, pairs: Pairs, gain: Floats, detected: Floats, likely: Floats) -> Shares:
         """Of detections that are of one target each."""
         if self._settings.association == "joint":
             # A tentative track is as likely of a target as the test it has to pass says.
-            existence = np.where(tracks.confirmed, 1.0, expit(tracks.evidence - needed))
+            existence = np.where(tracks.confirmed, 1.0, likely)
             return joint_shares(pairs, gain, existence, detected)
         # A target that turns back at the border is not expected there: to take it up again, its track need not be sure
         # that it is in the picture.
@@ -282,7 +286,7 @@ class Tracker(Stateful):
         return Shares(pairs.take(rows), np.ones(len(rows)), evidence)
 
     def _updated(
-        self, tracks: Population, shares: Shares, detections: Detections, looks: Looks, dt: float
+        self, tracks: Population, shares: Shares, detections: Detections, looks: Looks, detected: Floats, dt: float
     ) -> Population:
         columns = {name: column.copy() for name, column in tracks._asdict().items()}
         touched = np.flatnonzero(np.bincount(shares.pairs.tracks, minlength=len(tracks.id)))
@@ -296,10 +300,13 @@ class Tracker(Stateful):
         states = updated_softly(states, which, shares.probability, measured, noise)
         for name, values in states._asdict().items():
             columns[name][touched] = values
-        stays = np.where(tracks.dim, self._settings.weak_clutter_seconds, self._settings.clutter_seconds)
-        columns["evidence"] += np.minimum(dt / np.maximum(stays, TINY), 1.0) * shares.evidence
         own = shares.own
         rows, seen = shares.pairs.tracks[own], near[own]
+        by_strong = shares.evidence.copy()
+        weakly = rows[looks.weak[seen]]
+        by_strong[weakly] = np.log(1 - detected[weakly])  # as if it had not been seen
+        columns["evidence"] += independence(dt, self._settings.clutter_seconds) * by_strong
+        columns["dim_evidence"] += independence(dt, self._settings.weak_clutter_seconds) * shares.evidence
         columns["size"][rows] = detections.box[seen, 2:]
         columns["score"][rows], columns["snr"][rows] = detections.score[seen], detections.snr[seen]
         columns["hits"][rows] += 1
@@ -312,30 +319,33 @@ class Tracker(Stateful):
         columns["nis"][rows] = mahalanobis(innovations(expected, measured[own], noise[own]))
         return Population(**columns)
 
-    def _aged(self, tracks: Population, frame: Frame, needed: Floats) -> tuple[Population, tuple[TrackEvent, ...]]:
-        """Confirm and drop."""
+    def _aged(
+        self, tracks: Population, frame: Frame, strong: float, weak: float
+    ) -> tuple[Population, tuple[TrackEvent, ...]]:
+        """Confirm and drop. `strong`, `weak`: evidence needed, by strong detections or by all."""
         s = self._settings
-        confirm = ~tracks.confirmed & (tracks.evidence >= needed)
-        evidence = tracks.evidence
-        dim = np.flatnonzero(confirm & tracks.dim)
-        if len(dim):
-            lasting = self._persistence.but_for((tracks.hits - tracks.strong_hits)[dim], tracks.age[dim])
-            moves = squared_speeds(tracks.take(dim).states) > MOVES
-            confirm[dim] = (lasting <= LASTING_MAX) & moves
+        confirm = ~tracks.confirmed & (tracks.evidence >= strong)
+        dim = ~tracks.confirmed & ~confirm & tracks.dim
+        dim_evidence = np.where(tracks.confirmed, np.minimum(tracks.dim_evidence, weak), tracks.dim_evidence)
+        if len(rows := np.flatnonzero(dim & (dim_evidence >= weak))):
+            lasting = self._persistence.but_for((tracks.hits - tracks.strong_hits)[rows], tracks.age[rows])
+            confirm[rows] = (lasting <= LASTING_MAX) & (squared_speeds(tracks.take(rows).states) > MOVES)
             # A track at rest that noise leads astray would seem to move: it has to show it in several frames.
-            evidence = np.where(tracks.dim & ~confirm, np.minimum(evidence, needed - ASTRAY), evidence)
+            dim_evidence[rows[~confirm[rows]]] = weak - ASTRAY
         confirmed = tracks.confirmed | confirm
+        evidence = np.where(tracks.confirmed, np.minimum(tracks.evidence, strong), tracks.evidence)
         # Weak detections are too many for a track to live on any that come near.
-        evidence = np.where(tracks.confirmed, np.minimum(evidence, needed), evidence)
-        lost = tracks.dim & np.where(confirmed, evidence < 0, tracks.age > MEMORY_FRAMES)
-        hopeless = ~confirmed & (tracks.evidence < HOPELESS)
+        astray = tracks.dim & (np.maximum(evidence, dim_evidence) < 0)
+        doubtful = np.where(tracks.may_be_dim, np.maximum(evidence, dim_evidence), evidence) < HOPELESS
+        of_scene = dim & (evidence < HOPELESS) & (tracks.age > MEMORY_FRAMES)
+        lost = np.where(confirmed, astray, doubtful | of_scene)
         unseen = frame.time - tracks.last_seen > s.coast_seconds
         # No shake takes a target so far out; a pan past a right angle would bring it back as its mirror image.
         far = beyond(positions(tracks.states.states).mean[:, 0], frame.image.shape) > max(frame.image.shape)
-        drop = hopeless | lost | unseen | far
+        drop = lost | unseen | far
         events = [TrackEvent("confirmed", int(i), frame.index, frame.time) for i in tracks.id[confirm & ~drop]]
         events += [TrackEvent("dropped", int(i), frame.index, frame.time) for i in tracks.id[tracks.confirmed & drop]]
-        tracks = tracks._replace(confirmed=confirmed, evidence=evidence)
+        tracks = tracks._replace(confirmed=confirmed, evidence=evidence, dim_evidence=dim_evidence)
         return tracks.take(np.flatnonzero(~drop)) if drop.any() else tracks, tuple(events)
 
     def _born(self, detections: Detections, rows: Integers, looks: Looks) -> Population:
@@ -355,7 +365,8 @@ class Tracker(Stateful):
             mean=mean,
             covariance=covariance,
             weight=np.full((n, models), self._motion.shares),
-            evidence=looks.score_gain[rows],
+            evidence=np.where(looks.score[rows] < self._settings.start_score, -np.inf, looks.score_gain[rows]),
+            dim_evidence=looks.score_gain[rows],
             size=detections.box[rows, 2:],
             score=detections.score[rows],
             snr=detections.snr[rows],
@@ -383,6 +394,11 @@ def _models(s: TrackerSettings) -> list[tuple[MotionModel, float]]:
     steady = ConstantAcceleration(s.acceleration_sd / np.sqrt(s.cruise_seconds))
     still = [(Unaccelerated(model, s.acceleration_sd), stay) for model, stay in models]
     return [*still, (steady, s.cruise_seconds)]
+
+
+def independence(dt: float, stays: float) -> float:
+    """How much of its evidence a frame adds, `dt` seconds after the one before, to clutter that stays so long."""
+    return min(1.0, dt / max(stays, TINY))
 
 
 def squared_speeds(states: Mixture) -> Floats:
