@@ -21,6 +21,8 @@ class DetectionSettings(Settings):
 
     threshold: Probability = 0.3
     """Probability above which a pixel belongs to a target."""
+    weak_threshold: Probability = 1e-4
+    """Probability above which it may belong to a dim one, for the tracker to find out."""
     min_area: Count = 1
     """px; smaller blobs are ignored."""
     max_detections: Count = 100
@@ -55,16 +57,22 @@ class TrackerSettings(Settings):
     """Share of frames in which a target is detected."""
     false_alarms: Positive = 1.0
     """A frame, where nothing is known yet; the tracker then learns the density of clutter, by region."""
+    weak_false_alarms: Positive = 5.0
+    """The same of weak detections."""
     false_tracks_per_hour: Positive = 1.0
     """Tracks of independent clutter that may be confirmed: the evidence asked of a track follows from it."""
     clutter_seconds: NotNegative = 0.15
     """Clutter stays for so long: frames nearer to one another in time are not independent evidence."""
+    weak_clutter_seconds: NotNegative = 0.08
+    """The same of weak detections."""
     target_score: ScoreMoments = (0.99, 0.03)
     """Mean and spread of the probabilities that detections of targets have ..."""
     clutter_score: ScoreMoments = (0.7, 0.26)
     """... and those of clutter."""
     start_score: Probability = 0.95
-    """Probability that a detection must have to start a track; weaker ones keep tracks alive."""
+    """Probability that a detection must have to start a track; one that weaker ones start must move to be confirmed."""
+    weak_score: Probability = 0.3
+    """Below this probability a detection is weak: taken for clutter, or for a dim target."""
     coast_seconds: Positive = 1.0
     """A confirmed track without detections lives so long."""
 

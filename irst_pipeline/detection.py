@@ -19,14 +19,14 @@ SHAPE_SD = 0.1  # of a blob's extent; by so much its outline, and with it the ce
 
 
 def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> Detections:
-    """Blobs (8-connected) of the pixels found, strongest first.
+    """Blobs (8-connected) of the pixels found, strongest first; also weak ones, for the tracker to choose from.
 
     Their centroid is weighted with the image's contrast to the local background; its covariance is that of a blob of
     the measured second moments at the measured SNR, sigma^2 / SNR^2 (Winick, "Cramer-Rao lower bounds on the
     performance of charge-coupled-device optical position estimators", 1986), plus a share of the blob's extent, by
     which an outline changes between frames, plus a floor.
     """
-    blobs = find_blobs(found, frame.image.shape)
+    blobs = find_blobs(_cores(found, frame.image.shape, settings.threshold), frame.image.shape)
     large = np.flatnonzero(blobs.area >= settings.min_area)
     chosen = large[np.argsort(-blobs.score[large], kind="stable")][: settings.max_detections]
     measured = measure(frame.image, blobs, chosen)
@@ -41,6 +41,20 @@ def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> De
         intensity=blobs.intensity[chosen],
         snr=measured.snr,
     )
+
+
+def _cores(found: TargetPixels, shape: tuple[int, ...], threshold: float) -> TargetPixels:
+    """The pixels above the threshold, and of blobs that have none those above this share of their highest probability.
+
+    A weak target is thus drawn as a strong one is, for which the highest probability is about one.
+    """
+    if not len(found.places) or found.probability.min() >= threshold:
+        return found
+    blobs = find_blobs(found, shape)
+    ys, xs = np.divmod(found.places, shape[1])
+    highest = blobs.score[blobs.labels[ys + GUARD, xs + GUARD] - 1]
+    core = found.probability >= threshold * np.where(highest < threshold, highest, 1.0)
+    return TargetPixels(found.places[core], found.probability[core], found.intensity[core])
 
 
 class Blobs(NamedTuple):

@@ -12,7 +12,18 @@ from irst_pipeline.config import TrackerSettings
 from irst_pipeline.state import Stateful
 from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
 from irst_pipeline.tracking.clutter import ClutterMap
-from irst_pipeline.tracking.existence import Scores, Starts
+from irst_pipeline.tracking.existence import (
+    ASTRAY,
+    LASTING_HITS,
+    LASTING_MAX,
+    MEMORY_FRAMES,
+    MOVES,
+    TINY,
+    Persistence,
+    Scores,
+    Starts,
+    weak_gain,
+)
 from irst_pipeline.tracking.imm import Mixture, combined, inside, predicted, updated_softly
 from irst_pipeline.tracking.joint import joint_shares
 from irst_pipeline.tracking.kalman import Gaussians, innovations, mahalanobis, positions
@@ -47,6 +58,15 @@ HOPELESS = np.log(0.05)
 Rows = Integers | NDArray[np.bool_]
 
 
+class Kind(Stateful):
+    """What is known of the strong or of the weak detections."""
+
+    kept = ("clutter", "starts")
+
+    def __init__(self, false_alarms: float) -> None:
+        self.clutter, self.starts = ClutterMap(false_alarms), Starts()
+
+
 class Population(NamedTuple):
     """All tracks alive; n rows."""
 
@@ -59,7 +79,10 @@ class Population(NamedTuple):
     weight: Floats
     """(n, m) probability of the motion models"""
     evidence: Floats
-    """log likelihood ratio of a target against clutter, until the track is confirmed"""
+    """log likelihood ratio of a target against clutter by the strong detections, until the track is confirmed;
+    -inf for one that none began"""
+    dim_evidence: Floats
+    """the same of a dim target, by all detections"""
     size: Floats
     """(n, 2) px: width and height of the last detection"""
     score: Floats
@@ -67,6 +90,8 @@ class Population(NamedTuple):
     age: Integers
     """frames processed since and including the first detection"""
     hits: Integers
+    strong_hits: Integers
+    """of them, those by detections that were not weak"""
     last_seen: Floats
     """s: time of the last detection"""
     detection: Integers
@@ -78,15 +103,24 @@ class Population(NamedTuple):
     def empty(cls, models: int, dimensions: int) -> "Population":
         none, reals = np.empty(0, np.int64), np.empty(0)
         states = np.empty((0, models, dimensions)), np.empty((0, models, dimensions, dimensions)), np.empty((0, models))
-        return cls(
-            none, np.empty(0, bool), *states, reals, np.empty((0, 2)), reals, reals, none, none, reals, none, reals
-        )
+        looks, counts = (np.empty((0, 2)), reals, reals), (none, none, none)
+        return cls(none, np.empty(0, bool), *states, reals, reals, *looks, *counts, reals, none, reals)
 
     def take(self, rows: Rows) -> "Population":
         return Population._make(column[rows] for column in self)
 
     def join(self, other: "Population") -> "Population":
         return Population._make(np.concatenate(pair) for pair in zip(self, other, strict=True))
+
+    @property
+    def dim(self) -> NDArray[np.bool_]:
+        """Which are seen weakly at least half of the time"""
+        return 2 * self.strong_hits <= self.hits
+
+    @property
+    def may_be_dim(self) -> NDArray[np.bool_]:
+        """Which may take weak detections: also those that have hardly been seen"""
+        return 2 * self.strong_hits <= self.hits + 2
 
     @property
     def states(self) -> Mixture:
@@ -104,6 +138,8 @@ class Looks:
     size: Floats
     """(k, 2) px: width and height"""
     score: Floats
+    weak: NDArray[np.bool_]
+    """Which only a dim target is expected to look like."""
     score_gain: Floats
     """What the score says for a target: a log likelihood ratio."""
     gain: Floats
@@ -116,18 +152,23 @@ class Tracker(Stateful):
 
     With the association `nearest`, confirmed tracks choose their detections first and tentative ones share what is
     left; with `joint`, each takes every detection in its gate as far as it is likely its own, and a tentative track
-    takes from others only as far as it is likely to be of a target. The strong detections that are left then start new
-    tracks. A track is confirmed once so much evidence speaks for it that clutter as dense as it is here would reach it
-    no more often than the settings allow. A confirmed track that is not seen coasts on its prediction until it has not
-    been seen for too long; one that is seen in the first frame after a gap lives on, however long the gap, unless
-    clutter explains that as well. Out of the picture nothing can be seen of a target: that it is not speaks against no
-    track, so one that the camera swings away from coasts there, unreported, and goes on when it is back.
+    takes from others only as far as it is likely to be of a target. The detections that are left then start new tracks,
+    strong ones also where only a tentative track of weak ones wants them. A track is confirmed once so much evidence
+    speaks for it that clutter as dense as it is here would reach it no more often than the settings allow. A confirmed
+    track that is not seen coasts on its prediction until it has not been seen for too long; one that is seen in the
+    first frame after a gap lives on, however long the gap, unless clutter explains that as well. Out of the picture
+    nothing can be seen of a target: that it is not speaks against no track, so one that the camera swings away from
+    coasts there, unreported, and goes on when it is back.
+
+    Weak detections, of which an image has many, are for dim targets: a track may take them while half of its detections
+    are weak. Such a track is confirmed only if it moves against the scene, and where the weak detections come and go as
+    noise does; one that has done neither for long is given up. What else persists from frame to frame is of the scene.
 
     Two confirmed tracks with one detection for both, too near to be seen apart, are both led by it. It counts as the
     elder's; the younger coasts, so that of two tracks which stay on one target it ends.
     """
 
-    kept = ("_tracks", "_time", "_next_id", "_clutter", "_starts")
+    kept = ("_tracks", "_time", "_next_id", "_strong", "_weak", "_persistence")
 
     def __init__(self, settings: TrackerSettings) -> None:
         s = self._settings = settings
@@ -135,7 +176,8 @@ class Tracker(Stateful):
         self._motion = Manoeuvres(models, stays)
         self._gate = float(chi2.ppf(s.gate_probability, 2))
         self._scores = Scores(s.target_score, s.clutter_score)
-        self._clutter, self._starts = ClutterMap(s.false_alarms), Starts()
+        self._strong, self._weak = Kind(s.false_alarms), Kind(s.weak_false_alarms)
+        self._persistence = Persistence()
         self._tracks = Population.empty(len(models), len(models[0].transition(0.0)))
         self._time: float | None = None
         self._next_id = 1
@@ -156,35 +198,62 @@ class Tracker(Stateful):
             detections = Detections(**{f.name: getattr(detections, f.name)[usable] for f in fields(detections)})
         looks = self._looks(detections, shape)
         tracks = self._predicted(dt, motion)
-        needed = self._starts.evidence_needed(self._settings.false_tracks_per_hour)
-        shares = self._associate(tracks, looks, shape, needed)
-        independent = min(1.0, dt / self._settings.clutter_seconds) if self._settings.clutter_seconds else float(dt > 0)
-        tracks = self._updated(tracks, shares, detections, looks, independent)
-        confirmed = tracks.confirmed[shares.pairs.tracks]
-        k = len(detections)
-        others = np.bincount(shares.pairs.detections[confirmed], shares.probability[confirmed], k) <= 0.5
-        fresh = np.bincount(shares.pairs.detections, shares.probability, k) <= 0.5
-        self._clutter.add(looks.measured[others], shape, dt)
-        tracks, events = self._aged(tracks, frame, needed)
-        founders = np.flatnonzero(fresh & (looks.score >= self._settings.start_score))
-        self._starts.add(len(founders), dt)
+        strong, weak = (kind.starts.evidence_needed(self._settings.false_tracks_per_hour) for kind in self._kinds)
+        detected = self._settings.detection_probability * inside(tracks.states, shape)
+        likely = expit(np.maximum(tracks.evidence - strong, tracks.dim_evidence - weak))
+        shares = self._associate(tracks, looks, detected, likely)
+        lasting = looks.weak[shares.pairs.detections] & (tracks.hits[shares.pairs.tracks] >= LASTING_HITS)
+        self._persistence.add(int(looks.weak.sum()), int(lasting.sum()))
+        founders = self._founders(tracks, shares, looks, shape, dt)
+        tracks, events = self._aged(self._updated(tracks, shares, detections, looks, detected, dt), frame, strong, weak)
         self._tracks = tracks.join(self._born(detections, founders, looks))
         return _report(self._tracks, self._time, shape, usable), events
 
+    @property
+    def _kinds(self) -> tuple[Kind, Kind]:
+        return self._strong, self._weak
+
+    def _founders(
+        self, tracks: Population, shares: Shares, looks: Looks, shape: tuple[int, ...], dt: float
+    ) -> Integers:
+        """Rows of the detections that start tracks; counts these, and those of clutter."""
+
+        def taken(by: NDArray[np.bool_]) -> NDArray[np.bool_]:
+            rows = by[shares.pairs.tracks]
+            return np.bincount(shares.pairs.detections[rows], shares.probability[rows], len(looks.score)) > 0.5
+
+        clutter = ~taken(tracks.confirmed)
+        bright = looks.score >= self._settings.start_score
+        # A tentative track that no strong detection began is too likely clutter to keep a bright target from its own.
+        starts = bright & ~taken(tracks.confirmed | np.isfinite(tracks.evidence)), ~bright & ~taken(tracks.id > 0)
+        for kind, looked, started in zip(self._kinds, (~looks.weak, looks.weak), starts, strict=True):
+            kind.clutter.add(looks.measured[clutter & looked], shape, dt)
+            kind.starts.add(int(started.sum()), dt)
+        return np.flatnonzero(starts[0] | starts[1])
+
     def _looks(self, detections: Detections, shape: tuple[int, ...]) -> Looks:
         measured = detections.position
-        score_gain = self._scores.gain(detections.score)
-        gain = score_gain - np.log(self._clutter.density(measured, shape))
-        return Looks(measured, detections.noise, detections.box[:, 2:], detections.score, score_gain, gain)
+        score = detections.score
+        weak = score < self._settings.weak_score
+        score_gain, clutter = self._scores.gain(score), self._strong.clutter.density(measured, shape)
+        if weak.any():
+            score_gain[weak] = weak_gain(score[weak])
+            clutter[weak] = self._weak.clutter.density(measured[weak], shape)
+        gain = score_gain - np.log(clutter)
+        return Looks(measured, detections.noise, detections.box[:, 2:], score, weak, score_gain, gain)
 
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
         states = predicted(self._tracks.states, self._motion, dt)
         mean, covariance = moved(states.states, motion) if motion.moved else states.states
         return self._tracks._replace(mean=mean, covariance=covariance, weight=states.weight, age=self._tracks.age + 1)
 
-    def _associate(self, tracks: Population, looks: Looks, shape: tuple[int, ...], needed: float) -> Shares:
+    def _associate(self, tracks: Population, looks: Looks, detected: Floats, likely: Floats) -> Shares:
+        """`detected`, `likely` (n,): probability that each is seen, and of tentative ones that they are targets."""
         pairs, density = gate(tracks.states, looks.measured, looks.noise, self._gate)
-        detected = self._settings.detection_probability * inside(tracks.states, shape)
+        # A bright target that is gone for a while does not look like a dim one instead.
+        if looks.weak.any():
+            open_ = np.flatnonzero(tracks.may_be_dim[pairs.tracks] | ~looks.weak[pairs.detections])
+            pairs, density = pairs.take(open_), density[open_]
         gain = np.log(self._settings.detection_probability) + density + looks.gain[pairs.detections]
         both = contested(pairs, tracks.confirmed)
         if len(both):
@@ -192,21 +261,22 @@ class Tracker(Stateful):
             places, missed = expected_places(tracks.states, which), 1 - detected[which]
             both = both[seen_as_one(places, density[both], missed, looks.measured[at], looks.noise[at], looks.size[at])]
         rest = np.setdiff1d(np.arange(len(gain)), both) if len(both) else np.arange(len(gain))
-        single = self._shares(tracks, pairs.take(rest), gain[rest], detected, needed)
+        single = self._shares(tracks, pairs.take(rest), gain[rest], detected, likely)
         return single.join_unresolved(pairs.take(both.ravel())) if len(both) else single
 
-    def _shares(self, tracks: Population, pairs: Pairs, gain: Floats, detected: Floats, needed: float) -> Shares:
+    def _shares(self, tracks: Population, pairs: Pairs, gain: Floats, detected: Floats, likely: Floats) -> Shares:
         """Of detections that are of one target each."""
         if self._settings.association == "joint":
             # A tentative track is as likely of a target as the test it has to pass says.
-            existence = np.where(tracks.confirmed, 1.0, expit(tracks.evidence - needed))
+            existence = np.where(tracks.confirmed, 1.0, likely)
             return joint_shares(pairs, gain, existence, detected)
         # A target that turns back at the border is not expected there: to take it up again, its track need not be sure
         # that it is in the picture.
         missed, evidence = np.log(1 - self._settings.detection_probability), np.log(1 - detected)
         free = np.ones(pairs.detections.max(initial=-1) + 1, bool)
         chosen = []
-        for group in (tracks.confirmed, ~tracks.confirmed):
+        order = np.where(tracks.confirmed, 0, 1 + tracks.dim)
+        for group in (order == turn for turn in range(3)):
             open_ = np.flatnonzero(group[pairs.tracks] & free[pairs.detections])
             kept = open_[assign(pairs.take(open_), gain[open_] - missed)]
             free[pairs.detections[kept]] = False
@@ -216,7 +286,7 @@ class Tracker(Stateful):
         return Shares(pairs.take(rows), np.ones(len(rows)), evidence)
 
     def _updated(
-        self, tracks: Population, shares: Shares, detections: Detections, looks: Looks, independent: float
+        self, tracks: Population, shares: Shares, detections: Detections, looks: Looks, detected: Floats, dt: float
     ) -> Population:
         columns = {name: column.copy() for name, column in tracks._asdict().items()}
         touched = np.flatnonzero(np.bincount(shares.pairs.tracks, minlength=len(tracks.id)))
@@ -230,12 +300,17 @@ class Tracker(Stateful):
         states = updated_softly(states, which, shares.probability, measured, noise)
         for name, values in states._asdict().items():
             columns[name][touched] = values
-        columns["evidence"] += independent * shares.evidence
         own = shares.own
         rows, seen = shares.pairs.tracks[own], near[own]
+        by_strong = shares.evidence.copy()
+        weakly = rows[looks.weak[seen]]
+        by_strong[weakly] = np.log(1 - detected[weakly])  # as if it had not been seen
+        columns["evidence"] += independence(dt, self._settings.clutter_seconds) * by_strong
+        columns["dim_evidence"] += independence(dt, self._settings.weak_clutter_seconds) * shares.evidence
         columns["size"][rows] = detections.box[seen, 2:]
         columns["score"][rows], columns["snr"][rows] = detections.score[seen], detections.snr[seen]
         columns["hits"][rows] += 1
+        columns["strong_hits"][rows] += ~looks.weak[seen]
         columns["last_seen"][rows] = self._time
         columns["detection"] = np.full(len(tracks.id), -1)
         columns["detection"][rows] = seen
@@ -244,19 +319,33 @@ class Tracker(Stateful):
         columns["nis"][rows] = mahalanobis(innovations(expected, measured[own], noise[own]))
         return Population(**columns)
 
-    def _aged(self, tracks: Population, frame: Frame, needed: float) -> tuple[Population, tuple[TrackEvent, ...]]:
-        """Confirm and drop."""
+    def _aged(
+        self, tracks: Population, frame: Frame, strong: float, weak: float
+    ) -> tuple[Population, tuple[TrackEvent, ...]]:
+        """Confirm and drop. `strong`, `weak`: evidence needed, by strong detections or by all."""
         s = self._settings
-        confirm = ~tracks.confirmed & (tracks.evidence >= needed)
+        confirm = ~tracks.confirmed & (tracks.evidence >= strong)
+        dim = ~tracks.confirmed & ~confirm & tracks.dim
+        dim_evidence = np.where(tracks.confirmed, np.minimum(tracks.dim_evidence, weak), tracks.dim_evidence)
+        if len(rows := np.flatnonzero(dim & (dim_evidence >= weak))):
+            lasting = self._persistence.but_for((tracks.hits - tracks.strong_hits)[rows], tracks.age[rows])
+            confirm[rows] = (lasting <= LASTING_MAX) & (squared_speeds(tracks.take(rows).states) > MOVES)
+            # A track at rest that noise leads astray would seem to move: it has to show it in several frames.
+            dim_evidence[rows[~confirm[rows]]] = weak - ASTRAY
         confirmed = tracks.confirmed | confirm
-        hopeless = ~confirmed & (tracks.evidence < HOPELESS)
+        evidence = np.where(tracks.confirmed, np.minimum(tracks.evidence, strong), tracks.evidence)
+        # Weak detections are too many for a track to live on any that come near.
+        astray = tracks.dim & (np.maximum(evidence, dim_evidence) < 0)
+        doubtful = np.where(tracks.may_be_dim, np.maximum(evidence, dim_evidence), evidence) < HOPELESS
+        of_scene = dim & (evidence < HOPELESS) & (tracks.age > MEMORY_FRAMES)
+        lost = np.where(confirmed, astray, doubtful | of_scene)
         unseen = frame.time - tracks.last_seen > s.coast_seconds
         # No shake takes a target so far out; a pan past a right angle would bring it back as its mirror image.
         far = beyond(positions(tracks.states.states).mean[:, 0], frame.image.shape) > max(frame.image.shape)
-        drop = hopeless | unseen | far
+        drop = lost | unseen | far
         events = [TrackEvent("confirmed", int(i), frame.index, frame.time) for i in tracks.id[confirm & ~drop]]
         events += [TrackEvent("dropped", int(i), frame.index, frame.time) for i in tracks.id[tracks.confirmed & drop]]
-        tracks = tracks._replace(confirmed=confirmed)
+        tracks = tracks._replace(confirmed=confirmed, evidence=evidence, dim_evidence=dim_evidence)
         return tracks.take(np.flatnonzero(~drop)) if drop.any() else tracks, tuple(events)
 
     def _born(self, detections: Detections, rows: Integers, looks: Looks) -> Population:
@@ -276,12 +365,14 @@ class Tracker(Stateful):
             mean=mean,
             covariance=covariance,
             weight=np.full((n, models), self._motion.shares),
-            evidence=looks.score_gain[rows],
+            evidence=np.where(looks.score[rows] < self._settings.start_score, -np.inf, looks.score_gain[rows]),
+            dim_evidence=looks.score_gain[rows],
             size=detections.box[rows, 2:],
             score=detections.score[rows],
             snr=detections.snr[rows],
             age=np.ones(n, np.int64),
             hits=np.ones(n, np.int64),
+            strong_hits=(~looks.weak[rows]).astype(np.int64),
             last_seen=np.full(n, self._time),
             detection=rows,
             nis=np.full(n, np.nan),
@@ -303,6 +394,19 @@ def _models(s: TrackerSettings) -> list[tuple[MotionModel, float]]:
     steady = ConstantAcceleration(s.acceleration_sd / np.sqrt(s.cruise_seconds))
     still = [(Unaccelerated(model, s.acceleration_sd), stay) for model, stay in models]
     return [*still, (steady, s.cruise_seconds)]
+
+
+def independence(dt: float, stays: float) -> float:
+    """How much of its evidence a frame adds, `dt` seconds after the one before, to clutter that stays so long."""
+    return min(1.0, dt / max(stays, TINY))
+
+
+def squared_speeds(states: Mixture) -> Floats:
+    """(n,) squared Mahalanobis distances of velocities from rest."""
+    mean, covariance = combined(states)
+    velocities = np.array([1, 1 + mean.shape[1] // 2])
+    velocity, spread = mean[:, velocities], covariance[:, velocities[:, None], velocities]
+    return np.einsum("ni,nij,nj->n", velocity, np.linalg.inv(spread), velocity)
 
 
 def usable_rows(detections: Detections) -> Integers:

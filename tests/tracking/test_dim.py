@@ -1,0 +1,78 @@
+"""Dim targets, which are seen weakly and among much that looks like them."""
+
+import numpy as np
+
+from irst_pipeline.types import Integers
+from tests.tracking.test_tracker import RATE, Scene, moving
+
+WEAK = 0.02
+
+
+class WeakScene(Scene):
+    """Weak detections alone, of targets seen in two frames of three, and of noise."""
+
+    def __init__(self, noise: float) -> None:
+        super().__init__()
+        self.score, self._noise, self._rng = WEAK, noise, np.random.default_rng(5)
+
+    def show(self, *targets: tuple[float, float]) -> Integers:
+        """Ids of the confirmed tracks, after a frame."""
+        places = self._rng.uniform([0, 0], [320, 256], (self._rng.poisson(self._noise), 2))
+        seen = [tuple(self._rng.normal(target, 0.3)) for target in targets if self._rng.random() < 2 / 3]
+        tracks = self(*map(tuple, places), *seen)
+        return tracks.id[tracks.status > 0]
+
+    def confirmations(self) -> int:
+        return sum(event.kind == "confirmed" for event in self.events)
+
+
+def test_a_dim_target_that_moves_through_noise_is_confirmed_within_a_second() -> None:
+    scene = WeakScene(noise=3)
+    for _ in range(int(2 * RATE)):
+        scene.show()
+    found = [len(scene.show(moving(i, vx=20))) for i in range(int(RATE))]
+    assert found[-1] == 1
+    assert scene.confirmations() == 1
+
+
+def test_noise_alone_confirms_nothing() -> None:
+    scene = WeakScene(noise=5)
+    for _ in range(int(120 * RATE)):
+        scene.show()
+    assert scene.confirmations() == 0
+
+
+def test_what_stands_still_is_of_the_scene() -> None:
+    scene, moves = WeakScene(noise=3), WeakScene(noise=3)
+    for i in range(int(30 * RATE)):
+        scene.show((100, 100))
+        moves.show(moving(i, x=10, y=20, vx=10, vy=5))
+    assert scene.confirmations() == 0
+    assert moves.confirmations() > 0
+
+
+def test_where_most_weak_detections_stay_none_is_confirmed_even_if_it_moves() -> None:
+    scene = WeakScene(noise=0.5)
+    structure = [(x, y) for x in (40.0, 120.0, 200.0, 280.0) for y in (50.0, 130.0, 210.0)]
+    for i in range(int(10 * RATE)):
+        scene.show(*structure, moving(i, x=10, y=90, vx=20, vy=0))
+    assert scene.confirmations() == 0
+
+
+def test_a_dim_track_ends_soon_after_its_target() -> None:
+    scene = WeakScene(noise=5)
+    for i in range(int(3 * RATE)):
+        last = scene.show(moving(i, vx=20))
+    assert len(last) == 1
+    left = [len(scene.show()) for _ in range(int(2 * RATE))]
+    assert not any(left[int(1.5 * RATE) :]), "noise near by does not keep it"
+
+
+def test_a_bright_target_that_is_gone_is_not_taken_for_a_weak_detection() -> None:
+    scene = Scene()
+    for i in range(30):
+        scene(moving(i))
+    scene.score = WEAK
+    tracks = scene(moving(30))
+    (known,) = np.flatnonzero(tracks.id == 1)
+    assert tracks.hits[known] == 30
