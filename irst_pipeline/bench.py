@@ -116,7 +116,7 @@ def run_bench(
     if min(sources, default=1) < 1:
         raise UsageError(f"--sources {min(sources)}: expected at least 1")
     weights = load_model(model)
-    threshold = RunSettings().detection.weak_threshold
+    threshold = RunSettings().detection.lowest
     engine = open_engine(weights.network, device, threshold)
     latency_engine = open_engine(weights.network, device, threshold, newest=True)
     traces = [f"trace-{width}x{height}.json" for width, height in sizes] if profile else []

@@ -21,12 +21,17 @@ class DetectionSettings(Settings):
 
     threshold: Probability = 0.3
     """Probability above which a pixel belongs to a target."""
-    weak_threshold: Probability = 1e-4
-    """Probability above which it may belong to a dim one, for the tracker to find out."""
+    weak_threshold: Probability | None = None
+    """Probability above which it may belong to a dim one, for the tracker to find out; None: none are looked for."""
     min_area: Count = 1
     """px; smaller blobs are ignored."""
     max_detections: Count = 100
     """A frame; the strongest are kept."""
+
+    @property
+    def lowest(self) -> float:
+        """Probability above which pixels are wanted of the network."""
+        return self.threshold if self.weak_threshold is None else min(self.weak_threshold, self.threshold)
 
 
 ScoreMoments = tuple[Probability, Positive]

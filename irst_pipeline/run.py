@@ -81,7 +81,7 @@ def run_recordings(
             for uri in uris
         ]
         live = any(source.live for source in sources)
-        engine = open_engine(weights.network, settings.device, settings.detection.weak_threshold, newest=live)
+        engine = open_engine(weights.network, settings.device, settings.detection.lowest, newest=live)
         if live or len(sources) > 1:  # a shared engine gives a frame back as soon as it is done, not with the next one
             engine = opened.enter_context(closing(SharedEngine(engine)))
         folders = result_folders([source.name for source in sources], out)

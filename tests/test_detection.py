@@ -147,11 +147,11 @@ def test_every_pixel_of_noise_is_in_one_blob() -> None:
 
 
 def test_a_weak_blob_is_drawn_as_a_strong_one_of_its_shape() -> None:
-    settings = DetectionSettings()
+    settings = DetectionSettings(weak_threshold=1e-4)
     strong, weak = blob(20, 20), 0.01 * blob(50, 40)
     frame = Frame(np.round(LEVEL + 100 * blob(20, 20) + 30 * blob(50, 40)).astype(np.uint16), 0, 0.0, "scene")
     maps = (np.maximum(strong, weak).astype(np.float32), np.zeros(SHAPE, np.float32))
-    both = detect(frame, above_threshold(*maps, settings.weak_threshold), settings)
+    both = detect(frame, above_threshold(*maps, settings.lowest), settings)
     alone = detect(frame, above_threshold(*maps, settings.threshold), settings)
     assert len(alone) == 1
     np.testing.assert_allclose(both.x, [alone.x[0], 50], atol=0.05)

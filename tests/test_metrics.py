@@ -185,7 +185,7 @@ class HeldSink:
 @pytest.mark.parametrize("stuck", ["network", "write"])
 def test_a_stage_that_is_stuck_is_named(stuck: str) -> None:
     settings, statistics, stop = RunSettings(), RunStatistics(), threading.Event()
-    engine = HeldEngine(load_weights("lsnet-nano").network, settings.detection.weak_threshold, newest=False)
+    engine = HeldEngine(load_weights("lsnet-nano").network, settings.detection.lowest, newest=False)
     engine.let_go, sink = threading.Event(), HeldSink(threading.Event())
     held, free = (engine.let_go, sink._let_go) if stuck == "network" else (sink._let_go, engine.let_go)
     free.set()

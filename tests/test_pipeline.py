@@ -109,7 +109,7 @@ class SlowSink:
 def test_a_live_source_drops_what_is_late_and_latency_is_bounded() -> None:
     """90 frames at 25 a second, of which a sink can take one in 0.16 s."""
     slow, statistics = SlowSink(0.16), RunStatistics()
-    engine = open_engine(load_weights("lsnet-nano").network, "cpu", RunSettings().detection.weak_threshold)
+    engine = open_engine(load_weights("lsnet-nano").network, "cpu", RunSettings().detection.lowest)
     with closing(open_source(str(CLOUDS), realtime=True)) as source:
         for _ in run_pipeline(source, engine, RunSettings(), [slow], threading.Event(), statistics):
             counts = statistics.counts()
@@ -171,7 +171,7 @@ class BrokenSink:
 def test_no_thread_outlives_a_run_that_fails() -> None:
     """With real stages between the threads, and the exception that holds their frames still alive."""
     before = threading.active_count()
-    engine = open_engine(load_weights("lsnet-nano").network, "cpu", RunSettings().detection.weak_threshold)
+    engine = open_engine(load_weights("lsnet-nano").network, "cpu", RunSettings().detection.lowest)
     source = open_source(str(CLOUDS))
     results = run_pipeline(source, engine, RunSettings(), [BrokenSink()], threading.Event(), RunStatistics())
     with pytest.raises(IrstError, match="broken") as caught:
@@ -195,7 +195,7 @@ class VanishingEngine(CpuEngine):
 
 def test_a_device_that_vanishes_leaves_all_that_came_before(tmp_path: Path) -> None:
     weights, settings = load_weights("lsnet-nano"), RunSettings()
-    engine = VanishingEngine(weights.network, settings.detection.weak_threshold, newest=False)
+    engine = VanishingEngine(weights.network, settings.detection.lowest, newest=False)
     with closing(open_source(str(CLOUDS))) as source:
         run = Run(source, tmp_path, run_header(str(CLOUDS), source, weights, engine, settings))
         results: list[FrameResult] = []

@@ -47,7 +47,7 @@ def break_off(clip: Path, out: Path, *more: SinkName) -> Path:
     """Results of a run that was left after 10 of 40 frames."""
     out.mkdir()
     settings, weights = RunSettings(device="cpu", sinks=(*RunSettings().sinks, *more)), load_model("lsnet-nano")
-    engine = open_engine(weights.network, "cpu", settings.detection.weak_threshold)
+    engine = open_engine(weights.network, "cpu", settings.detection.lowest)
     with closing(open_source(str(clip))) as source:
         run = Run(source, out, run_header(str(clip), source, weights, engine, settings))
         with closing(carry_out(run, engine, settings, Event(), RunStatistics())) as results:

@@ -80,7 +80,7 @@ def soak(width: int, height: int, count: int, out: Path) -> bool:
     images = [frame.image for frame in render(scene, 1)]
     settings = RunSettings()
     weights = load_model(settings.model)
-    engine = open_engine(weights.network, settings.device, settings.detection.weak_threshold)
+    engine = open_engine(weights.network, settings.device, settings.detection.lowest)
     tqdm.monitor_interval = 0  # no thread of its own
     before = held()
     out.mkdir(parents=True)

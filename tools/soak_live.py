@@ -102,7 +102,7 @@ def watch(width: int, height: int, network_rate: float, seconds: float, folder: 
     )
     settings = RunSettings(sinks=("tracks_jsonl",))
     weights = load_model(settings.model)
-    engine = SlowEngine(weights.network, settings.detection.weak_threshold, newest=True)
+    engine = SlowEngine(weights.network, settings.detection.lowest, newest=True)
     engine.seconds = 1 / network_rate
     stop, statistics, sent, seen, sent_by_then = Event(), RunStatistics(), list[float](), list[Seen](), 0
     with (

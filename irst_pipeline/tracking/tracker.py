@@ -225,7 +225,7 @@ class Tracker(Stateful):
         clutter = ~taken(tracks.confirmed)
         bright = looks.score >= self._settings.start_score
         # A tentative track that no strong detection began is too likely clutter to keep a bright target from its own.
-        starts = bright & ~taken(tracks.confirmed | np.isfinite(tracks.evidence)), ~bright & ~taken(tracks.id > 0)
+        starts = bright & ~taken(tracks.confirmed | np.isfinite(tracks.evidence)), looks.weak & ~taken(tracks.id > 0)
         for kind, looked, started in zip(self._kinds, (~looks.weak, looks.weak), starts, strict=True):
             kind.clutter.add(looks.measured[clutter & looked], shape, dt)
             kind.starts.add(int(started.sum()), dt)

@@ -8,7 +8,7 @@ from irst_pipeline.datasets import (
     UNKNOWN,
     Sample,
 )
-from irst_pipeline.training.augment import Crop, Shape, cut_outs, patched, random_crop
+from irst_pipeline.training.augment import Crop, Shape, cut_outs, overlaid, patched, random_crop
 from tests.test_datasets import scene
 
 
@@ -112,3 +112,15 @@ def test_a_patch_is_laid_over_frame_and_mask_alike_and_its_edge_is_not_judged() 
         areas.append(mask.mean())
     assert 1 / 16 <= min(areas) < 0.2 < max(areas) <= 9 / 16
     assert not dark.any(), "crops are left as they were"
+
+
+def test_what_shines_through_adds_clutter_and_leaves_the_targets_as_they_were() -> None:
+    dark, bright = np.zeros((48, 48), np.float32), np.ones((48, 48), np.float32)
+    own, others = dark.copy(), dark.copy()
+    own[10:13, 10:13], others[30:33, 30:33] = 1, 1
+    frame, mask, weight = overlaid(Crop(own, own, bright), Crop(others, others, bright), np.random.default_rng(1))
+    np.testing.assert_array_equal(mask, own)
+    np.testing.assert_array_equal(frame[10:13, 10:13], 1)
+    assert 0.2 <= frame[31, 31] <= 0.7, "fainter than it was"
+    assert not weight[27:36, 27:36].any(), "so faint, nobody knows whether it is a target"
+    assert weight.sum() == 48 * 48 - 9 * 9
