@@ -67,6 +67,15 @@ class Kind(Stateful):
         self.clutter, self.starts = ClutterMap(false_alarms), Starts()
 
 
+class Needed(NamedTuple):
+    """Evidence that confirms a track."""
+
+    strong: float
+    """By the strong detections."""
+    weak: float
+    """By all, of a dim target."""
+
+
 class Population(NamedTuple):
     """All tracks alive; n rows."""
 
@@ -198,14 +207,13 @@ class Tracker(Stateful):
             detections = Detections(**{f.name: getattr(detections, f.name)[usable] for f in fields(detections)})
         looks = self._looks(detections, shape)
         tracks = self._predicted(dt, motion)
-        strong, weak = (kind.starts.evidence_needed(self._settings.false_tracks_per_hour) for kind in self._kinds)
+        needed = Needed(*(k.starts.evidence_needed(self._settings.false_tracks_per_hour) for k in self._kinds))
         detected = self._settings.detection_probability * inside(tracks.states, shape)
-        likely = expit(np.maximum(tracks.evidence - strong, tracks.dim_evidence - weak))
-        shares = self._associate(tracks, looks, detected, likely)
+        shares = self._associate(tracks, looks, detected, needed)
         lasting = looks.weak[shares.pairs.detections] & (tracks.hits[shares.pairs.tracks] >= LASTING_HITS)
         self._persistence.add(int(looks.weak.sum()), int(lasting.sum()))
         founders = self._founders(tracks, shares, looks, shape, dt)
-        tracks, events = self._aged(self._updated(tracks, shares, detections, looks, detected, dt), frame, strong, weak)
+        tracks, events = self._aged(self._updated(tracks, shares, detections, looks, detected, dt), frame, needed)
         self._tracks = tracks.join(self._born(detections, founders, looks))
         return _report(self._tracks, self._time, shape, usable), events
 
@@ -247,8 +255,8 @@ class Tracker(Stateful):
         mean, covariance = moved(states.states, motion) if motion.moved else states.states
         return self._tracks._replace(mean=mean, covariance=covariance, weight=states.weight, age=self._tracks.age + 1)
 
-    def _associate(self, tracks: Population, looks: Looks, detected: Floats, likely: Floats) -> Shares:
-        """`detected`, `likely` (n,): probability that each is seen, and of tentative ones that they are targets."""
+    def _associate(self, tracks: Population, looks: Looks, detected: Floats, needed: Needed) -> Shares:
+        """`detected`: probability (n,) that the target of each is seen."""
         pairs, density = gate(tracks.states, looks.measured, looks.noise, self._gate)
         # A bright target that is gone for a while does not look like a dim one instead.
         if looks.weak.any():
@@ -261,14 +269,15 @@ class Tracker(Stateful):
             places, missed = expected_places(tracks.states, which), 1 - detected[which]
             both = both[seen_as_one(places, density[both], missed, looks.measured[at], looks.noise[at], looks.size[at])]
         rest = np.setdiff1d(np.arange(len(gain)), both) if len(both) else np.arange(len(gain))
-        single = self._shares(tracks, pairs.take(rest), gain[rest], detected, likely)
+        single = self._shares(tracks, pairs.take(rest), gain[rest], detected, needed)
         return single.join_unresolved(pairs.take(both.ravel())) if len(both) else single
 
-    def _shares(self, tracks: Population, pairs: Pairs, gain: Floats, detected: Floats, likely: Floats) -> Shares:
+    def _shares(self, tracks: Population, pairs: Pairs, gain: Floats, detected: Floats, needed: Needed) -> Shares:
         """Of detections that are of one target each."""
         if self._settings.association == "joint":
             # A tentative track is as likely of a target as the test it has to pass says.
-            existence = np.where(tracks.confirmed, 1.0, likely)
+            lead = np.maximum(tracks.evidence - needed.strong, tracks.dim_evidence - needed.weak)
+            existence = np.where(tracks.confirmed, 1.0, expit(lead))
             return joint_shares(pairs, gain, existence, detected)
         # A target that turns back at the border is not expected there: to take it up again, its track need not be sure
         # that it is in the picture.
@@ -319,11 +328,9 @@ class Tracker(Stateful):
         columns["nis"][rows] = mahalanobis(innovations(expected, measured[own], noise[own]))
         return Population(**columns)
 
-    def _aged(
-        self, tracks: Population, frame: Frame, strong: float, weak: float
-    ) -> tuple[Population, tuple[TrackEvent, ...]]:
-        """Confirm and drop. `strong`, `weak`: evidence needed, by strong detections or by all."""
-        s = self._settings
+    def _aged(self, tracks: Population, frame: Frame, needed: Needed) -> tuple[Population, tuple[TrackEvent, ...]]:
+        """Confirm and drop."""
+        s, (strong, weak) = self._settings, needed
         confirm = ~tracks.confirmed & (tracks.evidence >= strong)
         dim = ~tracks.confirmed & ~confirm & tracks.dim
         dim_evidence = np.where(tracks.confirmed, np.minimum(tracks.dim_evidence, weak), tracks.dim_evidence)
@@ -405,8 +412,7 @@ def squared_speeds(states: Mixture) -> Floats:
     """(n,) squared Mahalanobis distances of velocities from rest."""
     mean, covariance = combined(states)
     velocities = np.array([1, 1 + mean.shape[1] // 2])
-    velocity, spread = mean[:, velocities], covariance[:, velocities[:, None], velocities]
-    return np.einsum("ni,nij,nj->n", velocity, np.linalg.inv(spread), velocity)
+    return mahalanobis(Gaussians(mean[:, velocities], covariance[:, velocities[:, None], velocities]))
 
 
 def usable_rows(detections: Detections) -> Integers:
