@@ -21,7 +21,7 @@ class DetectionSettings(Settings):
 
     threshold: Probability = 0.3
     """Probability above which a pixel belongs to a target."""
-    weak_threshold: Probability | None = None
+    weak_threshold: Probability | None = 1e-4
     """Probability above which it may belong to a dim one, for the tracker to find out; None: none are looked for."""
     min_area: Count = 1
     """px; smaller blobs are ignored."""

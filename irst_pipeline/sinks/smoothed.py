@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_pipeline.config import TrackerSettings
+from irst_pipeline.detection import LOCALISATION_SD
 from irst_pipeline.sinks.base import OutputFile, RunHeader
 from irst_pipeline.sinks.jsonl import head, lines, track_records
 from irst_pipeline.state import State
@@ -112,7 +113,9 @@ class _Rows(NamedTuple):
         hits = np.cumsum(seen, dtype=np.int64)
         look = history.look[np.flatnonzero(seen)[hits - 1]]
         ids, age = np.full(count, id_), np.arange(1, count + 1)
-        return cls(history.frame, ids, states.mean, states.covariance, look, seen, age, hits)
+        # What shifts all detections alike is in their mean as well.
+        covariance = states.covariance + np.diag([1.0, 0, 1, 0]) * LOCALISATION_SD**2
+        return cls(history.frame, ids, states.mean, covariance, look, seen, age, hits)
 
     def take(self, rows: Integers) -> "_Rows":
         columns: list[Any] = [column[rows] for column in self]

@@ -8,12 +8,14 @@ from irst_pipeline.state import Stateful
 from irst_pipeline.types import Floats, Integers
 
 SCORE_GAIN_MAX = 4.0  # a score alone is never more evidence than a factor of e^4
-TINY = 1e-9  # a score of which there is a logarithm
 WEAK_POWER, WEAK_PIVOT = 0.45, 6e-4
 """Of a dim target's weak detections each decade of scores holds 0.8 times as many as the one below, of those of clutter
 0.2 times (measured on simulated skies and on recordings alike): their ratio is a power of the score."""
+SCORE_MIN = 1e-9  # of which there is a logarithm
 MOVES = 9.2  # squared Mahalanobis distance of a velocity from rest, which 1 in 100 tracks at rest exceeds
+WAY_MIN = 0.5  # of the way that a track would have come at its present velocity
 ASTRAY = 4.0  # so much of its evidence has to come while a track moves
+FADED = 0.03  # of its last score; by no more does a bright target fade between two detections
 LASTING_HITS = 3  # a weak detection in the gate of a track with so many goes on
 LASTING_MAX = 0.45  # share of the weak detections that go on, above which they are of the scene
 MEMORY_FRAMES = 60
@@ -41,7 +43,7 @@ class Scores:
 
 def weak_gain(scores: Floats) -> Floats:
     """The logarithm of the same ratio for the scores (k,) of weak detections, of a dim target or of clutter."""
-    return WEAK_POWER * np.log(np.maximum(scores, TINY) / WEAK_PIVOT)
+    return WEAK_POWER * np.log(np.maximum(scores, SCORE_MIN) / WEAK_PIVOT)
 
 
 class Persistence(Stateful):

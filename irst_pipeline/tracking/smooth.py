@@ -4,7 +4,10 @@ A track is smoothed from its first detection to its last, also over the frames b
 target must have left behind, one after the other, are stitched together.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +19,8 @@ from irst_pipeline.tracking.motion import ConstantVelocity
 from irst_pipeline.types import Floats, Integers
 
 WALKS = (3.0, 10.0, 30.0, 100.0, 300.0)  # px/s that a velocity gains in a second; each track takes the likeliest
+SHAKES = (0.0, 0.05, 0.1, 0.2)  # px that the camera's motion from frame to frame was found amiss; likewise
+TARGET = ConstantVelocity(1.0)
 STITCH_SECONDS = 2.0  # the longest gap that is closed
 STITCH_PROBABILITY = 0.99  # share of the right joints that pass
 
@@ -41,43 +46,59 @@ class History:
         return np.isfinite(self.measured[:, 0])
 
 
+class _Motions(NamedTuple):
+    """How targets may move, each as one of m: with nearly constant velocity before a camera whose motion is not quite
+    known."""
+
+    walk: Floats
+    """(m,) px/s, spread that a velocity gains in a second"""
+    shake: Floats
+    """(m,) px, spread that a place gains in a frame"""
+
+    def process_noise(self, dt: float) -> Floats:
+        """(m, 4, 4)"""
+        target = TARGET.process_noise(dt) * (self.walk**2)[..., None, None]
+        return target + np.diag([1.0, 0, 1, 0]) * (self.shake**2)[..., None, None]
+
+
 def smooth(history: History, speed_sd: float) -> Gaussians:
     """States x, vx, y, vy (k, 4) in px and px/s, and their covariances, given all detections.
 
-    A Kalman filter forwards and Rauch, Tung and Striebel's recursion (1965) back, with nearly constant velocity of the
-    likeliest process noise. `speed_sd`: px/s, spread of the velocity before the first detection.
+    A Kalman filter forwards and Rauch, Tung and Striebel's recursion (1965) back, under the likeliest of some motions.
+    `speed_sd`: px/s, spread of the velocity before the first detection.
     """
-    passes = [_forwards(history, ConstantVelocity(walk), speed_sd) for walk in WALKS]
-    _, filtered, motion = max(passes, key=lambda found: found[0])
-    mean, covariance = filtered.mean.copy(), filtered.covariance.copy()
+    motions = _Motions(*np.array(list(product(WALKS, SHAKES))).T)
+    likelihood = np.sum([density for _, density in _forwards(history, motions, speed_sd)], axis=0)
+    motion = _Motions(*(column[likelihood.argmax()] for column in motions))
+    states = [state for state, _ in _forwards(history, motion, speed_sd)]
+    mean, covariance = (np.stack(parts) for parts in zip(*states, strict=True))
     for i in range(len(mean) - 2, -1, -1):
         dt = history.time[i + 1] - history.time[i]
-        f = motion.transition(dt)
-        expected = predict(Gaussians(filtered.mean[i], filtered.covariance[i]), f, motion.process_noise(dt))
-        gain = np.linalg.solve(expected.covariance, f @ filtered.covariance[i]).T
+        f = TARGET.transition(dt)
+        expected = predict(states[i], f, motion.process_noise(dt))
+        gain = np.linalg.solve(expected.covariance, f @ states[i].covariance).T
         mean[i] += gain @ (mean[i + 1] - expected.mean)
         covariance[i] += gain @ (covariance[i + 1] - expected.covariance) @ gain.T
     return Gaussians(mean, covariance)
 
 
-def _forwards(history: History, motion: ConstantVelocity, speed_sd: float) -> tuple[float, Gaussians, ConstantVelocity]:
-    """Log likelihood of the detections, the filtered states (k, 4), and the motion that they came of."""
+def _forwards(history: History, motions: _Motions, speed_sd: float) -> Iterator[tuple[Gaussians, Floats]]:
+    """Frame by frame the filtered states (m, 4) and the log densities (m,) of its detection, 0 without one."""
     mean, covariance = np.zeros(4), np.zeros((4, 4))
     mean[::2] = history.measured[0]
     covariance[::2, ::2] = history.noise[0]
     covariance[[1, 3], [1, 3]] = speed_sd**2
-    state, likelihood = Gaussians(mean, covariance), 0.0
-    states = [state]
+    none = np.zeros_like(motions.walk)
+    state = Gaussians(mean, covariance)
+    yield state, none
     for dt, measured, noise, seen in zip(
         np.diff(history.time), history.measured[1:], history.noise[1:], history.seen[1:], strict=True
     ):
-        state = predict(state, motion.transition(dt), motion.process_noise(dt))
+        state, density = predict(state, TARGET.transition(dt), motions.process_noise(dt)), none
         if seen:
             innovation = innovations(state, measured, noise)
-            likelihood += float(log_density(innovation))
-            state = update(state, innovation, noise)
-        states.append(state)
-    return likelihood, Gaussians(*(np.stack(parts) for parts in zip(*states, strict=True))), motion
+            state, density = update(state, innovation, noise), log_density(innovation)
+        yield state, density
 
 
 def stitch(histories: dict[int, History], frames: Integers, times: Floats, speed_sd: float) -> dict[int, History]:

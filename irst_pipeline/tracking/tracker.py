@@ -14,11 +14,12 @@ from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
 from irst_pipeline.tracking.clutter import ClutterMap
 from irst_pipeline.tracking.existence import (
     ASTRAY,
+    FADED,
     LASTING_HITS,
     LASTING_MAX,
     MEMORY_FRAMES,
     MOVES,
-    TINY,
+    WAY_MIN,
     Persistence,
     Scores,
     Starts,
@@ -37,6 +38,7 @@ from irst_pipeline.tracking.motion import (
     beyond,
     moved,
 )
+from irst_pipeline.tracking.population import Population
 from irst_pipeline.tracking.unresolved import contested, each_of_two, expected_places, seen_as_one
 from irst_pipeline.types import (
     STANDS_STILL,
@@ -55,8 +57,6 @@ DETECTIONS_MAX = 2000
 HOPELESS = np.log(0.05)
 """Evidence below which a tentative track is given up."""
 
-Rows = Integers | NDArray[np.bool_]
-
 
 class Kind(Stateful):
     """What is known of the strong or of the weak detections."""
@@ -74,66 +74,6 @@ class Needed(NamedTuple):
     """By the strong detections."""
     weak: float
     """By all, of a dim target."""
-
-
-class Population(NamedTuple):
-    """All tracks alive; n rows."""
-
-    id: Integers
-    confirmed: NDArray[np.bool_]
-    mean: Floats
-    """(n, m, d) by motion model: x, vx, y, vy in px and px/s, or with accelerations x, vx, ax, y, vy, ay"""
-    covariance: Floats
-    """(n, m, d, d)"""
-    weight: Floats
-    """(n, m) probability of the motion models"""
-    evidence: Floats
-    """log likelihood ratio of a target against clutter by the strong detections, until the track is confirmed;
-    -inf for one that none began"""
-    dim_evidence: Floats
-    """the same of a dim target, by all detections"""
-    size: Floats
-    """(n, 2) px: width and height of the last detection"""
-    score: Floats
-    snr: Floats
-    age: Integers
-    """frames processed since and including the first detection"""
-    hits: Integers
-    strong_hits: Integers
-    """of them, those by detections that were not weak"""
-    last_seen: Floats
-    """s: time of the last detection"""
-    detection: Integers
-    """row of the frame's detections that is the track's, -1 for none"""
-    nis: Floats
-    """normalised innovation squared of that detection, NaN without one"""
-
-    @classmethod
-    def empty(cls, models: int, dimensions: int) -> "Population":
-        none, reals = np.empty(0, np.int64), np.empty(0)
-        states = np.empty((0, models, dimensions)), np.empty((0, models, dimensions, dimensions)), np.empty((0, models))
-        looks, counts = (np.empty((0, 2)), reals, reals), (none, none, none)
-        return cls(none, np.empty(0, bool), *states, reals, reals, *looks, *counts, reals, none, reals)
-
-    def take(self, rows: Rows) -> "Population":
-        return Population._make(column[rows] for column in self)
-
-    def join(self, other: "Population") -> "Population":
-        return Population._make(np.concatenate(pair) for pair in zip(self, other, strict=True))
-
-    @property
-    def dim(self) -> NDArray[np.bool_]:
-        """Which are seen weakly at least half of the time"""
-        return 2 * self.strong_hits <= self.hits
-
-    @property
-    def may_be_dim(self) -> NDArray[np.bool_]:
-        """Which may take weak detections: also those that have hardly been seen"""
-        return 2 * self.strong_hits <= self.hits + 2
-
-    @property
-    def states(self) -> Mixture:
-        return Mixture(self.mean, self.covariance, self.weight)
 
 
 @dataclass(frozen=True)
@@ -169,9 +109,10 @@ class Tracker(Stateful):
     nothing can be seen of a target: that it is not speaks against no track, so one that the camera swings away from
     coasts there, unreported, and goes on when it is back.
 
-    Weak detections, of which an image has many, are for dim targets: a track may take them while half of its detections
-    are weak. Such a track is confirmed only if it moves against the scene, and where the weak detections come and go as
-    noise does; one that has done neither for long is given up. What else persists from frame to frame is of the scene.
+    Weak detections, of which an image has many, are for targets that are dim or fade: a track may take them while half
+    of its detections are weak, or step by step from a strong one. One that they carry is confirmed only if it moves
+    against the scene, and where the weak detections come and go as noise does; one that has done neither for long is
+    given up. What else persists from frame to frame is of the scene.
 
     Two confirmed tracks with one detection for both, too near to be seen apart, are both led by it. It counts as the
     elder's; the younger coasts, so that of two tracks which stay on one target it ends.
@@ -210,8 +151,9 @@ class Tracker(Stateful):
         needed = Needed(*(k.starts.evidence_needed(self._settings.false_tracks_per_hour) for k in self._kinds))
         detected = self._settings.detection_probability * inside(tracks.states, shape)
         shares = self._associate(tracks, looks, detected, needed)
-        lasting = looks.weak[shares.pairs.detections] & (tracks.hits[shares.pairs.tracks] >= LASTING_HITS)
-        self._persistence.add(int(looks.weak.sum()), int(lasting.sum()))
+        lasting = np.zeros(len(looks.weak), bool)
+        lasting[shares.pairs.detections[tracks.hits[shares.pairs.tracks] >= LASTING_HITS]] = True
+        self._persistence.add(int(looks.weak.sum()), int((looks.weak & lasting).sum()))
         founders = self._founders(tracks, shares, looks, shape, dt)
         tracks, events = self._aged(self._updated(tracks, shares, detections, looks, detected, dt), frame, needed)
         self._tracks = tracks.join(self._born(detections, founders, looks))
@@ -252,16 +194,19 @@ class Tracker(Stateful):
 
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
         states = predicted(self._tracks.states, self._motion, dt)
-        mean, covariance = moved(states.states, motion) if motion.moved else states.states
-        return self._tracks._replace(mean=mean, covariance=covariance, weight=states.weight, age=self._tracks.age + 1)
+        (mean, covariance), origin, age = states.states, self._tracks.origin, self._tracks.age + 1
+        if motion.moved:
+            (mean, covariance), origin = moved(states.states, motion), motion.apply(origin)
+        return self._tracks._replace(mean=mean, covariance=covariance, weight=states.weight, origin=origin, age=age)
 
     def _associate(self, tracks: Population, looks: Looks, detected: Floats, needed: Needed) -> Shares:
         """`detected`: probability (n,) that the target of each is seen."""
         pairs, density = gate(tracks.states, looks.measured, looks.noise, self._gate)
-        # A bright target that is gone for a while does not look like a dim one instead.
         if looks.weak.any():
-            open_ = np.flatnonzero(tracks.may_be_dim[pairs.tracks] | ~looks.weak[pairs.detections])
-            pairs, density = pairs.take(open_), density[open_]
+            # A bright target fades step by step; one that is gone for a while does not look like a dim one instead.
+            gone = looks.score[pairs.detections] < FADED * tracks.score[pairs.tracks]
+            other = looks.weak[pairs.detections] & gone & ~tracks.may_be_dim[pairs.tracks]
+            pairs, density = pairs.take(np.flatnonzero(~other)), density[~other]
         gain = np.log(self._settings.detection_probability) + density + looks.gain[pairs.detections]
         both = contested(pairs, tracks.confirmed)
         if len(both):
@@ -336,13 +281,13 @@ class Tracker(Stateful):
         dim_evidence = np.where(tracks.confirmed, np.minimum(tracks.dim_evidence, weak), tracks.dim_evidence)
         if len(rows := np.flatnonzero(dim & (dim_evidence >= weak))):
             lasting = self._persistence.but_for((tracks.hits - tracks.strong_hits)[rows], tracks.age[rows])
-            confirm[rows] = (lasting <= LASTING_MAX) & (squared_speeds(tracks.take(rows).states) > MOVES)
+            confirm[rows] = (lasting <= LASTING_MAX) & has_moved(tracks.take(rows), frame.time)
             # A track at rest that noise leads astray would seem to move: it has to show it in several frames.
             dim_evidence[rows[~confirm[rows]]] = weak - ASTRAY
         confirmed = tracks.confirmed | confirm
         evidence = np.where(tracks.confirmed, np.minimum(tracks.evidence, strong), tracks.evidence)
         # Weak detections are too many for a track to live on any that come near.
-        astray = tracks.dim & (np.maximum(evidence, dim_evidence) < 0)
+        astray = (tracks.dim | (tracks.score < s.weak_score)) & (np.maximum(evidence, dim_evidence) < 0)
         doubtful = np.where(tracks.may_be_dim, np.maximum(evidence, dim_evidence), evidence) < HOPELESS
         of_scene = dim & (evidence < HOPELESS) & (tracks.age > MEMORY_FRAMES)
         lost = np.where(confirmed, astray, doubtful | of_scene)
@@ -372,6 +317,8 @@ class Tracker(Stateful):
             mean=mean,
             covariance=covariance,
             weight=np.full((n, models), self._motion.shares),
+            origin=looks.measured[rows],
+            began=np.full(n, self._time),
             evidence=np.where(looks.score[rows] < self._settings.start_score, -np.inf, looks.score_gain[rows]),
             dim_evidence=looks.score_gain[rows],
             size=detections.box[rows, 2:],
@@ -405,14 +352,20 @@ def _models(s: TrackerSettings) -> list[tuple[MotionModel, float]]:
 
 def independence(dt: float, stays: float) -> float:
     """How much of its evidence a frame adds, `dt` seconds after the one before, to clutter that stays so long."""
-    return min(1.0, dt / max(stays, TINY))
+    return min(1.0, dt / stays) if stays else float(dt > 0)
 
 
-def squared_speeds(states: Mixture) -> Floats:
-    """(n,) squared Mahalanobis distances of velocities from rest."""
-    mean, covariance = combined(states)
-    velocities = np.array([1, 1 + mean.shape[1] // 2])
-    return mahalanobis(Gaussians(mean[:, velocities], covariance[:, velocities[:, None], velocities]))
+def has_moved(tracks: Population, time: float) -> NDArray[np.bool_]:
+    """(n,) which tracks are surely not at rest now, at `time`, and have come about as far as that would take them.
+
+    Of a track at rest, what leads it about lets it seem to move, but not far.
+    """
+    states = combined(tracks.states)
+    velocities = np.array([1, 1 + states.mean.shape[1] // 2])
+    speeds = Gaussians(states.mean[:, velocities], states.covariance[:, velocities[:, None], velocities])
+    way = positions(states).mean - tracks.origin
+    straight = speeds.mean * (time - tracks.began)[:, None]
+    return (mahalanobis(speeds) > MOVES) & ((way * straight).sum(1) > WAY_MIN * (straight**2).sum(1))
 
 
 def usable_rows(detections: Detections) -> Integers:

@@ -11,14 +11,15 @@ WEAK = 0.02
 class WeakScene(Scene):
     """Weak detections alone, of targets seen in two frames of three, and of noise."""
 
-    def __init__(self, noise: float) -> None:
+    def __init__(self, noise: float, spread: float = 0.3) -> None:
+        """`noise`: false detections a frame; `spread`: px, standard deviation of the targets' places."""
         super().__init__()
-        self.score, self._noise, self._rng = WEAK, noise, np.random.default_rng(5)
+        self.score, self._noise, self._spread, self._rng = WEAK, noise, spread, np.random.default_rng(5)
 
     def show(self, *targets: tuple[float, float]) -> Integers:
         """Ids of the confirmed tracks, after a frame."""
         places = self._rng.uniform([0, 0], [320, 256], (self._rng.poisson(self._noise), 2))
-        seen = [tuple(self._rng.normal(target, 0.3)) for target in targets if self._rng.random() < 2 / 3]
+        seen = [tuple(self._rng.normal(target, self._spread)) for target in targets if self._rng.random() < 2 / 3]
         tracks = self(*map(tuple, places), *seen)
         return tracks.id[tracks.status > 0]
 
@@ -51,6 +52,13 @@ def test_what_stands_still_is_of_the_scene() -> None:
     assert moves.confirmations() > 0
 
 
+def test_what_is_led_about_by_noise_does_not_move() -> None:
+    scene = WeakScene(noise=3, spread=1.0)
+    for _ in range(int(60 * RATE)):
+        scene.show(*((x, y) for x in (60, 160, 260) for y in (70, 190)))
+    assert scene.confirmations() == 0
+
+
 def test_where_most_weak_detections_stay_none_is_confirmed_even_if_it_moves() -> None:
     scene = WeakScene(noise=0.5)
     structure = [(x, y) for x in (40.0, 120.0, 200.0, 280.0) for y in (50.0, 130.0, 210.0)]
@@ -76,3 +84,25 @@ def test_a_bright_target_that_is_gone_is_not_taken_for_a_weak_detection() -> Non
     tracks = scene(moving(30))
     (known,) = np.flatnonzero(tracks.id == 1)
     assert tracks.hits[known] == 30
+
+
+def test_a_bright_target_that_fades_step_by_step_keeps_its_track() -> None:
+    scene = Scene()
+    for i in range(30):
+        scene(moving(i))
+    for i, score in enumerate((0.8, 0.3, 0.2, 0.1, 0.05, 0.1, 0.02, 0.01, 0.005, 0.002), 30):
+        scene.score = score
+        tracks = scene(moving(i))
+    assert tracks.id.tolist() == [1]
+    assert tracks.hits.tolist() == [40]
+
+
+def test_a_track_of_what_has_faded_ends_when_it_goes_astray() -> None:
+    scene, rng = Scene(), np.random.default_rng(8)
+    for i in range(30):
+        scene(moving(i))
+    scene.score = 0.1
+    scene(moving(30))
+    for _ in range(int(1.5 * RATE)):
+        scene(*map(tuple, rng.uniform([0, 0], [320, 256], (5, 2))))
+    assert 1 not in scene(moving(31)).id

@@ -6,7 +6,7 @@ from filterpy.kalman import KalmanFilter, rts_smoother
 from scipy.stats import chi2
 
 from irst_pipeline.tracking.motion import ConstantVelocity
-from irst_pipeline.tracking.smooth import WALKS, History, smooth, stitch
+from irst_pipeline.tracking.smooth import SHAKES, WALKS, History, smooth, stitch
 
 DT = 0.04
 WALK = 30.0
@@ -22,18 +22,21 @@ def flight(count: int, rng: np.random.Generator, start: np.ndarray | None = None
     return np.array(states)
 
 
-def watched(truth: np.ndarray, rng: np.random.Generator, gaps: list[int], first: int = 0) -> History:
+def watched(
+    truth: np.ndarray, rng: np.random.Generator, gaps: list[int], first: int = 0, noise: np.ndarray = NOISE
+) -> History:
     """Detections of a flight, but in the frames of `gaps`."""
     frame = np.arange(first, first + len(truth))
-    measured = truth[:, ::2] + rng.multivariate_normal(np.zeros(2), NOISE, len(truth))
+    measured = truth[:, ::2] + rng.multivariate_normal(np.zeros(2), noise, len(truth))
     measured[gaps] = np.nan
     return History(
-        frame, frame.astype(float) * DT, measured, np.tile(NOISE, (len(truth), 1, 1)), np.ones((len(truth), 4))
+        frame, frame.astype(float) * DT, measured, np.tile(noise, (len(truth), 1, 1)), np.ones((len(truth), 4))
     )
 
 
 def test_equals_filterpy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("irst_pipeline.tracking.smooth.WALKS", (WALK,))
+    monkeypatch.setattr("irst_pipeline.tracking.smooth.SHAKES", (0.0,))
     rng = np.random.default_rng(0)
     history = watched(flight(30, rng), rng, [])
     found, model = smooth(history, 100.0), ConstantVelocity(WALK)
@@ -72,6 +75,27 @@ def test_the_likeliest_process_noise_is_taken() -> None:
     spread = [smooth(history, 100.0).covariance[40, 1, 1] ** 0.5 for history in (still, wild)]
     assert spread[0] < WALKS[0]
     assert spread[1] > WALKS[1]
+
+
+def test_a_camera_whose_motion_was_found_amiss_is_told_and_costs_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, frames = np.random.default_rng(6), 120
+    histories, places = [], []
+    for _ in range(10):
+        truth = np.outer(np.arange(frames) * DT, [25, 0, 10, 0]) + np.array([100.0, 25, 50, 10])
+        truth[:, ::2] += np.cumsum(rng.normal(0, 0.2, (frames, 2)), axis=0)
+        histories.append(watched(truth, rng, [], noise=NOISE / 25))
+        places.append(truth[:, ::2])
+    squares, sure = [], []
+    for shakes in (SHAKES, (0.0,)):
+        monkeypatch.setattr("irst_pipeline.tracking.smooth.SHAKES", shakes)
+        found = [smooth(history, 100.0) for history in histories]
+        away = np.concatenate([place - f.mean[:, ::2] for place, f in zip(places, found, strict=True)])
+        covariance = np.concatenate([f.covariance[:, ::2, ::2] for f in found])
+        squares.append((away**2).mean())
+        sure.append((away[:, None] @ np.linalg.solve(covariance, away[..., None])).mean())
+    assert squares[0] < 0.85 * squares[1]
+    assert 1.5 < sure[0] < 2.6, "two coordinates; shakes are chosen from a few"
+    assert sure[1] > 1.5 * sure[0]
 
 
 def test_two_parts_of_one_flight_are_stitched_and_another_is_left_alone() -> None:

@@ -1,0 +1,75 @@
+"""The tracks alive, as a structure of arrays."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irst_pipeline.tracking.imm import Mixture
+from irst_pipeline.types import Floats, Integers
+
+Rows = Integers | NDArray[np.bool_]
+
+
+class Population(NamedTuple):
+    """All tracks alive; n rows."""
+
+    id: Integers
+    confirmed: NDArray[np.bool_]
+    mean: Floats
+    """(n, m, d) by motion model: x, vx, y, vy in px and px/s, or with accelerations x, vx, ax, y, vy, ay"""
+    covariance: Floats
+    """(n, m, d, d)"""
+    weight: Floats
+    """(n, m) probability of the motion models"""
+    origin: Floats
+    """(n, 2) px: where its first detection would be seen now"""
+    began: Floats
+    """s: time of that"""
+    evidence: Floats
+    """log likelihood ratio of a target against clutter by the strong detections, until the track is confirmed;
+    -inf for one that none began"""
+    dim_evidence: Floats
+    """the same of a dim target, by all detections"""
+    size: Floats
+    """(n, 2) px: width and height of the last detection"""
+    score: Floats
+    snr: Floats
+    age: Integers
+    """frames processed since and including the first detection"""
+    hits: Integers
+    strong_hits: Integers
+    """of them, those by detections that were not weak"""
+    last_seen: Floats
+    """s: time of the last detection"""
+    detection: Integers
+    """row of the frame's detections that is the track's, -1 for none"""
+    nis: Floats
+    """normalised innovation squared of that detection, NaN without one"""
+
+    @classmethod
+    def empty(cls, models: int, dimensions: int) -> "Population":
+        none, reals, places = np.empty(0, np.int64), np.empty(0), np.empty((0, 2))
+        states = np.empty((0, models, dimensions)), np.empty((0, models, dimensions, dimensions)), np.empty((0, models))
+        looks, counts = (places, reals, reals), (none, none, none)
+        return cls(none, np.empty(0, bool), *states, places, reals, reals, reals, *looks, *counts, reals, none, reals)
+
+    def take(self, rows: Rows) -> "Population":
+        return Population._make(column[rows] for column in self)
+
+    def join(self, other: "Population") -> "Population":
+        return Population._make(np.concatenate(pair) for pair in zip(self, other, strict=True))
+
+    @property
+    def dim(self) -> NDArray[np.bool_]:
+        """Which are seen weakly at least half of the time"""
+        return 2 * self.strong_hits <= self.hits
+
+    @property
+    def may_be_dim(self) -> NDArray[np.bool_]:
+        """Which may take weak detections: also those that have hardly been seen"""
+        return 2 * self.strong_hits <= self.hits + 2
+
+    @property
+    def states(self) -> Mixture:
+        return Mixture(self.mean, self.covariance, self.weight)
