@@ -29,17 +29,22 @@ TIME_BASE = Fraction(1, 90_000)
 LOOK_SECONDS = 1.0
 """So often the disk is asked what is left."""
 
-# A fragment a frame while it runs, so that all but the last frame plays when the run is killed or the disk is full (of
-# 200 frames 199; of MPEG-TS it is 200, of Matroska or with a fragment a second 180); an ordinary MP4, which any player
-# can seek in, once closed. The buffer is larger than a fragment: each reaches the disk in one write.
+# A fragment a quarter of a second while it runs, so that all but that plays when the run is killed or the disk is full;
+# an ordinary MP4, which any player can seek in, once closed. A fragment a frame would save those frames as well, but what
+# is remembered of each until the end makes memory grow half as fast again. The buffer is larger than a fragment: each
+# reaches the disk in one write.
 _BUFFER_BYTES = 1 << 23
-_MUXER = {"movflags": "hybrid_fragmented+frag_every_frame+empty_moov+default_base_moof", "flush_packets": "1"}
+_MUXER = {
+    "movflags": "hybrid_fragmented+empty_moov+default_base_moof",
+    "frag_duration": "250000",  # microseconds
+    "flush_packets": "1",
+}
 # The network needs the processor: on noisy frames the next preset costs twice the time for 6 % fewer bytes.
 _ENCODER = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1", "forced-idr": "1", "crf": "23"}
 
 
 class AnnotatedVideo(Stateful):
-    """`annotated.mp4`: H.264 yuv420p of the frames with their tracks, playable up to the last frame if killed.
+    """`annotated.mp4`: H.264 yuv420p of the frames with their tracks, playable up to the last quarter second if killed.
 
     It gives way to the logs: where there is little space left it stops, and goes on in a new part once there is twice
     as much; where it cannot be written it stops for good. The frames that it lacks are counted.
@@ -88,9 +93,16 @@ class AnnotatedVideo(Stateful):
     def close(self) -> None:
         if self._part is not None:
             try:
-                self._part.close()
+                self._end(self._part)
             except IrstError as error:
                 log.warning("%s", error)
+
+    def _end(self, part: "_Part") -> None:
+        try:
+            part.close()
+        finally:
+            if part.file.failed:
+                self.missed += part.frames - part.stored
 
     def _has_room(self) -> bool:
         """Whether there is space to record; asked now and then."""
@@ -109,13 +121,13 @@ class AnnotatedVideo(Stateful):
         part, self._part, self._recording = self._part, None, False
         if part is not None:
             with suppress(IrstError):  # the reason has been told
-                part.close()
+                self._end(part)
         log.warning("%s: the video stops, the logs go on (%s)", self._path, reason)
 
     def _part_for(self, frame: Frame) -> "_Part":
         part = self._part
         if part is not None and part.frames and is_full(self._header.rotate, part.file.size, frame.time - part.start):
-            part.close()
+            self._end(part)
             part = None
         if part is None:
             if self._path.exists() and self._path.stat().st_size:
@@ -136,7 +148,7 @@ class _Part:
 
     def __init__(self, path: Path, frame_rate: float) -> None:
         self.file = OutputFile(path)
-        self.frames = 0
+        self.frames = self.stored = 0
         self.start = 0.0
         self._container = av.open(self.file, "w", format="mp4", container_options=_MUXER, buffer_size=_BUFFER_BYTES)
         self._frame_rate = Fraction(frame_rate).limit_denominator(100_000)
@@ -161,7 +173,10 @@ class _Part:
         if self._pts >= self._next_key:  # one a second, whatever the frame rate, for players to seek to
             frame.pict_type = PictureType.I
             self._next_key = self._pts + int(1 / TIME_BASE)
+        size = self.file.size
         self._container.mux(stream.encode(frame))
+        if self.file.size > size:  # a fragment of all before this one
+            self.stored = self.frames
         self.frames += 1
 
     def close(self) -> None:
