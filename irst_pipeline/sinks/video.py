@@ -29,10 +29,10 @@ TIME_BASE = Fraction(1, 90_000)
 LOOK_SECONDS = 1.0
 """So often the disk is asked what is left."""
 
-# A fragment a quarter of a second while it runs: all before it plays when the run is killed or the disk is full. It is an
-# ordinary MP4, which any player can seek in, once closed. A fragment a frame would save more, but what is remembered of
-# each until the end makes memory grow half as fast again. The buffer is larger than a fragment: each reaches the disk in
-# one write.
+# A fragment a quarter of a second while it runs: all before it plays when the run is killed or the disk is full. Once
+# closed it is an ordinary MP4, which any player can seek in. A fragment a frame would save more, but what is remembered
+# of each until the end makes memory grow half as fast again. The buffer is larger than a fragment: each reaches the
+# disk in one write.
 _BUFFER_BYTES = 1 << 23
 _MUXER = {
     "movflags": "hybrid_fragmented+empty_moov+default_base_moof",
