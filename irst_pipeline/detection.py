@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from irst_pipeline.config import DetectionSettings
@@ -50,10 +50,10 @@ def _cores(found: TargetPixels, shape: tuple[int, ...], threshold: float) -> Tar
     """
     if not len(found.places) or found.probability.min() >= threshold:
         return found
-    blobs = find_blobs(found, shape)
-    ys, xs = np.divmod(found.places, shape[1])
-    highest = blobs.score[blobs.labels[ys + GUARD, xs + GUARD] - 1]
-    core = found.probability >= threshold * np.where(highest < threshold, highest, 1.0)
+    _, blob = _joined(found.places, shape)
+    highest = np.zeros(blob.max() + 1)
+    np.maximum.at(highest, blob, found.probability)
+    core = found.probability >= threshold * np.where(highest < threshold, highest, 1.0)[blob]
     return TargetPixels(found.places[core], found.probability[core], found.intensity[core])
 
 
@@ -69,24 +69,33 @@ class Blobs(NamedTuple):
     intensity: Floats
 
 
+def _joined(places: Integers, shape: tuple[int, ...]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The blobs' label image, as in `Blobs`, and the number of each pixel's blob."""
+    ys, xs = np.divmod(places, shape[1])
+    labels = np.zeros((shape[0] + 2 * GUARD, shape[1] + 2 * GUARD), np.int32)
+    count = len(places)
+    labels[ys + GUARD, xs + GUARD] = np.arange(1, count + 1)
+    # A pixel in each row, the four of its neighbours that come after it in the columns.
+    after = np.stack([labels[ys + GUARD + dy, xs + GUARD + dx] for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1))], 1)
+    touching = after > 0
+    begins = np.concatenate([[0], touching.sum(1, dtype=np.int32).cumsum(dtype=np.int32)])
+    links = csr_array((np.ones(begins[-1]), after[touching] - 1, begins), (count, count))
+    blob = connected_components(links, directed=False)[1]
+    labels[ys + GUARD, xs + GUARD] = blob + 1
+    return labels, blob
+
+
 def find_blobs(found: TargetPixels, shape: tuple[int, ...]) -> Blobs:
     """Join the pixels of a frame (H, W) that touch, at an edge or a corner. It takes no longer for a larger frame."""
-    ys, xs = np.divmod(found.places, shape[1])
-    labels = np.zeros((shape[0] + 2 * GUARD, shape[1] + 2 * GUARD), np.int32)
-    count = len(ys)
-    if not count:
+    labels, blob = _joined(found.places, shape)
+    if not len(blob):
         none = np.empty(0)
         return Blobs(labels, np.empty((0, 4), np.int64), np.empty(0, np.int64), none, none)
-    labels[ys + GUARD, xs + GUARD] = np.arange(1, count + 1)
-    neighbours = np.stack([labels[ys + GUARD + dy, xs + GUARD + dx] for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1))])
-    pixel = np.broadcast_to(np.arange(count), neighbours.shape)[neighbours > 0]
-    joined = coo_array((np.ones(len(pixel), np.int8), (pixel, neighbours[neighbours > 0] - 1)), (count, count))
-    blob = connected_components(joined, directed=False)[1]
-    labels[ys + GUARD, xs + GUARD] = blob + 1
     order = np.argsort(blob, kind="stable")
     starts = np.flatnonzero(np.diff(blob[order], prepend=-1))
-    top, left = (np.minimum.reduceat(v[order], starts) for v in (ys, xs))
-    bottom, right = (np.maximum.reduceat(v[order], starts) for v in (ys, xs))
+    ys, xs = np.divmod(found.places[order], shape[1])
+    top, left = (np.minimum.reduceat(v, starts) for v in (ys, xs))
+    bottom, right = (np.maximum.reduceat(v, starts) for v in (ys, xs))
     score, intensity = (
         np.maximum.reduceat(v[order], starts).astype(np.float64) for v in (found.probability, found.intensity)
     )
