@@ -20,9 +20,9 @@ class DetectionSettings(Settings):
     """From target pixels to detections."""
 
     threshold: Probability = 0.3
-    """Probability above which a pixel belongs to a target."""
+    """Probability above which a pixel belongs to a target; detections of no such pixel are weak."""
     weak_threshold: Probability | None = 1e-4
-    """Probability above which it may belong to a dim one, for the tracker to find out; None: none are looked for."""
+    """Probability above which it may belong to a dim one, which the tracker finds out; None: none is looked for."""
     min_area: Count = 1
     """px; smaller blobs are ignored."""
     max_detections: Count = 100
@@ -38,7 +38,7 @@ ScoreMoments = tuple[Probability, Positive]
 
 
 class TrackerSettings(Settings):
-    """Two motion models, a cruise and a manoeuvre, and confirmation by accumulated evidence."""
+    """Motion models, association, and confirmation by accumulated evidence."""
 
     velocity_walk: Positive = 10.0
     """px/s; the spread that a cruising target's velocity gains in one second of white-noise acceleration."""
@@ -76,8 +76,6 @@ class TrackerSettings(Settings):
     """... and those of clutter."""
     start_score: Probability = 0.95
     """Probability that a detection must have to start a track; one that weaker ones start must move to be confirmed."""
-    weak_score: Probability = 0.3
-    """Below this probability a detection is weak: taken for clutter, or for a dim target."""
     coast_seconds: Positive = 1.0
     """A confirmed track without detections lives so long."""
 

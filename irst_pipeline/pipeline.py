@@ -94,7 +94,8 @@ def _track(
     statistics: RunStatistics,
     state: State,
 ) -> Iterator[FrameResult]:
-    tracker, stabiliser = Tracker(settings.tracker), Stabiliser(settings.camera_motion)
+    tracker = Tracker(settings.tracker, settings.detection.threshold)
+    stabiliser = Stabiliser(settings.camera_motion)
     stateful: dict[str, Stateful] = {"tracker": tracker, "stabiliser": stabiliser}
     if platform:
         stateful["platform"] = platform

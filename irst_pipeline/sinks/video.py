@@ -91,13 +91,15 @@ class AnnotatedVideo(Stateful):
             raise IrstError(f"{self._path}: cannot encode it ({error.strerror}); run with --no-video") from None
 
     def close(self) -> None:
-        if self._part is not None:
-            try:
-                self._end(self._part)
-            except IrstError as error:
-                log.warning("%s", error)
+        try:
+            self._end_part()
+        except IrstError as error:
+            log.warning("%s", error)
 
-    def _end(self, part: "_Part") -> None:
+    def _end_part(self) -> None:
+        part, self._part = self._part, None
+        if part is None:
+            return
         try:
             part.close()
         finally:
@@ -118,16 +120,15 @@ class AnnotatedVideo(Stateful):
         return self._recording
 
     def _stop(self, reason: str) -> None:
-        part, self._part, self._recording = self._part, None, False
-        if part is not None:
-            with suppress(IrstError):  # the reason has been told
-                self._end(part)
+        self._recording = False
+        with suppress(IrstError):  # the reason has been told
+            self._end_part()
         log.warning("%s: the video stops, the logs go on (%s)", self._path, reason)
 
     def _part_for(self, frame: Frame) -> "_Part":
         part = self._part
         if part is not None and part.frames and is_full(self._header.rotate, part.file.size, frame.time - part.start):
-            self._end(part)
+            self._end_part()
             part = None
         if part is None:
             if self._path.exists() and self._path.stat().st_size:

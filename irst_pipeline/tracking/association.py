@@ -52,12 +52,14 @@ class Shares(NamedTuple):
         return np.flatnonzero(likely)
 
     def join_unresolved(self, pairs: Pairs) -> "Shares":
-        """With 2 u pairs of u detections that are of two targets at once."""
+        """With 2 u pairs of u detections that are of two targets at once, and speak neither for one nor against."""
         first, count = len(self.probability), len(pairs.tracks)
+        evidence = self.evidence.copy()
+        evidence[pairs.tracks] = 0.0
         return Shares(
             Pairs(*(np.concatenate(parts) for parts in zip(self.pairs, pairs, strict=True))),
             np.concatenate([self.probability, np.ones(count)]),
-            self.evidence,
+            evidence,
             np.arange(first, first + count).reshape(-1, 2),
         )
 

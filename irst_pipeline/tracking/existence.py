@@ -9,14 +9,14 @@ from irst_pipeline.types import Floats, Integers
 
 SCORE_GAIN_MAX = 4.0  # a score alone is never more evidence than a factor of e^4
 WEAK_POWER, WEAK_PIVOT = 0.45, 6e-4
-"""Of a dim target's weak detections each decade of scores holds 0.8 times as many as the one below, of those of clutter
-0.2 times (measured on simulated skies and on recordings alike): their ratio is a power of the score."""
+"""Of detections from 1e-4 up, how much more often a score is a dim target's than clutter's goes with about this power
+of it, and is one at the pivot (measured on simulated skies and on recordings alike)."""
 SCORE_MIN = 1e-9  # of which there is a logarithm
 MOVES = 9.2  # squared Mahalanobis distance of a velocity from rest, which 1 in 100 tracks at rest exceeds
 WAY_MIN = 0.5  # of the way that a track would have come at its present velocity
 ASTRAY = 4.0  # so much of its evidence has to come while a track moves
 FADED = 0.03  # of its last score; by no more does a bright target fade between two detections
-LASTING_HITS = 3  # a weak detection in the gate of a track with so many goes on
+LASTING_HITS = 3  # a weak detection that a track of so many takes goes on
 LASTING_MAX = 0.45  # share of the weak detections that go on, above which they are of the scene
 MEMORY_FRAMES = 60
 
@@ -47,8 +47,8 @@ def weak_gain(scores: Floats) -> Floats:
 
 
 class Persistence(Stateful):
-    """Which share of the weak detections goes on from frame to frame: most of them in a scene with structure, next to
-    none in noise. Before anything is seen, all of them."""
+    """Which share of the weak detections goes on from frame to frame, taken by tracks that have been seen for a while:
+    most of them in a scene with structure, next to none in noise. Before anything is seen, all of them."""
 
     kept = ("_count", "_lasting")
 
@@ -62,7 +62,7 @@ class Persistence(Stateful):
 
     def but_for(self, own: Integers, age: Integers) -> Floats:
         """The share (n,) but for each track's `own` weak detections in `age` frames."""
-        known = own * np.minimum(1, MEMORY_FRAMES / age)
+        known = own * MEMORY_FRAMES / age * (1 - np.exp(-age / MEMORY_FRAMES))  # as faded as the counts are
         return np.maximum(self._lasting - known, 0) / np.maximum(self._count - known, 1)
 
 
@@ -70,14 +70,16 @@ class Starts(Stateful):
     """How many tracks are begun a second, as a mean over the last while."""
 
     MEMORY_SECONDS = 10.0
+    FRAME_SECONDS_MAX = 1.0  # of a longer gap nothing is known
     kept = ("_count", "_seconds")
 
     def __init__(self) -> None:
         self._count, self._seconds = 1.0, 1.0
 
     def add(self, count: int, dt: float) -> None:
-        fade = np.exp(-dt / self.MEMORY_SECONDS)
-        self._count, self._seconds = self._count * fade + count, self._seconds * fade + dt
+        watched = min(dt, self.FRAME_SECONDS_MAX)
+        fade = np.exp(-watched / self.MEMORY_SECONDS)
+        self._count, self._seconds = self._count * fade + count, self._seconds * fade + watched
 
     def evidence_needed(self, false_tracks_per_hour: float) -> float:
         """The log likelihood ratio that one start in so many reaches by chance that so few become false tracks."""

@@ -27,8 +27,8 @@ class Population(NamedTuple):
     began: Floats
     """s: time of that"""
     evidence: Floats
-    """log likelihood ratio of a target against clutter by the strong detections, until the track is confirmed;
-    -inf for one that none began"""
+    """log likelihood ratio of a target against clutter by the strong detections, no more than confirms the track;
+    -inf until then for one that a weaker detection began"""
     dim_evidence: Floats
     """the same of a dim target, by all detections"""
     size: Floats
@@ -61,14 +61,19 @@ class Population(NamedTuple):
         return Population._make(np.concatenate(pair) for pair in zip(self, other, strict=True))
 
     @property
+    def begun_weakly(self) -> NDArray[np.bool_]:
+        """Which no strong detection began, and nothing has confirmed"""
+        return np.isneginf(self.evidence)
+
+    @property
     def dim(self) -> NDArray[np.bool_]:
-        """Which are seen weakly at least half of the time"""
-        return 2 * self.strong_hits <= self.hits
+        """Which are seen weakly at least half of the time, or were first"""
+        return (2 * self.strong_hits <= self.hits) | self.begun_weakly
 
     @property
     def may_be_dim(self) -> NDArray[np.bool_]:
         """Which may take weak detections: also those that have hardly been seen"""
-        return 2 * self.strong_hits <= self.hits + 2
+        return (2 * self.strong_hits <= self.hits + 2) | self.begun_weakly
 
     @property
     def states(self) -> Mixture:

@@ -68,6 +68,7 @@ class Stabiliser(Stateful):
             if matrix is None and response >= RESPONSE_MIN:
                 matrix = np.eye(3)
                 matrix[:2, 2] = shift
+                self._points = self._points + shift
         if matrix is None:
             self._points = np.empty((0, 2), np.float32)
             return STANDS_STILL

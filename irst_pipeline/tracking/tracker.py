@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import chi2
 
-from irst_pipeline.config import TrackerSettings
+from irst_pipeline.config import DetectionSettings, TrackerSettings
 from irst_pipeline.state import Stateful
 from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
 from irst_pipeline.tracking.clutter import ClutterMap
@@ -90,10 +90,9 @@ class Looks:
     weak: NDArray[np.bool_]
     """Which only a dim target is expected to look like."""
     score_gain: Floats
-    """What the score says for a target: a log likelihood ratio."""
-    gain: Floats
-    """What the score, and how rare clutter is there, say for a target: a log likelihood ratio but for the density (per
-    px^2) that a track gives the place."""
+    """(2, k) what the score says for a target, and for a dim one: log likelihood ratios against clutter."""
+    clutter: Floats
+    """Mean number a px^2 of such detections of clutter, where each is."""
 
 
 class Tracker(Stateful):
@@ -110,9 +109,9 @@ class Tracker(Stateful):
     coasts there, unreported, and goes on when it is back.
 
     Weak detections, of which an image has many, are for targets that are dim or fade: a track may take them while half
-    of its detections are weak, or step by step from a strong one. One that they carry is confirmed only if it moves
-    against the scene, and where the weak detections come and go as noise does; one that has done neither for long is
-    given up. What else persists from frame to frame is of the scene.
+    of its detections are weak, or step by step from a strong one. One that they began or carry is confirmed only if it
+    moves against the scene, and where the weak detections come and go as noise does; one that has done neither for long
+    is given up. What else persists from frame to frame is of the scene.
 
     Two confirmed tracks with one detection for both, too near to be seen apart, are both led by it. It counts as the
     elder's; the younger coasts, so that of two tracks which stay on one target it ends.
@@ -120,8 +119,10 @@ class Tracker(Stateful):
 
     kept = ("_tracks", "_time", "_next_id", "_strong", "_weak", "_persistence")
 
-    def __init__(self, settings: TrackerSettings) -> None:
-        s = self._settings = settings
+    def __init__(self, settings: TrackerSettings, weak_below: float = DetectionSettings().threshold) -> None:
+        """`weak_below`: score of detections that are weak."""
+        s, self._weak_below = settings, weak_below
+        self._settings = settings
         models, stays = zip(*_models(s), strict=True)
         self._motion = Manoeuvres(models, stays)
         self._gate = float(chi2.ppf(s.gate_probability, 2))
@@ -137,12 +138,12 @@ class Tracker(Stateful):
     ) -> tuple[Tracks, tuple[TrackEvent, ...]]:
         """Take the detections of the next frame, and how the camera has moved since the one before.
 
-        A frame that is not later than the one before it tells nothing new. Detections that are not finite or whose
+        A frame that is not later than the one before it adds no evidence. Detections that are not finite or whose
         covariance is not positive definite are left out.
         """
         before = frame.time if self._time is None else self._time
-        self._time = max(before, frame.time)
-        dt, shape = self._time - before, frame.image.shape
+        time = self._time = max(before, frame.time)
+        dt, shape = time - before, frame.image.shape
         usable = usable_rows(detections)
         if len(usable) < len(detections):
             detections = Detections(**{f.name: getattr(detections, f.name)[usable] for f in fields(detections)})
@@ -151,13 +152,14 @@ class Tracker(Stateful):
         needed = Needed(*(k.starts.evidence_needed(self._settings.false_tracks_per_hour) for k in self._kinds))
         detected = self._settings.detection_probability * inside(tracks.states, shape)
         shares = self._associate(tracks, looks, detected, needed)
-        lasting = np.zeros(len(looks.weak), bool)
-        lasting[shares.pairs.detections[tracks.hits[shares.pairs.tracks] >= LASTING_HITS]] = True
-        self._persistence.add(int(looks.weak.sum()), int((looks.weak & lasting).sum()))
+        own = shares.pairs.take(shares.own)
+        lasting = looks.weak[own.detections] & (tracks.hits[own.tracks] >= LASTING_HITS)
+        self._persistence.add(int(looks.weak.sum()), int(lasting.sum()))
         founders = self._founders(tracks, shares, looks, shape, dt)
-        tracks, events = self._aged(self._updated(tracks, shares, detections, looks, detected, dt), frame, needed)
-        self._tracks = tracks.join(self._born(detections, founders, looks))
-        return _report(self._tracks, self._time, shape, usable), events
+        tracks = self._updated(tracks, shares, detections, looks, detected, dt)
+        tracks, events = self._aged(tracks, frame.index, time, shape, needed)
+        self._tracks = tracks.join(self._born(detections, founders, looks, time))
+        return _report(self._tracks, time, shape, usable), events
 
     @property
     def _kinds(self) -> tuple[Kind, Kind]:
@@ -169,28 +171,27 @@ class Tracker(Stateful):
         """Rows of the detections that start tracks; counts these, and those of clutter."""
 
         def taken(by: NDArray[np.bool_]) -> NDArray[np.bool_]:
-            rows = by[shares.pairs.tracks]
-            return np.bincount(shares.pairs.detections[rows], shares.probability[rows], len(looks.score)) > 0.5
+            """Which detections are of these of the pairs"""
+            rows = shares.pairs.detections[by]
+            return np.bincount(rows, shares.probability[by], len(looks.score)) > 0.5
 
-        clutter = ~taken(tracks.confirmed)
-        bright = looks.score >= self._settings.start_score
+        confirmed, weakly = tracks.confirmed[shares.pairs.tracks], tracks.begun_weakly[shares.pairs.tracks]
+        clutter, bright = ~taken(confirmed), looks.score >= self._settings.start_score
         # A tentative track that no strong detection began is too likely clutter to keep a bright target from its own.
-        starts = bright & ~taken(tracks.confirmed | np.isfinite(tracks.evidence)), looks.weak & ~taken(tracks.id > 0)
+        starts = bright & ~taken(~weakly), ~bright & ~taken(np.full(len(weakly), True))
         for kind, looked, started in zip(self._kinds, (~looks.weak, looks.weak), starts, strict=True):
             kind.clutter.add(looks.measured[clutter & looked], shape, dt)
             kind.starts.add(int(started.sum()), dt)
         return np.flatnonzero(starts[0] | starts[1])
 
     def _looks(self, detections: Detections, shape: tuple[int, ...]) -> Looks:
-        measured = detections.position
-        score = detections.score
-        weak = score < self._settings.weak_score
-        score_gain, clutter = self._scores.gain(score), self._strong.clutter.density(measured, shape)
+        measured, score = detections.position, detections.score
+        weak, clutter = score < self._weak_below, self._strong.clutter.density(measured, shape)
+        score_gain = np.stack([self._scores.gain(score), weak_gain(score)])
         if weak.any():
-            score_gain[weak] = weak_gain(score[weak])
+            score_gain[0, weak] = score_gain[1, weak]
             clutter[weak] = self._weak.clutter.density(measured[weak], shape)
-        gain = score_gain - np.log(clutter)
-        return Looks(measured, detections.noise, detections.box[:, 2:], score, weak, score_gain, gain)
+        return Looks(measured, detections.noise, detections.box[:, 2:], score, weak, score_gain, clutter)
 
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
         states = predicted(self._tracks.states, self._motion, dt)
@@ -207,13 +208,14 @@ class Tracker(Stateful):
             gone = looks.score[pairs.detections] < FADED * tracks.score[pairs.tracks]
             other = looks.weak[pairs.detections] & gone & ~tracks.may_be_dim[pairs.tracks]
             pairs, density = pairs.take(np.flatnonzero(~other)), density[~other]
-        gain = np.log(self._settings.detection_probability) + density + looks.gain[pairs.detections]
+        score_gain = looks.score_gain[tracks.begun_weakly[pairs.tracks].astype(int), pairs.detections]
+        gain = np.log(self._settings.detection_probability / looks.clutter[pairs.detections]) + density + score_gain
         both = contested(pairs, tracks.confirmed)
         if len(both):
             which, at = pairs.tracks[both], pairs.detections[both[:, 0]]
             places, missed = expected_places(tracks.states, which), 1 - detected[which]
             both = both[seen_as_one(places, density[both], missed, looks.measured[at], looks.noise[at], looks.size[at])]
-        rest = np.setdiff1d(np.arange(len(gain)), both) if len(both) else np.arange(len(gain))
+        rest = np.flatnonzero(~np.isin(pairs.detections, pairs.detections[both]))
         single = self._shares(tracks, pairs.take(rest), gain[rest], detected, needed)
         return single.join_unresolved(pairs.take(both.ravel())) if len(both) else single
 
@@ -256,9 +258,10 @@ class Tracker(Stateful):
             columns[name][touched] = values
         own = shares.own
         rows, seen = shares.pairs.tracks[own], near[own]
-        by_strong = shares.evidence.copy()
-        weakly = rows[looks.weak[seen]]
-        by_strong[weakly] = np.log(1 - detected[weakly])  # as if it had not been seen
+        # What is seen weakly is for the strong evidence as if it had not been seen.
+        share, count = shares.probability, len(tracks.id)
+        weakly = np.bincount(shares.pairs.tracks, np.where(looks.weak[near], share, -share), count) > 0
+        by_strong = np.where(weakly, np.log(1 - detected), shares.evidence)
         columns["evidence"] += independence(dt, self._settings.clutter_seconds) * by_strong
         columns["dim_evidence"] += independence(dt, self._settings.weak_clutter_seconds) * shares.evidence
         columns["size"][rows] = detections.box[seen, 2:]
@@ -266,14 +269,16 @@ class Tracker(Stateful):
         columns["hits"][rows] += 1
         columns["strong_hits"][rows] += ~looks.weak[seen]
         columns["last_seen"][rows] = self._time
-        columns["detection"] = np.full(len(tracks.id), -1)
+        columns["detection"] = np.full(count, -1)
         columns["detection"][rows] = seen
         expected = combined(Mixture(*(part[rows] for part in tracks.states)))
-        columns["nis"] = np.full(len(tracks.id), np.nan)
+        columns["nis"] = np.full(count, np.nan)
         columns["nis"][rows] = mahalanobis(innovations(expected, measured[own], noise[own]))
         return Population(**columns)
 
-    def _aged(self, tracks: Population, frame: Frame, needed: Needed) -> tuple[Population, tuple[TrackEvent, ...]]:
+    def _aged(
+        self, tracks: Population, frame: int, time: float, shape: tuple[int, ...], needed: Needed
+    ) -> tuple[Population, tuple[TrackEvent, ...]]:
         """Confirm and drop."""
         s, (strong, weak) = self._settings, needed
         confirm = ~tracks.confirmed & (tracks.evidence >= strong)
@@ -281,26 +286,28 @@ class Tracker(Stateful):
         dim_evidence = np.where(tracks.confirmed, np.minimum(tracks.dim_evidence, weak), tracks.dim_evidence)
         if len(rows := np.flatnonzero(dim & (dim_evidence >= weak))):
             lasting = self._persistence.but_for((tracks.hits - tracks.strong_hits)[rows], tracks.age[rows])
-            confirm[rows] = (lasting <= LASTING_MAX) & has_moved(tracks.take(rows), frame.time)
+            confirm[rows] = (lasting <= LASTING_MAX) & has_moved(tracks.take(rows), time)
             # A track at rest that noise leads astray would seem to move: it has to show it in several frames.
             dim_evidence[rows[~confirm[rows]]] = weak - ASTRAY
         confirmed = tracks.confirmed | confirm
-        evidence = np.where(tracks.confirmed, np.minimum(tracks.evidence, strong), tracks.evidence)
+        # Once it is confirmed, strong detections count for a track that they did not begin, too.
+        evidence = np.where(confirm, np.maximum(tracks.evidence, 0), tracks.evidence)
+        evidence = np.where(confirmed, np.minimum(evidence, strong), evidence)
         # Weak detections are too many for a track to live on any that come near.
-        astray = (tracks.dim | (tracks.score < s.weak_score)) & (np.maximum(evidence, dim_evidence) < 0)
+        astray = (tracks.dim | (tracks.score < self._weak_below)) & (np.maximum(evidence, dim_evidence) < 0)
         doubtful = np.where(tracks.may_be_dim, np.maximum(evidence, dim_evidence), evidence) < HOPELESS
         of_scene = dim & (evidence < HOPELESS) & (tracks.age > MEMORY_FRAMES)
         lost = np.where(confirmed, astray, doubtful | of_scene)
-        unseen = frame.time - tracks.last_seen > s.coast_seconds
+        unseen = time - tracks.last_seen > s.coast_seconds
         # No shake takes a target so far out; a pan past a right angle would bring it back as its mirror image.
-        far = beyond(positions(tracks.states.states).mean[:, 0], frame.image.shape) > max(frame.image.shape)
+        far = beyond(positions(tracks.states.states).mean[:, 0], shape) > max(shape)
         drop = lost | unseen | far
-        events = [TrackEvent("confirmed", int(i), frame.index, frame.time) for i in tracks.id[confirm & ~drop]]
-        events += [TrackEvent("dropped", int(i), frame.index, frame.time) for i in tracks.id[tracks.confirmed & drop]]
+        events = [TrackEvent("confirmed", int(i), frame, time) for i in tracks.id[confirm & ~drop]]
+        events += [TrackEvent("dropped", int(i), frame, time) for i in tracks.id[tracks.confirmed & drop]]
         tracks = tracks._replace(confirmed=confirmed, evidence=evidence, dim_evidence=dim_evidence)
         return tracks.take(np.flatnonzero(~drop)) if drop.any() else tracks, tuple(events)
 
-    def _born(self, detections: Detections, rows: Integers, looks: Looks) -> Population:
+    def _born(self, detections: Detections, rows: Integers, looks: Looks, time: float) -> Population:
         """A tentative track for each of these detections."""
         n, models, dimensions = len(rows), len(self._motion.shares), self._tracks.mean.shape[-1]
         order = dimensions // 2
@@ -311,6 +318,7 @@ class Tracker(Stateful):
             unknown = [derivative, derivative + order]
             covariance[..., unknown, unknown] = sd**2
         first, self._next_id = self._next_id, self._next_id + n
+        weakly, (bright, dim) = looks.score[rows] < self._settings.start_score, looks.score_gain[:, rows]
         return Population(
             id=np.arange(first, first + n),
             confirmed=np.zeros(n, bool),
@@ -318,16 +326,16 @@ class Tracker(Stateful):
             covariance=covariance,
             weight=np.full((n, models), self._motion.shares),
             origin=looks.measured[rows],
-            began=np.full(n, self._time),
-            evidence=np.where(looks.score[rows] < self._settings.start_score, -np.inf, looks.score_gain[rows]),
-            dim_evidence=looks.score_gain[rows],
+            began=np.full(n, time),
+            evidence=np.where(weakly, -np.inf, bright),
+            dim_evidence=np.where(weakly, dim, bright),
             size=detections.box[rows, 2:],
             score=detections.score[rows],
             snr=detections.snr[rows],
             age=np.ones(n, np.int64),
             hits=np.ones(n, np.int64),
             strong_hits=(~looks.weak[rows]).astype(np.int64),
-            last_seen=np.full(n, self._time),
+            last_seen=np.full(n, time),
             detection=rows,
             nis=np.full(n, np.nan),
         )

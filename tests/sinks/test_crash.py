@@ -118,6 +118,22 @@ def test_a_disk_that_is_full_at_the_end_leaves_a_video_that_plays(
     assert sink.missed <= 1
 
 
+def test_what_a_full_disk_takes_of_a_part_is_counted_once(small_disk: Path) -> None:
+    settings = VideoSettings(min_height=64, min_free_megabytes=1e-3)
+    rotate = RotateSettings(hours=10 / 3600)
+    (sink,) = open_sinks(["video"], small_disk, header(frame_rate=30.0, video=settings, rotate=rotate))
+    flat = np.zeros((64, 80), np.uint8)
+    for index in range(302):  # the part is full after 10 s
+        if index == 300:
+            with pytest.raises(OSError, match="No space"):
+                (small_disk / "other").write_bytes(bytes(1_000_000))
+        sink.write(result(index, image=flat, time=index / 30))
+    sink.close()
+    (video,) = small_disk.glob("annotated*.mp4")
+    assert decoded(video) == 302 - sink.missed
+    assert 2 <= sink.missed <= 2 + 30 / 4
+
+
 def test_the_video_leaves_the_logs_their_space_and_goes_on_when_there_is_more(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,9 +1,11 @@
 """Dim targets, which are seen weakly and among much that looks like them."""
 
 import numpy as np
+import pytest
 
-from irst_pipeline.types import Integers
-from tests.tracking.test_tracker import RATE, Scene, moving
+from irst_pipeline.config import TrackerSettings
+from irst_pipeline.types import CameraMotion, Integers
+from tests.tracking.test_tracker import KINDS, RATE, SETTINGS, Scene, every_kind, moving
 
 WEAK = 0.02
 
@@ -11,9 +13,9 @@ WEAK = 0.02
 class WeakScene(Scene):
     """Weak detections alone, of targets seen in two frames of three, and of noise."""
 
-    def __init__(self, noise: float, spread: float = 0.3) -> None:
+    def __init__(self, noise: float, spread: float = 0.3, settings: TrackerSettings = SETTINGS) -> None:
         """`noise`: false detections a frame; `spread`: px, standard deviation of the targets' places."""
-        super().__init__()
+        super().__init__(settings)
         self.score, self._noise, self._spread, self._rng = WEAK, noise, spread, np.random.default_rng(5)
 
     def show(self, *targets: tuple[float, float]) -> Integers:
@@ -27,13 +29,62 @@ class WeakScene(Scene):
         return sum(event.kind == "confirmed" for event in self.events)
 
 
-def test_a_dim_target_that_moves_through_noise_is_confirmed_within_a_second() -> None:
-    scene = WeakScene(noise=3)
+@every_kind
+def test_a_dim_target_that_moves_through_noise_is_confirmed_within_a_second(settings: TrackerSettings) -> None:
+    scene = WeakScene(noise=3, settings=settings)
     for _ in range(int(2 * RATE)):
         scene.show()
     found = [len(scene.show(moving(i, vx=20))) for i in range(int(RATE))]
     assert found[-1] == 1
     assert scene.confirmations() == 1
+
+
+def quiet() -> WeakScene:
+    """A scene that has been seen to hold nothing."""
+    scene = WeakScene(noise=0)
+    for _ in range(int(12 * RATE)):
+        scene.show()
+    return scene
+
+
+@pytest.mark.parametrize("score", [0.02, 0.5, 0.9])
+def test_of_any_score_a_target_is_found(score: float) -> None:
+    scene = quiet()
+    scene.score = score
+    found = [len(scene.show(moving(i))) for i in range(int(RATE))]
+    assert found[-1] == 1
+
+
+@pytest.mark.parametrize("frames", [1, 3, 10])
+def test_a_dim_target_that_brightens_keeps_its_track(frames: int) -> None:
+    scene = quiet()
+    for i in range(40):
+        scene.score = 0.2 if i < frames else 0.5
+        tracks = scene(moving(i))
+    assert tracks.hits.tolist() == [40]
+    assert tracks.status.tolist() == [1]
+
+
+def test_two_dim_targets_that_are_seen_as_one_are_not_lost() -> None:
+    scene = quiet()
+    for i in range(60):
+        tracks = scene(moving(i), moving(i, y=66 - 4.8 * i / 60))
+    assert tracks.status.tolist() == [1, 1]
+    for i in range(60, 120):
+        tracks = scene(moving(i, y=60.6))
+    assert tracks.id.tolist() == [1]
+    assert tracks.detection.tolist() == [0]
+
+
+@pytest.mark.parametrize("kind", ["nearest", "joint"])
+def test_after_a_flash_weak_detections_at_rest_confirm_nothing(kind: str) -> None:
+    scene, rng = Scene(KINDS[kind]), np.random.default_rng(3)
+    scene.score = 0.99
+    scene((100.0, 100.0))
+    scene.score = WEAK
+    for _ in range(int(3 * RATE)):
+        scene(*map(tuple, rng.normal((100, 100), 0.3, (2, 2))))
+    assert not scene.events
 
 
 def test_noise_alone_confirms_nothing() -> None:
@@ -98,11 +149,23 @@ def test_a_bright_target_that_fades_step_by_step_keeps_its_track() -> None:
 
 
 def test_a_track_of_what_has_faded_ends_when_it_goes_astray() -> None:
-    scene, rng = Scene(), np.random.default_rng(8)
+    scene = Scene()
     for i in range(30):
         scene(moving(i))
     scene.score = 0.1
     scene(moving(30))
-    for _ in range(int(1.5 * RATE)):
-        scene(*map(tuple, rng.uniform([0, 0], [320, 256], (5, 2))))
-    assert 1 not in scene(moving(31)).id
+    lived = 0
+    while len(scene()):
+        lived += 1
+    assert lived < 0.8 * SETTINGS.coast_seconds * RATE, "one that was bright to its end coasts for so long"
+
+
+def test_what_moves_is_told_against_the_scene() -> None:
+    standing, moved = WeakScene(noise=3), WeakScene(noise=3)
+    pan = CameraMotion(np.array([[1.0, 0, -1.5], [0, 1, 0], [0, 0, 1]]), known=True)
+    for i in range(int(4 * RATE)):
+        standing.motion = moved.motion = pan
+        standing.show(*((x - 1.5 * i, y) for x in (200, 300, 400) for y in (70, 190)))
+        moved.show((200 - 1.5 * i + 30 * i / RATE, 70.0))
+    assert standing.confirmations() == 0
+    assert moved.confirmations() == 1

@@ -30,6 +30,15 @@ def test_a_rare_false_track_takes_more_evidence() -> None:
     assert starts.evidence_needed(100.0) == pytest.approx(np.log(2_160), abs=0.05)
 
 
+def test_of_a_gap_nothing_is_known() -> None:
+    busy, gap = Starts(), Starts()
+    for _ in range(600):
+        busy.add(2, 1 / 30)
+        gap.add(2, 1 / 30)
+    gap.add(2, 300.0)
+    assert gap.evidence_needed(1.0) == pytest.approx(busy.evidence_needed(1.0), abs=0.2)
+
+
 def test_the_density_of_clutter_is_learnt_by_region() -> None:
     rng, clutter = np.random.default_rng(0), ClutterMap(1.0)
     area = SHAPE[0] * SHAPE[1]
@@ -57,4 +66,6 @@ def test_clutter_that_has_gone_is_forgotten_and_a_new_size_starts_anew() -> None
 def test_a_place_outside_counts_to_the_nearest_region() -> None:
     clutter = ClutterMap(1.0)
     clutter.add(np.array([[-5.0, -5.0], [400.0, 300.0]]), SHAPE, 1 / 30)
-    assert np.isfinite(clutter.density(np.array([[-5.0, 999.0]]), SHAPE)).all()
+    inside = clutter.density(np.array([[10.0, 10.0], [310.0, 250.0], [10.0, 250.0]]), SHAPE)
+    np.testing.assert_allclose(clutter.density(np.array([[-9.0, -9.0], [999.0, 999.0], [-9.0, 999.0]]), SHAPE), inside)
+    assert inside[0] == inside[1] > inside[2]

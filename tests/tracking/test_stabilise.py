@@ -89,20 +89,13 @@ def test_targets_are_not_the_background() -> None:
     np.testing.assert_allclose(found.apply(CORNERS), expected(turned(), turned(dx=4)), atol=0.3)
 
 
-@pytest.mark.parametrize("scene", ["noise", "flat", "two halves"])
-def test_where_nothing_is_known_nothing_moves(scene: str) -> None:
+@pytest.mark.parametrize("noise", [20.0, 0.0])
+def test_where_nothing_is_known_nothing_moves(noise: float) -> None:
     stabiliser = Stabiliser("similarity")
-    for step in range(10):
-        if scene == "noise":
-            image = RNG.normal(7000, 20, SHAPE).astype(np.uint16)
-        elif scene == "flat":
-            image = np.full(SHAPE, 7000, np.uint16)
-        else:  # of which no more than half move alike
-            image = np.hstack([view(turned(dx=5 * step))[:, :160], view(turned(dx=-5 * step))[:, 160:]])
-        found = stabiliser(image)
-        assert not found.moved or scene == "two halves"
-    if scene != "two halves":
-        assert not found.known
+    for _ in range(10):
+        found = stabiliser(RNG.normal(7000, noise, SHAPE).astype(np.uint16))
+        assert not found.moved
+    assert not found.known
 
 
 def test_a_change_of_gain_or_size_is_no_motion() -> None:
