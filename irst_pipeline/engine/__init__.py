@@ -50,4 +50,6 @@ def open_engine(network: LSNet, device: str, threshold: float, newest: bool = Fa
     frames a second.
     """
     found = find_device(device)
-    return CpuEngine(network, threshold, newest) if found.type == "cpu" else CudaEngine(network, threshold, found)
+    if found.type == "cpu":
+        return CpuEngine(network, threshold, newest)
+    return CudaEngine(network, threshold, found, newest)

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
 from time import perf_counter
 from typing import Generic, TypeVar
 
@@ -44,7 +45,7 @@ class BatchTooLargeError(Exception):
 
 @dataclass(frozen=True)
 class _InFlight(Generic[Ticket]):
-    frame: Frame
+    frames: list[Frame]
     ticket: Ticket
     started: float
 
@@ -62,10 +63,12 @@ class Engine(ABC, Generic[Ticket]):
     """Batches in flight; known once a frame has been submitted."""
     batch: int = 1
     """Images that it takes at a time at most."""
+    gathered: int = 1
+    """Images that come together: those of one run wait for one another, to be searched at once."""
 
     @abstractmethod
     def warm_up(self, image: Image) -> None:
-        """Do what has to be done once for images of this size and depth."""
+        """Do what has to be done once for images of this size and depth, as many as are gathered."""
 
     @abstractmethod
     def submit(self, images: Sequence[Image]) -> Ticket:
@@ -97,18 +100,33 @@ class Engine(ABC, Generic[Ticket]):
         Raises IrstError for a frame too small for the network.
         """
         waiting: deque[_InFlight[Ticket]] = deque()
-        for frame in frames:
-            check_size(frame)
-            started = perf_counter()
-            waiting.append(_InFlight(frame, self.submit([frame.image]), started))
-            while len(waiting) >= self.slots:
-                yield self._finish(waiting.popleft())
+        for group in _alike(frames, self.gathered):
+            while group:
+                some, started = group[: self.batch], perf_counter()
+                try:
+                    ticket = self.submit([frame.image for frame in some])
+                except BatchTooLargeError:
+                    continue
+                del group[: len(some)]
+                waiting.append(_InFlight(some, ticket, started))
+                while len(waiting) >= self.slots:
+                    yield from self._finish(waiting.popleft())
         while waiting:
-            yield self._finish(waiting.popleft())
+            yield from self._finish(waiting.popleft())
 
-    def _finish(self, flight: _InFlight[Ticket]) -> tuple[Frame, TargetPixels, Span]:
-        (found,) = self.collect(flight.ticket)
-        return flight.frame, found, Span(flight.started, perf_counter())
+    def _finish(self, flight: _InFlight[Ticket]) -> Iterator[tuple[Frame, TargetPixels, Span]]:
+        found = self.collect(flight.ticket)
+        span = Span(flight.started, perf_counter())
+        for frame, pixels in zip(flight.frames, found, strict=True):
+            yield frame, pixels, span
+
+
+def _alike(frames: Iterable[Frame], count: int) -> Iterator[list[Frame]]:
+    """Up to `count` neighbours of one size and depth at a time."""
+    for _, alike in groupby(frames, lambda frame: (frame.image.shape, frame.image.dtype)):
+        while group := list(islice(alike, count)):
+            check_size(group[0])
+            yield group
 
 
 def check_size(frame: Frame) -> None:

@@ -1,6 +1,7 @@
 """The network on a CUDA device: pinned memory, overlapped copies, recorded graphs; only what was found comes back."""
 
 import logging
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,10 @@ log = logging.getLogger("irst")
 
 BATCH_MAX = 16
 PIXELS_MAX = 4096  # of each image that come back; where more are found, its maps come back whole
-SHAPES_KEPT = 8  # sorts of batches whose buffers and graphs are kept
+GATHERED = 8  # frames of one recording that go together; alone they would leave most of the device idle
+SHAPES_KEPT = 40  # sorts of batches whose buffers and graphs are kept: eight of images, each in five sizes
+OUT_OF_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "unable to find an engine")
+"""What errors say of it that are not of its own kind."""
 WARM_UP = 3  # passes before a graph is recorded, in which kernels are loaded and chosen
 
 
@@ -84,8 +88,9 @@ class CudaEngine(Engine[Slot]):
     slots = 2
     batch = BATCH_MAX
 
-    def __init__(self, network: LSNet, threshold: float, device: torch.device) -> None:
+    def __init__(self, network: LSNet, threshold: float, device: torch.device, newest: bool) -> None:
         self._device, self._threshold = device, threshold
+        self.gathered = 1 if newest else GATHERED
         self.device = f"{device}, {torch.cuda.get_device_name(device)}"
         self._network = TargetNet(network).eval().half().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._upload, self._compute, self._download = (torch.cuda.Stream(device) for _ in range(3))
@@ -94,8 +99,16 @@ class CudaEngine(Engine[Slot]):
         torch.cuda.synchronize(device)  # the weights are laid out on another stream than they are used on
 
     def warm_up(self, image: Image) -> None:
-        for ticket in [self.submit([image]) for _ in range(self.slots)]:
-            self.collect(ticket)
+        size = 1
+        while size <= min(_filled_up(self.gathered), self.batch):
+            try:
+                tickets = [self.submit([image] * size) for _ in range(self.slots)]
+            except BatchTooLargeError:  # what was ready is gone
+                size = 1
+                continue
+            for ticket in tickets:
+                self.collect(ticket)
+            size *= 2
 
     def submit(self, images: Sequence[Image]) -> Slot:
         with self._working(len(images), images[0]):
@@ -125,15 +138,17 @@ class CudaEngine(Engine[Slot]):
         return found[: ticket.count]
 
     def network_alone(self, image: Image) -> Callable[[], None]:
-        with torch.cuda.device(self._device), torch.inference_mode(), torch.cuda.stream(self._compute):
+        with self._working(1, image), torch.cuda.stream(self._compute):
             frames = normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None].to(self._device)).frames.half()
             pass_ = self._record(lambda: self._network(frames))
+            done = torch.cuda.Event(blocking=True)
         held = pass_, frames  # what a graph reads must live as long as it
 
         def once() -> None:
-            with torch.inference_mode(), torch.cuda.stream(self._compute):
+            with self._working(1, image), torch.cuda.stream(self._compute):
                 held[0]()
-            self._compute.synchronize()
+                done.record()
+                done.synchronize()
 
         return once
 
@@ -143,7 +158,14 @@ class CudaEngine(Engine[Slot]):
         try:
             with torch.cuda.device(self._device), torch.inference_mode():
                 yield
-        except torch.cuda.OutOfMemoryError:
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            if not isinstance(error, torch.cuda.OutOfMemoryError) and not any(sign in reason for sign in OUT_OF_MEMORY):
+                raise IrstError(
+                    f"{self.device}: the device failed ({reason}); what was found before is in the logs"
+                ) from None
+            traceback.clear_frames(error.__traceback__)  # of which each holds what it had allocated
+            torch.cuda.synchronize(self._device)
             self._kept.clear()
             torch.cuda.empty_cache()
             height, width = image.shape
@@ -155,11 +177,6 @@ class CudaEngine(Engine[Slot]):
             self.batch = _filled_up(count) // 2
             log.warning("%s: out of memory; going on with %d frames at a time", self.device, self.batch)
             raise BatchTooLargeError from None
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise IrstError(
-                f"{self.device}: the device failed ({reason}); what was found before is in the logs"
-            ) from None
 
     def _next_slot(self, images: Sequence[Image]) -> Slot:
         """The slot whose turn it is among those for such a batch, free to be filled."""
@@ -168,7 +185,8 @@ class CudaEngine(Engine[Slot]):
         if key not in self._kept:
             self._kept[key] = [self._allocate(size, image) for _ in range(self.slots)]
             if len(self._kept) > SHAPES_KEPT:
-                self._kept.popitem(last=False)
+                for slot in self._kept.popitem(last=False)[1]:
+                    slot.done.synchronize()  # a run that was given up may have left it in flight
         self._kept.move_to_end(key)
         slot = self._kept[key].pop(0)
         self._kept[key].append(slot)
@@ -176,7 +194,7 @@ class CudaEngine(Engine[Slot]):
         return slot
 
     def _allocate(self, size: int, image: Image) -> Slot:
-        shape, kind = (size, 1, *image.shape), torch.from_numpy(image[:1, :1]).dtype
+        shape, kind = (size, 1, *image.shape), torch.from_numpy(np.empty(0, image.dtype)).dtype
         images = torch.empty(shape, dtype=kind, device=self._device)
         # Results lie outside of the memory that graphs share, where the next graph would write over them.
         maps = torch.empty((2, size, *image.shape), device=self._device)
@@ -190,13 +208,13 @@ class CudaEngine(Engine[Slot]):
             packed.copy_(pack_found(maps, self._threshold, size * PIXELS_MAX))
 
         return Slot(
-            host_images=torch.empty(shape, dtype=kind, pin_memory=True),
+            host_images=torch.zeros(shape, dtype=kind, pin_memory=True),
             device_images=images,
             maps=maps,
             packed=packed,
             host_packed=torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True),
             search=self._record(search),
-            done=torch.cuda.Event(),
+            done=torch.cuda.Event(blocking=True),  # to wait in a loop would take a core from the other stages
         )
 
     def _record(self, work: Callable[[], object]) -> Callable[[], object]:
@@ -208,7 +226,7 @@ class CudaEngine(Engine[Slot]):
             for _ in range(WARM_UP):
                 work()
         self._compute.synchronize()
-        graph = torch.cuda.CUDAGraph()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         # Graphs follow one another on one stream: they can share the memory of what they do not hand out. What other
         # threads do meanwhile is none of the recording's business.
         try:
@@ -217,6 +235,11 @@ class CudaEngine(Engine[Slot]):
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            if isinstance(error.__context__, torch.cuda.OutOfMemoryError):
+                raise error.__context__ from None
+            # A recording that is broken off leaves its stream and its memory as they were in it.
+            torch.cuda.set_stream(stream)
+            self._pool = torch.cuda.graph_pool_handle()
             log.warning("%s: no graph can be recorded (%s)", self.device, str(error).splitlines()[0])
             return work
         return graph.replay

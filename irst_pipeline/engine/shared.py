@@ -45,6 +45,7 @@ class SharedEngine(Engine[Promise]):
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._waiting: deque[Job] = deque()  # taken from the queue, but not yet begun
         self._closing = False
+        self._runs = 0  # that have asked for it to get ready; each has a frame in flight at most
         self._flying: deque[tuple[Any, list[Promise]]] = deque()
         self._thread = Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -80,6 +81,8 @@ class SharedEngine(Engine[Promise]):
                     self._flying.append((self._engine.submit([job.image for job in jobs]), promises))
                 else:
                     self._land(0)  # an engine gets ready with all of its slots
+                    self._runs += 1
+                    self._engine.gathered = self._runs
                     self._engine.warm_up(jobs[0].image)
                     promises[0].set_result(None)
             except BatchTooLargeError:

@@ -14,17 +14,34 @@ from irst_pipeline.lsnet.scan import selective_scan
 STRIP_MIN = 7  # attention kernels wider than this are split into a row and a column strip
 
 
-def normalisation(channels: int) -> nn.Module:
+class FrameNorm(nn.GroupNorm):
     """Each frame by its own mean and spread over all channels and pixels (Wu and He, "Group Normalization", 2018).
 
     Sources differ too much, and targets are too rare and too bright, for statistics of a batch to hold for a frame.
     """
-    return nn.GroupNorm(1, channels)
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # PyTorch's kernel for CUDA leaves all of a frame to one of the device's many processors.
+        return by_moments(x, self.weight, self.bias, self.eps) if x.is_cuda else super().forward(x)
+
+
+def by_moments(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    """The same of (B, C, H, W) as reductions, in float32 whatever the type, and one pass of scaling."""
+    axes = (1, 2, 3)
+    mean = x.mean(axes, keepdim=True, dtype=torch.float32)
+    norm = torch.linalg.vector_norm(x, dim=axes, keepdim=True, dtype=torch.float32)
+    variance = (norm.square() / x[0].numel() - mean.square()).clamp(min=0)
+    scale = (variance + epsilon).rsqrt() * weight.view(1, -1, 1, 1)
+    shift = bias.view(1, -1, 1, 1) - mean * scale
+    return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False), normalisation(outputs)
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False), FrameNorm(outputs)
     )
 
 
@@ -51,7 +68,7 @@ class AxialScan(nn.Module):
         if heads % 2 or inner % heads:
             raise ValueError(f"heads must be even and divide {inner}, got {heads}")
         self.heads, self.state = heads // 2, state
-        self.norm = normalisation(channels)
+        self.norm = FrameNorm(channels)
         self.value = nn.Conv2d(channels, inner, 1)
         self.keys = nn.Conv2d(channels, 4 * state, 1)
         self.step = nn.Conv2d(channels, heads, 1)

@@ -9,6 +9,7 @@ a matrix, y = ((C B^T) o M) x is a masked Gram matrix of rank at most the state 
 counterpart of singular value thresholding (Dao and Gu, "Transformers are SSMs", 2024, section 5).
 """
 
+import os
 from collections.abc import Callable
 from functools import cache
 
@@ -76,7 +77,11 @@ def chunked_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int) -> Tens
 
 @cache
 def mamba_kernels() -> CausalScan | None:
-    """`mamba_chunk_scan_combined`, if the optional package `mamba-ssm` is installed; it needs a CUDA device to run."""
+    """`mamba_chunk_scan_combined`, if the optional package `mamba-ssm` is installed; it needs a CUDA device to run.
+
+    Unless the environment says otherwise, Triton multiplies float32 whole from here on: by itself it keeps ten bits.
+    """
+    os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
     try:
         from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
     except ImportError:
@@ -88,8 +93,7 @@ def fused_scan(x: Tensor, a: Tensor, b: Tensor, c: Tensor, causal: CausalScan) -
     """The same scan as two causal ones, on the lines and on the lines reversed, in float32 at least.
 
     Both count the diagonal, so it is taken off once. The causal scan multiplies x by the step that also decays the
-    state, so x is divided by it before. Shapes as in `selective_scan`. Mamba's kernels multiply float32 in TF32, with
-    ten bits of each number, unless TRITON_F32_DEFAULT=ieee is set.
+    state, so x is divided by it before. Shapes as in `selective_scan`.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     value, step, keys, queries = x.to(wide), (-a.to(wide)).clamp(min=STEP_MIN).unsqueeze(-1), b.to(wide), c.to(wide)

@@ -158,8 +158,8 @@ class StubEngine(Engine[list[Image]]):
 
     device, slots = "none", 2
 
-    def __init__(self, batch: int = 1, room: int = 100, breaks_at: int = 0) -> None:
-        self.batch, self.room, self.breaks_at = batch, room, breaks_at
+    def __init__(self, batch: int = 1, room: int = 100, breaks_at: int = 0, gathered: int = 1) -> None:
+        self.batch, self.room, self.breaks_at, self.gathered = batch, room, breaks_at, gathered
         self.batches: list[list[tuple[int, ...]]] = []
         self.may_begin = Event()
 
@@ -190,6 +190,15 @@ def test_a_failure_of_a_shared_engine_is_told_to_the_run_it_befell(frames: list[
             next(results)
         # Another run goes on.
         assert len(list(engine.run(frames[:2]))) == 2
+
+
+@pytest.mark.parametrize("room", [100, 2])
+def test_frames_that_are_gathered_come_back_each_and_in_their_order(room: int) -> None:
+    stub, sizes = StubEngine(batch=4, room=room, gathered=4), [(16, 16)] * 6 + [(20, 16)] * 3 + [(16, 16)]
+    frames = [as_frame(np.zeros(size, np.uint8)) for size in sizes]
+    assert [frame for frame, _, _ in stub.run(frames)] == frames
+    assert [len(batch) for batch in stub.batches] == ([4, 2, 3, 1] if room > 2 else [2, 2, 2, 2, 1, 1])
+    assert list(chain.from_iterable(stub.batches)) == sizes
 
 
 def pile_up(stub: StubEngine, images: list[Image]) -> None:

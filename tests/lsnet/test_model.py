@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from irst_pipeline.lsnet.model import Lattice, LSNet, LSNetConfig
-from irst_pipeline.lsnet.modules import NoiseStep, SoftThreshold
+from irst_pipeline.lsnet.modules import FrameNorm, NoiseStep, SoftThreshold, by_moments
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.settings import read_settings
 
@@ -36,6 +36,24 @@ def test_work_grows_linearly_with_the_pixels(name: str) -> None:
     small = work_per_pixel(320, 256)
     for width, height in ((640, 512), (1280, 1024), (5120, 4096)):
         assert work_per_pixel(width, height) <= 1.05 * small
+
+
+@pytest.mark.parametrize(("kind", "error"), [(torch.float32, 1e-5), (torch.float16, 4e-3), (torch.bfloat16, 3e-2)])
+def test_a_frame_is_normalised_by_its_moments_as_by_pytorch(kind: torch.dtype, error: float) -> None:
+    torch.manual_seed(0)
+    norm = FrameNorm(6)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.normal_()
+    frames = (3 * torch.randn(2, 6, 17, 31) + torch.tensor([1.0, -5.0]).view(2, 1, 1, 1)).requires_grad_()
+    expected = norm(frames)
+    found = by_moments(frames.to(kind, memory_format=torch.channels_last), norm.weight, norm.bias, norm.eps)
+    assert found.dtype == kind
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=4 * error)
+    weights = torch.randn_like(expected)
+    slopes = [torch.autograd.grad((y.float() * weights).sum(), frames, retain_graph=True)[0] for y in (found, expected)]
+    torch.testing.assert_close(*slopes, rtol=0, atol=4 * error)
 
 
 @pytest.mark.parametrize("name", SIZES_M)

@@ -103,11 +103,9 @@ def test_causal_scans_do_not_mind_a_step_without_decay() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("length", [WHOLE_LINE_MAX + 1, 160, 300])
-def test_mambas_kernels_are_the_scan(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mambas_kernels_are_the_scan(length: int) -> None:
     if mamba_kernels() is None:
         pytest.skip("NOT TESTED: mamba-ssm; pip install --no-build-isolation 'irst-pipeline[mamba]' where CUDA is")
-    # By itself Triton multiplies float32 numbers in TF32, with ten bits of each.
-    monkeypatch.setenv("TRITON_F32_DEFAULT", "ieee")
     x, a, b, c = (t.float().cuda() for t in lines(length))
     # The network's parameters move a decay in proportion to itself, so gradients are taken of its logarithm.
     args = [t.requires_grad_() for t in (x, (-a).log(), b, c)]
