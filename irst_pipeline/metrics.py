@@ -49,7 +49,7 @@ class RunCollector(Collector):
         flying = GaugeMetricFamily("irst_frames_in_flight", "Read, not yet processed or dropped.", labels=of_source)
         failed = CounterMetricFamily("irst_frames_failed", "Frames that could not be read.", labels=of_source)
         reconnects = CounterMetricFamily("irst_reconnects", "Times that frames came again.", labels=of_source)
-        detections = CounterMetricFamily("irst_detections", "Detections.", labels=of_source)
+        detections = CounterMetricFamily("irst_detections", "Detections, weak ones too.", labels=of_source)
         confirmed = CounterMetricFamily("irst_tracks_confirmed", "Tracks confirmed.", labels=of_source)
         tracks = GaugeMetricFamily("irst_tracks", "Tracks after the last frame.", labels=["source", "status"])
         queues = GaugeMetricFamily("irst_queue_frames", "Frames that wait before a stage.", labels=of_stage)

@@ -25,7 +25,7 @@ from irst_pipeline.state import State, Stateful, part_of, state_of
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.tracking.stabilise import Stabiliser
 from irst_pipeline.tracking.tracker import Tracker
-from irst_pipeline.types import Frame, FrameResult, Span, TargetPixels
+from irst_pipeline.types import Frame, FrameResult, Span, TargetPixels, TrackStatus
 
 
 def run_pipeline(
@@ -112,4 +112,6 @@ def _track(
         own = {"detect": Span(t0, t1), "stabilise": Span(t1, t2), "track": Span(t2, perf_counter())}
         spans = {"read": statistics.reading(frame), "network": network, **own}
         dropped = statistics.dropped_before(frame)
-        yield FrameResult(frame, detections, tracks, events, motion, spans, view, dropped, state_of(stateful))
+        reported = tracks.status > TrackStatus.PRELIMINARY
+        told, others = tracks.take(reported), tracks.take(~reported)
+        yield FrameResult(frame, detections, told, events, motion, spans, view, dropped, state_of(stateful), others)

@@ -86,7 +86,9 @@ class Counts(Stateful):
     """From when the engine was ready until the last frame was written."""
     detections: int = 0
     tracks_confirmed: int = 0
-    tracks: dict[str, int] = field(default_factory=lambda: {status.name.lower(): 0 for status in TrackStatus})
+    tracks: dict[str, int] = field(
+        default_factory=lambda: {status.name.lower(): 0 for status in TrackStatus if status != TrackStatus.PRELIMINARY}
+    )
     """After the last frame, by status."""
     glass_to_track: LatencyHistogram = field(default_factory=LatencyHistogram)
     """From when a frame came, or one of a recording was begun to be read, until its tracks were written."""
@@ -155,7 +157,7 @@ class RunStatistics(Stateful):
     def add(self, result: FrameResult) -> None:
         """Count a frame that is written."""
         written = result.spans["write"].end
-        statuses = np.bincount(result.tracks.status, minlength=len(TrackStatus)).tolist()
+        statuses = np.bincount(result.tracks.status, minlength=len(self._counts.tracks)).tolist()
         with self._lock:
             counts = self._counts
             reading = self._reading.pop(result.frame.index)

@@ -4,10 +4,10 @@ Coordinates: x right, y down, pixel centres at integers, in the original image. 
 clock. Frames are counted from 0. Arrays of one dataclass are row-aligned: row i of each speaks of the same thing.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,15 @@ class TargetPixels(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Detections:
+class _Table:
+    """Arrays that have a row each for the same things."""
+
+    def take(self, rows: Integers | NDArray[np.bool_]) -> Self:
+        return type(self)(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Detections(_Table):
     """The targets seen in one frame, strongest first; n rows."""
 
     x: Floats
@@ -106,6 +114,8 @@ class Detections:
 
 
 class TrackStatus(IntEnum):
+    PRELIMINARY = -1
+    """Begun by a detection that is most likely clutter; there are many."""
     TENTATIVE = 0
     CONFIRMED = 1
     COASTING = 2
@@ -113,7 +123,7 @@ class TrackStatus(IntEnum):
 
 
 @dataclass(frozen=True)
-class Tracks:
+class Tracks(_Table):
     """The tracks that are in the picture after one frame; n rows."""
 
     id: Integers
@@ -228,6 +238,7 @@ class FrameResult:
     frame: Frame
     detections: Detections
     tracks: Tracks
+    """But the preliminary ones."""
     events: tuple[TrackEvent, ...]
     motion: CameraMotion
     """Of the camera, since the frame before."""
@@ -239,6 +250,7 @@ class FrameResult:
     """Between the frame before and this one."""
     state: State = field(default_factory=dict)
     """What tracker, stabiliser and platform remember from here on."""
+    preliminary: Tracks | None = None
 
     @cached_property
     def bearings(self) -> Bearings | None:

@@ -53,15 +53,18 @@ class SmoothedJsonl:
         self._camera = self._camera @ np.linalg.inv(result.motion.matrix)
         self._times[frame], self._shapes[frame] = time, result.frame.image.shape
         self._cameras[frame], self._views[frame] = self._camera, result.view
-        tracks, detections = result.tracks, result.detections
+        tracks, detections, others = result.tracks, result.detections, result.preliminary
         self._confirmed.update(tracks.id[tracks.status != TrackStatus.TENTATIVE].tolist())
-        own = np.flatnonzero(tracks.detection >= 0)
-        rows, camera = tracks.detection[own], CameraMotion(self._camera, known=True)
+        ids, rows = (
+            np.concatenate([getattr(part, name) for part in (tracks, others) if part is not None])
+            for name in ("id", "detection")
+        )
+        ids, rows, camera = ids[rows >= 0], rows[rows >= 0], CameraMotion(self._camera, known=True)
         places = detections.position[rows]
         turn = camera.jacobian(places)
         noise = turn @ detections.noise[rows] @ np.swapaxes(turn, -1, -2)
         looks = np.column_stack([detections.box[rows, 2:], detections.score[rows], detections.snr[rows]])
-        for id_, *values in zip(tracks.id[own].tolist(), camera.apply(places), noise, looks, strict=True):
+        for id_, *values in zip(ids.tolist(), camera.apply(places), noise, looks, strict=True):
             self._seen[id_].append(_Seen(frame, time, *values))
 
     def state(self) -> State:

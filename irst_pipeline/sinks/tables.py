@@ -1,11 +1,14 @@
 """Tables of tracks and detections for spreadsheets and scoring tools."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
+from irst_pipeline.config import DetectionSettings
 from irst_pipeline.sinks.base import BEARINGS, RunHeader, bearing_columns, decimals, significant
 from irst_pipeline.sinks.log import Log
+from irst_pipeline.state import State
 from irst_pipeline.types import FrameResult, TrackStatus
 
 Cell = float | int | str | None
@@ -71,18 +74,25 @@ class Mot(Log):
 
 
 class DetectionsCsv(Log):
-    """`detections.csv`: a row for every detection; a number that is not finite is left out."""
+    """`detections.csv`: a row for every detection, of weak ones for those that are a track's; a number that is not
+    finite is left out."""
 
     columns = (
         "time_s,frame,x_px,y_px,cov_xx_px2,cov_xy_px2,cov_yy_px2,"
         "left_px,top_px,width_px,height_px,area_px,score,intensity_levels,snr"
     )
 
+    def __init__(self, path: Path, header: RunHeader, state: State | None = None) -> None:
+        self._threshold = DetectionSettings.model_validate(header.config["detection"]).threshold
+        super().__init__(path, header, state)
+
     def head(self, _header: RunHeader) -> bytes:
         return _lines([(self.columns,)])
 
     def text(self, result: FrameResult) -> bytes:
-        seen = result.detections
+        told = result.detections.score >= self._threshold
+        told[result.tracks.detection[result.tracks.detection >= 0]] = True
+        seen = result.detections.take(told)
         rows = zip(
             decimals(seen.x, 3),
             decimals(seen.y, 3),

@@ -1,6 +1,6 @@
 """The multi-target tracker: predict, associate, update, and the life of a track."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -146,7 +146,7 @@ class Tracker(Stateful):
         dt, shape = time - before, frame.image.shape
         usable = usable_rows(detections)
         if len(usable) < len(detections):
-            detections = Detections(**{f.name: getattr(detections, f.name)[usable] for f in fields(detections)})
+            detections = detections.take(usable)
         looks = self._looks(detections, shape)
         tracks = self._predicted(dt, motion)
         needed = Needed(*(k.starts.evidence_needed(self._settings.false_tracks_per_hour) for k in self._kinds))
@@ -397,7 +397,7 @@ def _report(tracks: Population, time: float, shape: tuple[int, ...], usable: Int
     status = np.where(tracks.last_seen < time, np.int8(TrackStatus.COASTING), np.int8(TrackStatus.CONFIRMED))
     return Tracks(
         id=tracks.id,
-        status=status * tracks.confirmed,  # TENTATIVE is 0
+        status=status * tracks.confirmed - tracks.begun_weakly,  # TENTATIVE is 0, PRELIMINARY -1
         x=x,
         y=y,
         vx=vx,

@@ -196,6 +196,15 @@ def test_mot_has_confirmed_and_coasting_tracks_with_their_score(tmp_path: Path) 
     assert {line.split(",")[6] for line in (tmp_path / "mot.txt").read_text().splitlines()} == {"0.95"}
 
 
+def test_of_weak_detections_those_of_tracks_have_a_row(tmp_path: Path) -> None:
+    seen = detections([10, 20, 30], [10, 20, 30])
+    seen.score[:] = [0.9, 0.01, 0.01]
+    led = tracks([20], [20])
+    led.detection[:] = 1
+    write("detections", tmp_path, result(0, led, seen=seen))
+    assert [row["x_px"] for row in read_csv(tmp_path / "detections.csv")] == ["10.0", "20.0"]
+
+
 def test_detections_have_a_row_each(tmp_path: Path) -> None:
     write("detections", tmp_path, result(0), result(6, seen=detections([1.23456, 50], [2, 60])))
     rows = read_csv(tmp_path / "detections.csv")

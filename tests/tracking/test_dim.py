@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from irst_pipeline.config import TrackerSettings
-from irst_pipeline.types import CameraMotion, Integers
+from irst_pipeline.types import CameraMotion, Integers, TrackStatus
 from tests.tracking.test_tracker import KINDS, RATE, SETTINGS, Scene, every_kind, moving
 
 WEAK = 0.02
@@ -53,6 +53,14 @@ def test_of_any_score_a_target_is_found(score: float) -> None:
     scene.score = score
     found = [len(scene.show(moving(i))) for i in range(int(RATE))]
     assert found[-1] == 1
+
+
+def test_a_track_that_a_weak_detection_began_is_preliminary_until_it_is_confirmed() -> None:
+    scene = quiet()
+    found = [scene(moving(i)).status[0] for i in range(int(RATE))]
+    assert found[0] == TrackStatus.PRELIMINARY
+    assert set(found) == {TrackStatus.PRELIMINARY, TrackStatus.CONFIRMED}
+    assert np.all(np.diff(found) >= 0)
 
 
 @pytest.mark.parametrize("frames", [1, 3, 10])
