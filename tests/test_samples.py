@@ -17,9 +17,6 @@ TARGETS = {"clouds": range(1, 6), "horizon": range(1, 7)}
 ERROR_MAX = 0.5  # px, root mean square
 ERRORS_MAX = {("horizon", 6): 0.8}
 """The target of SNR 6 is missed in some of its frames, where its track is a prediction."""
-LOST = {
-    ("horizon", 5): "SNR 8 before cloud: its track covers 75 of 151 frames",
-}
 REACH = 3.0  # px, the field's radius for a hit
 
 
@@ -69,11 +66,7 @@ def track(name: str, out: Path) -> Tracked:
 
 
 @pytest.mark.parametrize(("name", "target"), [(name, target) for name, own in TARGETS.items() for target in own])
-def test_every_target_is_tracked_under_one_id(
-    tracked: dict[str, Tracked], name: str, target: int, request: pytest.FixtureRequest
-) -> None:
-    if (name, target) in LOST:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=LOST[name, target]))
+def test_every_target_is_tracked_under_one_id(tracked: dict[str, Tracked], name: str, target: int) -> None:
     sample = tracked[name]
     frames, errors = sample.frames[target], sample.errors[target]
     assert len(sample.ids[target]) == 1
