@@ -251,6 +251,7 @@ class FrameResult:
     state: State = field(default_factory=dict)
     """What tracker, stabiliser and platform remember from here on."""
     preliminary: Tracks | None = None
+    """Tracks that are neither logged nor drawn before they are confirmed."""
 
     @cached_property
     def bearings(self) -> Bearings | None:

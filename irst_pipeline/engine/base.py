@@ -64,11 +64,11 @@ class Engine(ABC, Generic[Ticket]):
     batch: int = 1
     """Images that it takes at a time at most."""
     gathered: int = 1
-    """Images that come together: those of one run wait for one another, to be searched at once."""
+    """Frames of one run that wait for one another, to be searched together."""
 
     @abstractmethod
-    def warm_up(self, image: Image) -> None:
-        """Do what has to be done once for images of this size and depth, as many as are gathered."""
+    def warm_up(self, image: Image, count: int) -> None:
+        """Do what has to be done once for up to `count` images at a time of this size and depth."""
 
     @abstractmethod
     def submit(self, images: Sequence[Image]) -> Ticket:
@@ -91,7 +91,7 @@ class Engine(ABC, Generic[Ticket]):
         Raises IrstError for a frame too small for the network.
         """
         check_size(frame)
-        self.warm_up(frame.image)
+        self.warm_up(frame.image, self.gathered)
 
     def run(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, TargetPixels, Span]]:
         """What was found in frames, in their order, and when it was looked for. Frames may change size between one

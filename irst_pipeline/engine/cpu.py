@@ -54,7 +54,7 @@ class CpuEngine(Engine[Ticket]):
         self.device = f"cpu, OpenVINO on {self._core.get_property('CPU', 'FULL_DEVICE_NAME')}"
         self._requests = lru_cache(SIZES_KEPT)(self._compile)
 
-    def warm_up(self, image: Image) -> None:
+    def warm_up(self, image: Image, _count: int) -> None:
         self._requests(*image.shape)
 
     def submit(self, images: Sequence[Image]) -> Ticket:

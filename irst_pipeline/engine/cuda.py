@@ -98,9 +98,9 @@ class CudaEngine(Engine[Slot]):
         self._kept: OrderedDict[tuple[int, tuple[int, ...], np.dtype[np.generic]], list[Slot]] = OrderedDict()
         torch.cuda.synchronize(device)  # the weights are laid out on another stream than they are used on
 
-    def warm_up(self, image: Image) -> None:
+    def warm_up(self, image: Image, count: int) -> None:
         size = 1
-        while size <= min(_filled_up(self.gathered), self.batch):
+        while size <= min(_filled_up(count), self.batch):
             try:
                 tickets = [self.submit([image] * size) for _ in range(self.slots)]
             except BatchTooLargeError:  # what was ready is gone

@@ -55,7 +55,7 @@ class SharedEngine(Engine[Promise]):
         self._jobs.put(None)
         self._thread.join()
 
-    def warm_up(self, image: Image) -> None:
+    def warm_up(self, image: Image, _count: int) -> None:
         self._ask(image, search=False).result()
 
     def submit(self, images: Sequence[Image]) -> Promise:
@@ -82,8 +82,7 @@ class SharedEngine(Engine[Promise]):
                 else:
                     self._land(0)  # an engine gets ready with all of its slots
                     self._runs += 1
-                    self._engine.gathered = self._runs
-                    self._engine.warm_up(jobs[0].image)
+                    self._engine.warm_up(jobs[0].image, self._runs)
                     promises[0].set_result(None)
             except BatchTooLargeError:
                 self._waiting.extendleft(reversed(jobs))

@@ -53,12 +53,10 @@ class SmoothedJsonl:
         self._camera = self._camera @ np.linalg.inv(result.motion.matrix)
         self._times[frame], self._shapes[frame] = time, result.frame.image.shape
         self._cameras[frame], self._views[frame] = self._camera, result.view
-        tracks, detections, others = result.tracks, result.detections, result.preliminary
+        tracks, detections = result.tracks, result.detections
         self._confirmed.update(tracks.id[tracks.status != TrackStatus.TENTATIVE].tolist())
-        ids, rows = (
-            np.concatenate([getattr(part, name) for part in (tracks, others) if part is not None])
-            for name in ("id", "detection")
-        )
+        parts = [tracks] if result.preliminary is None else [tracks, result.preliminary]
+        ids, rows = (np.concatenate(columns) for columns in zip(*((p.id, p.detection) for p in parts), strict=True))
         ids, rows, camera = ids[rows >= 0], rows[rows >= 0], CameraMotion(self._camera, known=True)
         places = detections.position[rows]
         turn = camera.jacobian(places)

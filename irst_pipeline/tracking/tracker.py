@@ -121,8 +121,8 @@ class Tracker(Stateful):
 
     def __init__(self, settings: TrackerSettings, weak_below: float = DetectionSettings().threshold) -> None:
         """`weak_below`: score of detections that are weak."""
-        s, self._weak_below = settings, weak_below
-        self._settings = settings
+        s = self._settings = settings
+        self._weak_below = weak_below
         models, stays = zip(*_models(s), strict=True)
         self._motion = Manoeuvres(models, stays)
         self._gate = float(chi2.ppf(s.gate_probability, 2))
@@ -170,7 +170,7 @@ class Tracker(Stateful):
     ) -> Integers:
         """Rows of the detections that start tracks; counts these, and those of clutter."""
 
-        def taken(by: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        def taken(by: NDArray[np.bool_] | slice) -> NDArray[np.bool_]:
             """Which detections are of these of the pairs"""
             rows = shares.pairs.detections[by]
             return np.bincount(rows, shares.probability[by], len(looks.score)) > 0.5
@@ -178,7 +178,7 @@ class Tracker(Stateful):
         confirmed, weakly = tracks.confirmed[shares.pairs.tracks], tracks.begun_weakly[shares.pairs.tracks]
         clutter, bright = ~taken(confirmed), looks.score >= self._settings.start_score
         # A tentative track that no strong detection began is too likely clutter to keep a bright target from its own.
-        starts = bright & ~taken(~weakly), ~bright & ~taken(np.full(len(weakly), True))
+        starts = bright & ~taken(~weakly), ~bright & ~taken(slice(None))
         for kind, looked, started in zip(self._kinds, (~looks.weak, looks.weak), starts, strict=True):
             kind.clutter.add(looks.measured[clutter & looked], shape, dt)
             kind.starts.add(int(started.sum()), dt)

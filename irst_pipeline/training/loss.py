@@ -76,9 +76,7 @@ def rank_growth(stages: list[Decomposition]) -> Tensor:
     height, width = stages[0].background.shape[-2:]
     top, left = max(0, height - RANK_WINDOW) // 2, max(0, width - RANK_WINDOW) // 2
     window = np.s_[..., top : top + RANK_WINDOW, left : left + RANK_WINDOW]
-    ranks = effective_rank_log(torch.cat([parts.background[window] for parts in stages])).unflatten(
-        0, (len(stages), -1)
-    )
+    ranks = effective_rank_log(torch.cat([parts.background[window] for parts in stages])).view(len(stages), -1)
     return F.relu(ranks.diff(dim=0)).sum(0).mean()
 
 

@@ -163,7 +163,7 @@ class StubEngine(Engine[list[Image]]):
         self.batches: list[list[tuple[int, ...]]] = []
         self.may_begin = Event()
 
-    def warm_up(self, _image: Image) -> None:
+    def warm_up(self, _image: Image, _count: int) -> None:
         self.may_begin.wait()
 
     def submit(self, images: Sequence[Image]) -> list[Image]:
@@ -204,7 +204,7 @@ def test_frames_that_are_gathered_come_back_each_and_in_their_order(room: int) -
 def pile_up(stub: StubEngine, images: list[Image]) -> None:
     """Give a shared engine all of these before it can begin with the first, and wait until all are done."""
     with closing(SharedEngine(stub)) as engine, ThreadPoolExecutor(1) as pool:
-        ready = pool.submit(engine.warm_up, images[0])
+        ready = pool.submit(engine.warm_up, images[0], 1)
         tickets = [engine.submit([image]) for image in images]
         stub.may_begin.set()
         ready.result()
