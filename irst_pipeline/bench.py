@@ -1,9 +1,10 @@
 """How fast the network, the engine and the whole pipeline are here, on simulated sequences with 20 targets."""
 
+import importlib
 import json
 import platform
 import resource
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -17,12 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import nn
 from tqdm import tqdm
 
 from irst_pipeline.config import RunSettings
 from irst_pipeline.detection import detect
-from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
+from irst_pipeline.engine import Engine, SharedEngine, find_device, load_model, open_engine
 from irst_pipeline.errors import UsageError
+from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.pictures import png
 from irst_pipeline.run import Run, carry_out, run_header
@@ -45,6 +48,7 @@ RECORDER = {"crf": "20", "preset": "medium"}
 """How the sequences are coded: H.264 as cameras and recorders deliver it, not lossless."""
 WARM_UP = 5  # frames that are not counted
 FRAMES_MIN = 20
+PEER_TURNS = 5
 HELD = 16  # frames held in memory for the engine, which takes them again and again
 THREADS = {"read": ("read",), "network": ("network",), "track": ("detect", "stabilise", "track"), "write": ("write",)}
 """The threads of the pipeline and the stages that each works on."""
@@ -74,6 +78,18 @@ class PipelineSpeed(Speed):
 
 
 @dataclass(frozen=True)
+class PeerSpeed:
+    """Median time of one pass of another network and of ours, which took turns on the same frame."""
+
+    peer_ms: float
+    network_ms: float
+
+    @property
+    def ratio(self) -> float:
+        return self.peer_ms / self.network_ms
+
+
+@dataclass(frozen=True)
 class SizeResult:
     """The speeds at one frame size."""
 
@@ -87,6 +103,7 @@ class SizeResult:
     """From a video file to logs and annotated video."""
     sources: dict[int, Speed]
     """Of so many pipelines at once through one engine: all their frames together."""
+    peers: dict[str, PeerSpeed]
     memory_peak_mb: float
     """The process's highest resident memory so far."""
 
@@ -100,6 +117,7 @@ def run_bench(
     device: str,
     sizes: list[tuple[int, int]],
     sources: list[int],
+    peers: list[str],
     frames: int,
     out: Path,
     overwrite: bool,
@@ -107,6 +125,7 @@ def run_bench(
 ) -> None:
     """Measure at every (width, height), and at the first also with as many pipelines at once as each of `sources` says.
 
+    `peers` are other networks to measure beside ours, each as `open_peer` takes it.
     Writes `bench.json`, `bench.png` and with `profile` a trace a size into `out`. Traces are of the pipeline, in the
     format that chrome://tracing and Perfetto open. Prints a table and what bounds the pipeline. Raises IrstError, one
     line.
@@ -116,6 +135,7 @@ def run_bench(
     if min(sources, default=1) < 1:
         raise UsageError(f"--sources {min(sources)}: expected at least 1")
     weights = load_model(model)
+    others = {name: open_peer(name, find_device(device)) for name in peers}
     threshold = RunSettings().detection.lowest
     engine = open_engine(weights.network, device, threshold)
     latency_engine = open_engine(weights.network, device, threshold, newest=True)
@@ -134,7 +154,7 @@ def run_bench(
                     video.write(frame)
             # How the speed changes with the number of sources is measured at one size.
             several = [] if results else sorted({*sources} - {1})
-            result, work = _measure(weights, engine, latency_engine, Path(folder), frames, several)
+            result, work = _measure(weights, engine, latency_engine, others, Path(folder), frames, several)
         results.append(result)
         if profile:
             write_file(out / f"trace-{result.size}.json", json.dumps(trace(work, engine.slots)).encode())
@@ -154,8 +174,29 @@ def run_bench(
     print(f"results  {out}: {' '.join([REPORT_FILE, PICTURE_FILE, *traces])}")
 
 
+def open_peer(name: str, device: torch.device) -> nn.Module:
+    """The network that MODULE:CLASS makes without arguments, its weights as it starts, for frames (1, 1, H, W).
+
+    Raises UsageError where there is none.
+    """
+    module, _, kind = name.partition(":")
+    try:
+        network = getattr(importlib.import_module(module), kind)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UsageError(f"--peer {name}: {error}; expected MODULE:CLASS, its folder in PYTHONPATH") from None
+    if not isinstance(network, nn.Module) or not any(True for _ in network.parameters()):
+        raise UsageError(f"--peer {name}: makes no network of PyTorch that has weights")
+    return network.eval().to(device)
+
+
 def _measure(
-    weights: Weights, engine: Engine[Any], latency_engine: Engine[Any], folder: Path, count: int, sources: list[int]
+    weights: Weights,
+    engine: Engine[Any],
+    latency_engine: Engine[Any],
+    peers: dict[str, nn.Module],
+    folder: Path,
+    count: int,
+    sources: list[int],
 ) -> tuple[SizeResult, list[Work]]:
     """The speeds on the sequence of `count` frames in `folder`, and what the pipeline did of each frame."""
     video = folder / "sequence8.mp4"
@@ -164,6 +205,7 @@ def _measure(
     engine.prepare(some[0])
     network, _ = _time_network(latency_engine, some[0].image, count)
     _, network_cpu = _time_network(engine, some[0].image, count)
+    beside = {name: _time_peer(peer, latency_engine, some[0].image) for name, peer in peers.items()}
     detections = _time_engine(engine, islice(cycle(some), count))
     cpu = process_time()
     work = _run_pipelines(weights, engine, video, folder, 1)
@@ -171,7 +213,7 @@ def _measure(
     together = {n: _pipeline_speed(_run_pipelines(weights, engine, video, folder, n)) for n in sources}
     height, width = some[0].image.shape
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return SizeResult(width, height, network, detections, pipeline, together, round(memory, 1)), work
+    return SizeResult(width, height, network, detections, pipeline, together, beside, round(memory, 1)), work
 
 
 def _time_network(engine: Engine[Any], image: Image, count: int) -> tuple[Speed, float]:
@@ -185,6 +227,26 @@ def _time_network(engine: Engine[Any], image: Image, count: int) -> tuple[Speed,
         once()
         spans.append(Span(start, perf_counter()))
     return _speed(spans), (process_time() - cpu) / count
+
+
+def _time_peer(peer: nn.Module, engine: Engine[Any], image: Image) -> PeerSpeed:
+    device = next(peer.parameters()).device
+    frame, ours = normalise(torch.from_numpy(image)[None, None].to(device)).frames, engine.network_alone(image)
+
+    @torch.inference_mode()
+    def theirs() -> None:
+        peer(frame)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    seconds: dict[Callable[[], None], list[float]] = {theirs: [], ours: []}
+    for _ in range(1 + PEER_TURNS):
+        for once, taken in seconds.items():
+            start = perf_counter()
+            once()
+            taken.append(perf_counter() - start)
+    # What is done once, in the first pass, is not counted.
+    return PeerSpeed(*(round(1e3 * float(np.median(taken[1:])), 3) for taken in seconds.values()))
 
 
 def _time_engine(engine: Engine[Any], frames: Iterable[Frame]) -> Speed:
@@ -285,6 +347,9 @@ def table(results: list[SizeResult]) -> str:
         lines.append(f"{r.size} is bound by {p.bound_by}: of each frame {stages}")
         for count, speed in r.sources.items():
             lines.append(f"{count} sources of {r.size}: {speed.frames_per_second:.1f} frames/s in all")
+        for name, beside in r.peers.items():
+            times = f"{beside.peer_ms:.1f} ms a frame of {r.size}, ours {beside.network_ms:.1f} ms"
+            lines.append(f"{name}: {times} in turns, {beside.ratio:.1f} times as fast")
     return "\n".join(lines)
 
 

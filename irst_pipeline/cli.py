@@ -132,6 +132,7 @@ def bench(options: argparse.Namespace) -> None:
         options.device,
         options.sizes,
         options.sources,
+        options.peer,
         options.frames,
         options.out,
         options.overwrite,
@@ -296,6 +297,9 @@ def _add_network_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     counts = [2, 4, 8, 16]
     verb.add_argument(
         "--sources", type=int, nargs="*", default=counts, metavar="N", help="pipelines at once (first size)"
+    )
+    verb.add_argument(
+        "--peer", nargs="+", default=[], metavar="MODULE:CLASS", help="other networks of PyTorch, in turns with ours"
     )
     verb.add_argument("--frames", type=int, default=60, help="of each source at each size (default: %(default)s)")
     verb.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for the results (%(default)s)")

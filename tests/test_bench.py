@@ -3,18 +3,31 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from time import sleep
 
 import pytest
+from torch import Tensor, nn
 
 from irst_pipeline.bench import THREADS, trace
 from irst_pipeline.cli import main
 from irst_pipeline.types import Span
 
 
+class Slow(nn.Conv2d):
+    """A network that takes more than 50 ms a frame."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 1, 3)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        sleep(0.05)
+        return super().forward(frames)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bench") / "out"
-    sizes = ["--sizes", "64x48", "128x96", "--sources", "1", "3"]
+    sizes = ["--sizes", "64x48", "128x96", "--sources", "1", "3", "--peer", "tests.test_bench:Slow"]
     assert main(["bench", *sizes, "--frames", "40", "--profile", "--out", str(out)]) == 0
     return out
 
@@ -37,6 +50,8 @@ def test_figures_agree_with_one_another(folder: Path) -> None:
         assert 0 < pipeline["overlap_efficiency"] < 1.3
         assert pipeline["cpu_ms_beside_network"] > 0
         assert size["memory_peak_mb"] > 50
+        peer = size["peers"]["tests.test_bench:Slow"]
+        assert 0 < peer["network_ms"] < 50 < peer["peer_ms"]
     together = [size["sources"] for size in report["sizes"]]
     assert [list(counts) for counts in together] == [["3"], []]
     assert together[0]["3"]["frames_per_second"] > 0
@@ -78,6 +93,9 @@ def test_times_of_a_trace_begin_with_the_first_frame() -> None:
         (["--frames", "3"], "--frames 3: expected at least 20"),
         (["--sources", "0"], "--sources 0: expected at least 1"),
         (["--model", "lsnet-mega"], "lsnet-mega: no such model"),
+        (["--peer", "torch.nn:Nothing"], "--peer torch.nn:Nothing: module 'torch.nn' has no attribute 'Nothing'"),
+        (["--peer", "torch.nn:Identity"], "--peer torch.nn:Identity: makes no network"),
+        (["--peer", "models"], "--peer models: No module named 'models'; expected MODULE:CLASS"),
     ],
 )
 def test_bad_arguments_are_told_in_one_line(
