@@ -224,11 +224,13 @@ class TrackEvent:
     """A change in a track's life."""
 
     kind: str
-    """confirmed or dropped; only tracks that were confirmed have events."""
+    """confirmed, dropped, or jumped: its target was found elsewhere; only tracks that are confirmed have events."""
     id: int
     frame: int
     time: float
     """s"""
+    was: int | None = None
+    """Of one that jumped: the tentative track that it goes on as."""
 
 
 @dataclass(frozen=True)

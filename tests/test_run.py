@@ -130,6 +130,28 @@ def test_smoothed_tracks_are_written_at_the_end_and_are_better(tmp_path: Path) -
     assert scores["smoothed"]["tracks"] <= scores["tracks"]["tracks"]
 
 
+def test_targets_keep_their_ids_where_a_recording_was_cut_and_are_smoothed_on_either_side_of_it(tmp_path: Path) -> None:
+    film, out = tmp_path / "film", tmp_path / "out"
+    film.mkdir()
+    with av.open(str(HORIZON)) as container:
+        for index, frame in zip(range(120), container.decode(video=0), strict=False):
+            image = frame.to_ndarray(format="gray")
+            cv2.imwrite(str(film / f"{index:03}.png"), image if index < 60 else np.flipud(image))
+    assert main(["run", str(film), "--no-video", "--smooth", "--device", "cpu", "--out", str(out)]) == 0
+    jumped = [r for r in log(out) if r.get("event") == "jumped"]
+    assert len(jumped) >= 3
+    assert {r["frame"] // 10 for r in jumped} == {6}
+    smoothed = [json.loads(line) for line in (out / "smoothed.jsonl").read_text().splitlines()]
+    places: list[dict[tuple[int, int], tuple[float, float]]] = [
+        {(r["id"], r["frame"]): (r["x"], r["y"]) for r in records if r.get("status") == "confirmed"}
+        for records in (log(out), smoothed)
+    ]
+    both = places[0].keys() & places[1].keys()
+    assert {(r["id"], frame) for r in jumped for frame in (59, 119)} <= both
+    away = np.array([np.subtract(places[0][key], places[1][key]) for key in both])
+    assert np.abs(away).max() < 5
+
+
 def test_several_recordings_run_at_once_each_as_if_alone(clouds: Path, tmp_path: Path) -> None:
     common = ["--no-video", "--device", "cpu", "--set", EAGER, "--out"]
     assert main(["run", str(HORIZON), *common, str(tmp_path / "alone")]) == 0

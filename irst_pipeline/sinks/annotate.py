@@ -1,6 +1,6 @@
 """Drawing tracks on infrared frames."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache, lru_cache
 
 import cv2
@@ -48,11 +48,16 @@ class Trails:
         self._seconds = seconds
         self._times, self._ids, self._places = np.empty(0), np.empty(0, np.int64), np.empty((0, 2))
 
-    def update(self, tracks: Tracks, time: float, motion: CameraMotion) -> dict[int, Floats]:
-        """Add the tracks of one frame, before which the camera moved so; id -> (n, 2) px: x, y, oldest first."""
+    def update(
+        self, tracks: Tracks, time: float, motion: CameraMotion, jumped: Collection[int] = ()
+    ) -> dict[int, Floats]:
+        """Add the tracks of one frame, before which the camera moved so; id -> (n, 2) px: x, y, oldest first.
+
+        The trails of those that `jumped` begin anew.
+        """
         if motion.moved:
             self._places = motion.apply(self._places)
-        kept = (self._times >= time - self._seconds) & np.isin(self._ids, tracks.id)
+        kept = (self._times >= time - self._seconds) & np.isin(self._ids, np.setdiff1d(tracks.id, [*jumped]))
         self._times = np.append(self._times[kept], np.full(len(tracks), time))
         self._ids = np.append(self._ids[kept], tracks.id)
         self._places = np.concatenate([self._places[kept], tracks.position])

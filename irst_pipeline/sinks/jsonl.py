@@ -12,8 +12,8 @@ SCHEMA = "irst.tracks/1"
 
 
 class TracksJsonl(Log):
-    """`tracks.jsonl`: a header, then a record per track and frame, one per confirmed or dropped track, and one for all
-    frames that were dropped in a row.
+    """`tracks.jsonl`: a header, then a record per track and frame, one per track confirmed, jumped or dropped, and one
+    for all frames that were dropped in a row.
 
     A number that is not finite is written as null.
     """
@@ -27,15 +27,9 @@ class TracksJsonl(Log):
         records += _camera_records(frame, time, result.motion)
         records += track_records(frame, time, result.tracks, result.bearings)
         for event in result.events:
-            records.append(
-                {
-                    "record": "event",
-                    "event": event.kind,
-                    "id": event.id,
-                    "frame": event.frame,
-                    "time": round(event.time, 6),
-                }
-            )
+            known = {"record": "event", "event": event.kind, "id": event.id, "frame": event.frame}
+            was = {} if event.was is None else {"was": event.was}
+            records.append(known | {"time": round(event.time, 6)} | was)
         return lines(records)
 
     def gap_text(self, gap: Gap) -> bytes:

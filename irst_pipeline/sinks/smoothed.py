@@ -31,8 +31,8 @@ class _Seen(NamedTuple):
 class SmoothedJsonl:
     """`smoothed.jsonl`: the confirmed tracks, smoothed and stitched, in the form of `tracks.jsonl`; written at the end.
 
-    A track begins with its first detection. What is kept of a recording grows with it, and is in no state: a run with
-    such a sink is not resumed.
+    A track begins with its first detection; where it jumped it ends, and begins anew with the same id. What is kept of
+    a recording grows with it, and is in no state: a run with such a sink is not resumed.
     """
 
     missed = 0
@@ -47,6 +47,10 @@ class SmoothedJsonl:
         self._views: dict[int, View | None] = {}
         self._seen: defaultdict[int, list[_Seen]] = defaultdict(list)
         self._confirmed: set[int] = set()
+        # A track that jumps goes on as another leg, under the id that this began with.
+        self._leg: dict[int, int] = {}  # by track: its last one
+        self._track_of: dict[int, int] = {}  # by leg
+        self._jumps: dict[int, int] = {}  # from leg to leg
 
     def write(self, result: FrameResult) -> None:
         frame, time = result.frame.index, result.frame.time
@@ -54,7 +58,10 @@ class SmoothedJsonl:
         self._times[frame], self._shapes[frame] = time, result.frame.image.shape
         self._cameras[frame], self._views[frame] = self._camera, result.view
         tracks, detections = result.tracks, result.detections
-        self._confirmed.update(tracks.id[tracks.status != TrackStatus.TENTATIVE].tolist())
+        for id_, leg in ((event.id, event.was) for event in result.events if event.was is not None):
+            self._jumps[self._leg.get(id_, id_)], self._leg[id_], self._track_of[leg] = leg, leg, id_
+        confirmed = tracks.id[tracks.status != TrackStatus.TENTATIVE].tolist()
+        self._confirmed.update(self._leg.get(id_, id_) for id_ in confirmed)
         parts = [tracks] if result.preliminary is None else [tracks, result.preliminary]
         ids, rows = (np.concatenate(columns) for columns in zip(*((p.id, p.detection) for p in parts), strict=True))
         ids, rows, camera = ids[rows >= 0], rows[rows >= 0], CameraMotion(self._camera, known=True)
@@ -63,7 +70,7 @@ class SmoothedJsonl:
         noise = turn @ detections.noise[rows] @ np.swapaxes(turn, -1, -2)
         looks = np.column_stack([detections.box[rows, 2:], detections.score[rows], detections.snr[rows]])
         for id_, *values in zip(ids.tolist(), camera.apply(places), noise, looks, strict=True):
-            self._seen[id_].append(_Seen(frame, time, *values))
+            self._seen[self._leg.get(id_, id_)].append(_Seen(frame, time, *values))
 
     def state(self) -> State:
         return {}
@@ -80,8 +87,11 @@ class SmoothedJsonl:
             id_: joined([History(*(np.array(column) for column in zip(*self._seen[id_], strict=True)))], frames, times)
             for id_ in sorted(self._confirmed)
         }
-        histories = stitch(parts, frames, times, self._speed_sd)
-        rows = [_Rows.of(id_, history, smooth(history, self._speed_sd)) for id_, history in sorted(histories.items())]
+        histories = stitch(parts, frames, times, self._speed_sd, self._jumps)
+        rows = [
+            _Rows.of(self._track_of.get(leg, leg), history, smooth(history, self._speed_sd))
+            for leg, history in sorted(histories.items())
+        ]
         columns: list[Any] = [np.concatenate(column) for column in zip(*rows, strict=True)]
         whole = _Rows(*columns)
         order = np.argsort(whole.frame, kind="stable")

@@ -72,12 +72,13 @@ class AnnotatedVideo(Stateful):
             self.missed += 1
             return
         frame, tracks = result.frame, result.tracks
+        jumped = [event.id for event in result.events if event.kind == "jumped"]
         try:
             part = self._part_for(frame)
             picture = draw(
                 self._levels(frame.image, frame.time),
                 tracks,
-                trails=self._trails.update(tracks, frame.time, result.motion),
+                trails=self._trails.update(tracks, frame.time, result.motion, jumped),
                 caption=f"{frame.time:.3f} s   frame {frame.index}",
                 scale=self._scale,
                 velocity_seconds=self._settings.velocity_seconds,

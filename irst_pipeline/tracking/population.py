@@ -40,6 +40,8 @@ class Population(NamedTuple):
     hits: Integers
     strong_hits: Integers
     """of them, those by detections that were not weak"""
+    missed: Integers
+    """frames since the last detection"""
     last_seen: Floats
     """s: time of the last detection"""
     detection: Integers
@@ -51,7 +53,7 @@ class Population(NamedTuple):
     def empty(cls, models: int, dimensions: int) -> "Population":
         none, reals, places = np.empty(0, np.int64), np.empty(0), np.empty((0, 2))
         states = np.empty((0, models, dimensions)), np.empty((0, models, dimensions, dimensions)), np.empty((0, models))
-        looks, counts = (places, reals, reals), (none, none, none)
+        looks, counts = (places, reals, reals), (none, none, none, none)
         return cls(none, np.empty(0, bool), *states, places, reals, reals, reals, *looks, *counts, reals, none, reals)
 
     def take(self, rows: Rows) -> "Population":
@@ -59,6 +61,14 @@ class Population(NamedTuple):
 
     def join(self, other: "Population") -> "Population":
         return Population._make(np.concatenate(pair) for pair in zip(self, other, strict=True))
+
+    def continued(self, old: Rows, new: Rows) -> "Population":
+        """With the tracks `new` as what the tracks `old` go on as"""
+        columns = {name: getattr(self, name).copy() for name in ("id", "age", "hits", "strong_hits")}
+        columns["hits"][new] += columns["hits"][old]
+        columns["strong_hits"][new] += columns["strong_hits"][old]
+        columns["id"][new], columns["age"][new] = columns["id"][old], columns["age"][old]
+        return self._replace(**columns)
 
     @property
     def begun_weakly(self) -> NDArray[np.bool_]:

@@ -4,7 +4,7 @@ A track is smoothed from its first detection to its last, also over the frames b
 target must have left behind, one after the other, are stitched together.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
@@ -101,11 +101,13 @@ def _forwards(history: History, motions: _Motions, speed_sd: float) -> Iterator[
         yield state, density
 
 
-def stitch(histories: dict[int, History], frames: Integers, times: Floats, speed_sd: float) -> dict[int, History]:
+def stitch(
+    histories: dict[int, History], frames: Integers, times: Floats, speed_sd: float, jumps: Mapping[int, int]
+) -> dict[int, History]:
     """Join histories, by id, that are of one target: where one's end, carried on, meets another's beginning.
 
     The joined one has the earlier id. `frames` and `times`: (f,) of the whole recording, in their order. Of all ways to
-    join them the one of the least total distance is taken.
+    join them the one of the least total distance is taken. `jumps`: which is known to go on elsewhere, as which.
     """
     ids = sorted(histories, key=lambda id_: histories[id_].time[0])
     ends = {id_: smooth(histories[id_], speed_sd) for id_ in ids}
@@ -114,7 +116,8 @@ def stitch(histories: dict[int, History], frames: Integers, times: Floats, speed
     for i, early in enumerate(ids):
         for j, late in enumerate(ids):
             gap = histories[late].time[0] - histories[early].time[-1]
-            if 0 < gap <= STITCH_SECONDS:
+            known = early in jumps or late in jumps.values()
+            if 0 < gap <= STITCH_SECONDS and not known:
                 last = Gaussians(ends[early].mean[-1], ends[early].covariance[-1])
                 ahead = predict(last, walk.transition(gap), walk.process_noise(gap))
                 away = ends[late].mean[0] - ahead.mean

@@ -27,6 +27,7 @@ from irst_pipeline.tracking.existence import (
 )
 from irst_pipeline.tracking.imm import Mixture, combined, inside, predicted, updated_softly
 from irst_pipeline.tracking.joint import joint_shares
+from irst_pipeline.tracking.jumps import gone_on
 from irst_pipeline.tracking.kalman import Gaussians, innovations, mahalanobis, positions
 from irst_pipeline.tracking.motion import (
     ConstantAcceleration,
@@ -267,6 +268,8 @@ class Tracker(Stateful):
         columns["size"][rows] = detections.box[seen, 2:]
         columns["score"][rows], columns["snr"][rows] = detections.score[seen], detections.snr[seen]
         columns["hits"][rows] += 1
+        columns["missed"] += 1
+        columns["missed"][rows] = columns["missed"][shares.pairs.tracks[both]] = 0
         columns["strong_hits"][rows] += ~looks.weak[seen]
         columns["last_seen"][rows] = self._time
         columns["detection"] = np.full(count, -1)
@@ -302,8 +305,17 @@ class Tracker(Stateful):
         # No shake takes a target so far out; a pan past a right angle would bring it back as its mirror image.
         far = beyond(positions(tracks.states.states).mean[:, 0], shape) > max(shape)
         drop = lost | unseen | far
-        events = [TrackEvent("confirmed", int(i), frame, time) for i in tracks.id[confirm & ~drop]]
-        events += [TrackEvent("dropped", int(i), frame, time) for i in tracks.id[tracks.confirmed & drop]]
+        gone, events = np.zeros_like(drop), []
+        if confirm.any():
+            old, new = gone_on(tracks, confirm, shape)
+            was, tracks = tracks.id[new], tracks.continued(old, new)
+            events += [
+                TrackEvent("jumped", int(i), frame, time, int(j)) for i, j in zip(tracks.id[new], was, strict=True)
+            ]
+            gone[old], confirm[new] = True, False
+        events += [TrackEvent("confirmed", int(i), frame, time) for i in tracks.id[confirm & ~drop]]
+        events += [TrackEvent("dropped", int(i), frame, time) for i in tracks.id[tracks.confirmed & drop & ~gone]]
+        drop |= gone
         tracks = tracks._replace(confirmed=confirmed, evidence=evidence, dim_evidence=dim_evidence)
         return tracks.take(np.flatnonzero(~drop)) if drop.any() else tracks, tuple(events)
 
@@ -335,6 +347,7 @@ class Tracker(Stateful):
             age=np.ones(n, np.int64),
             hits=np.ones(n, np.int64),
             strong_hits=(~looks.weak[rows]).astype(np.int64),
+            missed=np.zeros(n, np.int64),
             last_seen=np.full(n, time),
             detection=rows,
             nis=np.full(n, np.nan),

@@ -175,6 +175,7 @@ def test_trails_reach_back_so_long_and_end_with_the_track() -> None:
     for step in range(30):
         paths = trails.update(tracks([step], [2 * step]), step / 10, STANDS_STILL)
     np.testing.assert_array_equal(paths[1], [(step, 2 * step) for step in range(19, 30)])
+    np.testing.assert_array_equal(trails.update(tracks([500], [80]), 2.95, STANDS_STILL, [1])[1], [(500, 80)])
     assert trails.update(tracks(), 3.0, STANDS_STILL) == {}
     assert len(trails.update(tracks([5], [5]), 3.1, STANDS_STILL)[1]) == 1
 

@@ -107,13 +107,15 @@ def test_two_parts_of_one_flight_are_stitched_and_another_is_left_alone() -> Non
         9: watched(truth[60:], rng, [], first=60),
         7: watched(flight(40, rng, np.array([200.0, -40, 20, 30])), rng, [], first=55),
     }
-    joined = stitch(parts, frames, frames.astype(float) * DT, 100.0)
+    joined = stitch(parts, frames, frames.astype(float) * DT, 100.0, {})
     assert joined.keys() == {4, 7}
     assert joined[4].frame.tolist() == frames.tolist()
     assert np.flatnonzero(~joined[4].seen).tolist() == list(range(40, 60))
     error = (smooth(joined[4], 100.0).mean - truth)[:, ::2]
     assert np.abs(error).max() < 6
     assert np.abs(error[:40]).max() < 1.5
+    for jumps in ({4: 5}, {5: 9}):
+        assert 9 in stitch(parts, frames, frames.astype(float) * DT, 100.0, jumps), "it was elsewhere"
 
 
 def test_parts_that_overlap_or_lie_too_far_apart_are_two() -> None:
@@ -121,4 +123,4 @@ def test_parts_that_overlap_or_lie_too_far_apart_are_two() -> None:
     truth, frames = flight(200, rng), np.arange(200)
     for second in (slice(30, 80), slice(140, 200)):
         parts = {1: watched(truth[:40], rng, []), 2: watched(truth[second], rng, [], first=second.start)}
-        assert stitch(parts, frames, frames.astype(float) * DT, 100.0).keys() == {1, 2}
+        assert stitch(parts, frames, frames.astype(float) * DT, 100.0, {}).keys() == {1, 2}

@@ -1,0 +1,33 @@
+"""Targets that are suddenly elsewhere: the camera was struck, the recording cut, or they turned as no model expects.
+
+That one target is hidden or gone in the very frame in which another one comes into view is rarer than any of these.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from irst_pipeline.tracking.kalman import positions
+from irst_pipeline.tracking.motion import beyond
+from irst_pipeline.tracking.population import Population
+from irst_pipeline.types import Integers
+
+GAP_MAX = 2
+"""Frames between that show neither."""
+
+
+def gone_on(tracks: Population, confirm: NDArray[np.bool_], shape: tuple[int, ...]) -> tuple[Integers, Integers]:
+    """Rows of confirmed tracks that were last seen just before one of those to `confirm` (n,) began, and of that one.
+
+    Only targets that are well seen are sure not to have been missed by chance, and only those that should be in the
+    picture (H, W). Of several the nearest are taken for one another.
+    """
+    places = positions(tracks.states.states).mean[:, 0]
+    old = np.flatnonzero(tracks.confirmed & ~tracks.dim & (tracks.missed > 0) & (beyond(places, shape) <= 0))
+    new = np.flatnonzero(confirm & ~tracks.dim)
+    gap = tracks.missed[old, None] - tracks.age[new]
+    apart = np.linalg.norm(places[old, None] - places[new], axis=-1)
+    fits = (gap >= 0) & (gap <= GAP_MAX)
+    i, j = linear_sum_assignment(np.where(fits, apart, len(apart) * sum(shape)))
+    found = fits[i, j]
+    return old[i[found]], new[j[found]]
