@@ -49,7 +49,7 @@ class Shares(NamedTuple):
         """Rows of the pairs that are more likely than not; no two of one track or one detection."""
         likely = self.probability > 0.5
         likely[self.unresolved[:, 1]] = False
-        return np.flatnonzero(likely)
+        return likely.nonzero()[0]
 
     def join_unresolved(self, pairs: Pairs) -> "Shares":
         """With 2 u pairs of u detections that are of two targets at once, and speak neither for one nor against."""
@@ -84,7 +84,7 @@ def gate(tracks: Mixture, measured: Floats, noise: Floats, limit: float) -> tupl
     )
     squares, density = likelihoods(difference)
     likelihood = np.log(np.maximum((tracks.weight[rows] * np.exp(density)).sum(1), TINY))
-    inside = np.flatnonzero(squares.min(1, initial=np.inf) <= limit)
+    inside = (squares.min(1, initial=np.inf) <= limit).nonzero()[0]
     return Pairs(rows[inside], columns[inside]), likelihood[inside]
 
 
@@ -106,13 +106,13 @@ def assign(pairs: Pairs, gain: Floats) -> Integers:
     Popoli, "Design and Analysis of Modern Tracking Systems", section 6.4). Pairs that share neither a track nor a
     detection, nor are linked by others, do not matter to one another: each such cluster is solved by itself.
     """
-    worth = np.flatnonzero(gain > 0)
+    worth = (gain > 0).nonzero()[0]
     rows, columns, gain = pairs.tracks[worth], pairs.detections[worth], gain[worth]
     contested = (np.bincount(rows)[rows] > 1) | (np.bincount(columns)[columns] > 1)
-    members = np.flatnonzero(contested)
+    members = contested.nonzero()[0]
     if not len(members):
         return worth
-    chosen = [np.flatnonzero(~contested)]
+    chosen = [(~contested).nonzero()[0]]
     borders = np.array([0, len(members)])
     if len(members) > FEW:
         members, borders = clusters(rows, columns, members)
@@ -137,13 +137,13 @@ def clusters(rows: Integers, columns: Integers, members: Integers) -> tuple[Inte
     linked = csr_array((np.ones(len(members), np.int8), others, begins), (count, count))
     cluster = connected_components(linked, directed=False)[1][own]
     order = np.argsort(cluster, kind="stable")
-    changes = np.flatnonzero(np.diff(cluster[order])) + 1
+    changes = np.diff(cluster[order]).nonzero()[0] + 1
     return members[order], np.concatenate([[0], changes, [len(members)]])
 
 
 def numbered(cluster: Integers, ids: Integers) -> tuple[Integers, Integers]:
     """Ids (k,) as numbers from 0 within the cluster that each is in, and how many different ones each cluster has."""
-    different = np.flatnonzero(np.bincount(ids))  # np.unique takes several times as long
+    different = np.bincount(ids).nonzero()[0]  # np.unique takes several times as long
     home = np.zeros(ids.max(initial=-1) + 1, np.int64)
     home[ids] = cluster
     different = different[home[different].argsort(kind="stable")]

@@ -50,11 +50,12 @@ def predicted(mixture: Mixture, motion: Manoeuvres, dt: float) -> Mixture:
     transition, process_noise, changes = motion.step(dt)
     joint = mixture.weight[:, :, None] * changes  # (n, i, j): model i before and j now
     weight = joint.sum(1)
-    before = joint / np.maximum(weight[:, None], np.finfo(float).tiny)
-    mean = np.einsum("nij,nid->njd", before, mixture.mean)
-    away = mixture.mean[:, :, None] - mean[:, None]  # (n, i, j, d)
-    covariance = np.einsum("nij,nide->njde", before, mixture.covariance)
-    covariance += np.einsum("nij,nijd,nije->njde", before, away, away)
+    before = np.swapaxes(joint / np.maximum(weight[:, None], np.finfo(float).tiny), 1, 2)  # (n, j, i)
+    mean = before @ mixture.mean
+    away = mixture.mean[:, None] - mean[:, :, None]  # (n, j, i, d)
+    shares = np.swapaxes(before[..., None] * away, -1, -2)
+    flat = mixture.covariance.reshape(*weight.shape, mean.shape[2] ** 2)
+    covariance = (before @ flat).reshape(mixture.covariance.shape) + shares @ away
     states = predict(Gaussians(mean, covariance), transition, process_noise)
     return Mixture(*states, weight)
 

@@ -48,7 +48,7 @@ def joint_probabilities(pairs: Pairs, weight: Floats, missed: Floats) -> Floats:
     cluster = np.repeat(np.arange(len(borders) - 1), np.diff(borders))
     (row, tall), (column, wide) = (numbered(cluster, ids[members]) for ids in pairs)
     looped = (np.diff(borders) >= tall + wide) & (wide <= EXACT_DETECTIONS)
-    for i in np.flatnonzero(looped).tolist():
+    for i in looped.nonzero()[0].tolist():
         own = slice(*borders[i : i + 2].tolist())
         table, alone = np.zeros((tall[i], wide[i])), np.empty(tall[i])
         table[row[own], column[own]] = weight[members[own]]

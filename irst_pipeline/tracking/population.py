@@ -57,7 +57,7 @@ class Population(NamedTuple):
         return cls(none, np.empty(0, bool), *states, places, reals, reals, reals, *looks, *counts, reals, none, reals)
 
     def take(self, rows: Rows) -> "Population":
-        return Population._make(column[rows] for column in self)
+        return Population._make([column[rows] for column in self])
 
     def join(self, other: "Population") -> "Population":
         return Population._make(np.concatenate(pair) for pair in zip(self, other, strict=True))
@@ -73,7 +73,7 @@ class Population(NamedTuple):
     @property
     def begun_weakly(self) -> NDArray[np.bool_]:
         """Which no strong detection began, and nothing has confirmed"""
-        return np.isneginf(self.evidence)
+        return self.evidence == -np.inf
 
     @property
     def dim(self) -> NDArray[np.bool_]:

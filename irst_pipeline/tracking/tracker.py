@@ -183,7 +183,7 @@ class Tracker(Stateful):
         for kind, looked, started in zip(self._kinds, (~looks.weak, looks.weak), starts, strict=True):
             kind.clutter.add(looks.measured[clutter & looked], shape, dt)
             kind.starts.add(int(started.sum()), dt)
-        return np.flatnonzero(starts[0] | starts[1])
+        return (starts[0] | starts[1]).nonzero()[0]
 
     def _looks(self, detections: Detections, shape: tuple[int, ...]) -> Looks:
         measured, score = detections.position, detections.score
@@ -208,7 +208,7 @@ class Tracker(Stateful):
             # A bright target fades step by step; one that is gone for a while does not look like a dim one instead.
             gone = looks.score[pairs.detections] < FADED * tracks.score[pairs.tracks]
             other = looks.weak[pairs.detections] & gone & ~tracks.may_be_dim[pairs.tracks]
-            pairs, density = pairs.take(np.flatnonzero(~other)), density[~other]
+            pairs, density = pairs.take((~other).nonzero()[0]), density[~other]
         score_gain = looks.score_gain[tracks.begun_weakly[pairs.tracks].astype(int), pairs.detections]
         gain = np.log(self._settings.detection_probability / looks.clutter[pairs.detections]) + density + score_gain
         both = contested(pairs, tracks.confirmed)
@@ -216,7 +216,7 @@ class Tracker(Stateful):
             which, at = pairs.tracks[both], pairs.detections[both[:, 0]]
             places, missed = expected_places(tracks.states, which), 1 - detected[which]
             both = both[seen_as_one(places, density[both], missed, looks.measured[at], looks.noise[at], looks.size[at])]
-        rest = np.flatnonzero(~np.isin(pairs.detections, pairs.detections[both]))
+        rest = (~np.isin(pairs.detections, pairs.detections[both])).nonzero()[0]
         single = self._shares(tracks, pairs.take(rest), gain[rest], detected, needed)
         return single.join_unresolved(pairs.take(both.ravel())) if len(both) else single
 
@@ -231,10 +231,12 @@ class Tracker(Stateful):
         # that it is in the picture.
         missed, evidence = np.log(1 - self._settings.detection_probability), np.log(1 - detected)
         free = np.ones(pairs.detections.max(initial=-1) + 1, bool)
-        chosen = []
+        chosen = [np.empty(0, np.int64)]
         order = np.where(tracks.confirmed, 0, 1 + tracks.dim)
         for group in (order == turn for turn in range(3)):
-            open_ = np.flatnonzero(group[pairs.tracks] & free[pairs.detections])
+            open_ = (group[pairs.tracks] & free[pairs.detections]).nonzero()[0]
+            if not len(open_):
+                continue
             kept = open_[assign(pairs.take(open_), gain[open_] - missed)]
             free[pairs.detections[kept]] = False
             chosen.append(kept)
@@ -246,7 +248,7 @@ class Tracker(Stateful):
         self, tracks: Population, shares: Shares, detections: Detections, looks: Looks, detected: Floats, dt: float
     ) -> Population:
         columns = {name: column.copy() for name, column in tracks._asdict().items()}
-        touched = np.flatnonzero(np.bincount(shares.pairs.tracks, minlength=len(tracks.id)))
+        touched = np.bincount(shares.pairs.tracks, minlength=len(tracks.id)).nonzero()[0]
         which = np.searchsorted(touched, shares.pairs.tracks)
         near = shares.pairs.detections
         measured, noise = looks.measured[near], looks.noise[near]
@@ -287,7 +289,7 @@ class Tracker(Stateful):
         confirm = ~tracks.confirmed & (tracks.evidence >= strong)
         dim = ~tracks.confirmed & ~confirm & tracks.dim
         dim_evidence = np.where(tracks.confirmed, np.minimum(tracks.dim_evidence, weak), tracks.dim_evidence)
-        if len(rows := np.flatnonzero(dim & (dim_evidence >= weak))):
+        if len(rows := (dim & (dim_evidence >= weak)).nonzero()[0]):
             lasting = self._persistence.but_for((tracks.hits - tracks.strong_hits)[rows], tracks.age[rows])
             confirm[rows] = (lasting <= LASTING_MAX) & has_moved(tracks.take(rows), time)
             # A track at rest that noise leads astray would seem to move: it has to show it in several frames.
@@ -317,7 +319,7 @@ class Tracker(Stateful):
         events += [TrackEvent("dropped", int(i), frame, time) for i in tracks.id[tracks.confirmed & drop & ~gone]]
         drop |= gone
         tracks = tracks._replace(confirmed=confirmed, evidence=evidence, dim_evidence=dim_evidence)
-        return tracks.take(np.flatnonzero(~drop)) if drop.any() else tracks, tuple(events)
+        return tracks.take((~drop).nonzero()[0]) if drop.any() else tracks, tuple(events)
 
     def _born(self, detections: Detections, rows: Integers, looks: Looks, time: float) -> Population:
         """A tentative track for each of these detections."""
@@ -393,7 +395,7 @@ def usable_rows(detections: Detections) -> Integers:
     """Those that are finite and have a positive definite covariance; of too many, the ones of the highest scores."""
     xx, xy, yy = detections.covariance.T
     finite = np.isfinite([detections.x, detections.y, xx, xy, yy, detections.score]).all(0)
-    good = np.flatnonzero(finite & (xx > 0) & (xx * yy > xy * xy))
+    good = (finite & (xx > 0) & (xx * yy > xy * xy)).nonzero()[0]
     if len(good) <= DETECTIONS_MAX:
         return good
     return good[np.argsort(-detections.score[good], kind="stable")][:DETECTIONS_MAX]

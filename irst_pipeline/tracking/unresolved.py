@@ -16,7 +16,7 @@ from irst_pipeline.types import Floats, Integers
 
 def contested(pairs: Pairs, confirmed: NDArray[np.bool_]) -> Integers:
     """(u, 2) rows of pairs of one detection, which is all that two confirmed tracks have; the elder track's first."""
-    alone = np.flatnonzero(confirmed[pairs.tracks] & (np.bincount(pairs.tracks)[pairs.tracks] == 1))
+    alone = (confirmed[pairs.tracks] & (np.bincount(pairs.tracks)[pairs.tracks] == 1)).nonzero()[0]
     detections = pairs.detections[alone]
     shared = np.bincount(detections)[detections] == 2
     return alone[shared][np.argsort(detections[shared], kind="stable")].reshape(-1, 2)
