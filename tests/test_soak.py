@@ -25,7 +25,7 @@ def test_a_camera_too_fast_for_the_network_is_late_by_no_more_than_it_must_and_e
 
 def test_a_tracker_stays_sound_whatever_the_clock_and_the_camera_do() -> None:
     for association in ("nearest", "joint"):
-        command = [sys.executable, "tools/soak_tracker.py", "--frames", "3000", "--association", association]
+        command = [sys.executable, "-m", "tools.soak_tracker", "--frames", "3000", "--association", association]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "memory grew by" in done.stdout
@@ -38,7 +38,14 @@ def test_a_point_keeps_its_id_while_its_camera_is_killed_and_frozen_and_another_
     if not Path(SYSTEM_PYTHON).exists() or subprocess.run(probe, cwd=ROOT, check=False).returncode:
         pytest.skip(f"NOT TESTED: RTSP; {SYSTEM_PYTHON} needs python3-gi, GStreamer's RTSP server and its x264enc")
     outages = ["--outages", "kill:3", "freeze:5", "--apart", "2", "--again", "8"]
-    command = [sys.executable, "tools/soak_outages.py", *outages, "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "tools.soak_outages", *outages, "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "kill for 3 s: noticed after" in done.stdout
+
+
+def test_a_camera_that_hangs_up_again_and_again_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tools.soak_camera", "--frames", "600", "--each", "150", "--out"]
+    done = subprocess.run([*command, str(tmp_path / "out")], cwd=ROOT, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    assert "left behind: 0 threads, 0 handles" in done.stdout.decode()

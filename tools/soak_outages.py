@@ -1,6 +1,7 @@
 """Take a camera away from a run again and again, and lose datagrams of another one: the tracks must not suffer.
 
-usage: soak_outages.py [--outages kill:10 kill:10 freeze:10 kill:10] [--apart 15] [--again 2] [--loss 0.05] [--out DIR]
+usage: python -m tools.soak_outages [--outages kill:10 kill:10 freeze:10 kill:10] [--apart 15] [--again 2] [--loss 0.05]
+[--out DIR]
 
 One `irst run` watches two cameras of live_cameras.py. That on RTSP is killed and started again, or stopped and
 continued, for so many seconds each, at random moments `--apart` to twice as many seconds after the last time; of the
@@ -25,7 +26,8 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
-from live_cameras import place
+
+from tools.live_cameras import place
 
 CAMERAS = str(Path(__file__).with_name("live_cameras.py"))
 SYSTEM_PYTHON = "/usr/bin/python3"

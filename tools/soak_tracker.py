@@ -1,6 +1,6 @@
 """Run the tracker for very many frames and watch it: every covariance must stay sound, and memory must not grow.
 
-usage: soak_tracker.py [--frames 1000000] [--association nearest]
+usage: python -m tools.soak_tracker [--frames 1000000] [--association nearest]
 
 Targets fly among clutter; now and then a frame comes twice, seconds or minutes are missing, the clock is set
 back, the camera jumps, or a measurement makes no sense.
@@ -11,13 +11,13 @@ import argparse
 import sys
 
 import numpy as np
-from soak import LOOKS, Held, flat, held
 from tqdm import tqdm
 
 from irst_pipeline.config import TrackerSettings
 from irst_pipeline.simulation.points import PointSettings, point_frames
 from irst_pipeline.tracking.tracker import Tracker
 from irst_pipeline.types import STANDS_STILL, CameraMotion, Frame
+from tools.soak import LOOKS, Held, flat, held
 
 IMAGE = np.zeros((256, 320), np.uint8)
 ODD_SHARE = 1e-3

@@ -45,16 +45,17 @@ def transmit(
     codec: str = "rawvideo",
     pixels: str = "gray16le",
     options: dict[str, str] | None = None,
+    rate: int = RATE,
 ) -> None:
     """Send frames to a file, a socket's file or an address of FFmpeg's, each as soon as it is there."""
     with av.open(out, "w", format=container, container_options={"flush_packets": "1"}) as muxer:
-        stream = muxer.add_stream(codec, rate=RATE, options=options)
+        stream = muxer.add_stream(codec, rate=rate, options=options)
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = size
         stream.pix_fmt = pixels
         for number, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format=pixels)
-            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            frame.pts, frame.time_base = number, Fraction(1, rate)
             muxer.mux(stream.encode(frame))
         muxer.mux(stream.encode(None))
 

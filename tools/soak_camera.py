@@ -1,0 +1,118 @@
+"""Watch a camera that hangs up again and again, for very many frames: memory, threads and handles must not grow.
+
+usage: python -m tools.soak_camera [--frames 180000] [--rate 100] [--each 1000] [--size 64x48] [--out DIR]
+
+A camera of its own process sends a simulated scene in NUT over TCP, as many frames a second as said: 180,000 frames
+are two hours of 25 a second. After `--each` frames it closes the connection and waits to be called again. What is held
+is looked at a hundred times on the way; the exit status is 1 if it grew, if something was left behind, or if not every
+frame read was processed or dropped. Linux only.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from itertools import cycle, islice
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from socket import create_server
+from threading import Event
+from time import perf_counter, sleep
+
+import av
+from tqdm import tqdm
+
+from irst_pipeline.config import RunSettings
+from irst_pipeline.engine import load_model, open_engine
+from irst_pipeline.run import Run, carry_out, run_header
+from irst_pipeline.settings import validate
+from irst_pipeline.simulation import SceneSettings, render
+from irst_pipeline.sources import open_source
+from irst_pipeline.statistics import RunStatistics
+from irst_pipeline.types import Image
+from tests.sources.cameras import transmit
+from tools.soak import LOOKS, SCENE_FRAMES, Held, flat, held
+
+
+def send(images: Sequence[Image], rate: int, each: int, ports: "SimpleQueue[int]") -> None:
+    """Be the camera; says its port."""
+
+    def paced() -> Iterator[Image]:
+        begun = perf_counter()
+        for number, image in enumerate(islice(coming, each)):
+            sleep(max(0.0, begun + number / rate - perf_counter()))
+            yield image
+
+    coming = cycle(images)
+    with create_server(("127.0.0.1", 0)) as server:
+        ports.put(server.getsockname()[1])
+        while True:
+            connection, _ = server.accept()
+            with suppress(OSError, av.FFmpegError), connection, connection.makefile("wb", buffering=0) as out:
+                transmit(out, paced(), images[0].shape, rate=rate)
+
+
+@contextmanager
+def camera(images: Sequence[Image], rate: int, each: int) -> Iterator[str]:
+    """Address of the camera."""
+    context = get_context("spawn")
+    ports: SimpleQueue[int] = context.SimpleQueue()
+    process = context.Process(target=send, args=(images, rate, each, ports), daemon=True)
+    process.start()
+    try:
+        yield f"tcp://127.0.0.1:{ports.get()}"
+    finally:
+        process.terminate()
+        process.join()
+        process.close()
+
+
+def soak(width: int, height: int, count: int, rate: int, each: int, out: Path) -> bool:
+    """Whether nothing grew and all frames are accounted for; prints what was held."""
+    scene = validate(
+        SceneSettings,
+        {"width_px": width, "height_px": height, "frames": SCENE_FRAMES, "random": {"count": 3, "snr": (8.0, 15.0)}},
+        "--size",
+    )
+    images = [frame.image for frame in render(scene, 1)]
+    settings = RunSettings()
+    weights = load_model(settings.model)
+    engine = open_engine(weights.network, settings.device, settings.detection.lowest, newest=True)
+    tqdm.monitor_interval = 0  # no thread of its own
+    out.mkdir(parents=True)
+    looks, statistics, stop = list[tuple[int, Held]](), RunStatistics(), Event()
+    with camera(images, rate, each) as uri:
+        before = held()
+        with closing(open_source(uri, stop=stop)) as source:
+            run = Run(source, out, run_header(uri, source, weights, engine, settings))
+            results = carry_out(run, engine, settings, stop, statistics)
+            for result in tqdm(results, total=count, unit_scale=True):
+                done = result.frame.index + 1
+                if done >= (len(looks) + 1) * count // LOOKS:
+                    looks.append((done, held()))
+                if done >= count:
+                    stop.set()
+        after, report = held(), statistics.report(source)
+    level = flat(looks, (report["frames_read"], after))
+    read, processed, dropped = (report[f"frames_{what}"] for what in ("read", "processed", "dropped"))
+    print(f"{read} read = {processed} processed + {dropped} dropped, {source.reconnects} reconnects")
+    print(f"left behind: {after.threads - before.threads} threads, {after.handles - before.handles} handles")
+    whole = read == processed + dropped and source.reconnects >= count // each - 1
+    return level and whole and after.threads <= before.threads and after.handles <= before.handles
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=180_000)
+    parser.add_argument("--rate", type=int, default=100, help="frames/s (default: %(default)s)")
+    parser.add_argument("--each", type=int, default=1000, help="frames to a connection (default: %(default)s)")
+    parser.add_argument("--size", default="64x48", help="WIDTHxHEIGHT")
+    parser.add_argument("--out", type=Path, default=Path("runs/soak-camera"))
+    options = parser.parse_args()
+    width, height = (int(side) for side in options.size.split("x"))
+    sys.exit(0 if soak(width, height, options.frames, options.rate, options.each, options.out) else 1)
+
+
+if __name__ == "__main__":
+    main()
