@@ -1,7 +1,8 @@
 """Measure the whole pipeline on simulated scenes whose truth is known: weak targets, crossings, a shaking camera.
 
-usage: benchmark_scenes.py [--runs 4] [--out runs/scenes] [--set tracker.association=joint]
+usage: benchmark_scenes.py [--runs 4] [--only weak ...] [--out runs/scenes] [--set tracker.association=joint]
 
+- empty: a minute of broken cloud without a target; false tracks.
 - weak: targets of SNR 4 before broken cloud; how long until they are covered, and false tracks an hour.
 - crossings: five pairs a sequence whose paths cross at half time; of how many both targets keep their track.
 - shaking: the same flights before a camera at rest and one that jitters by 10 px a frame; coverage of both.
@@ -10,6 +11,8 @@ Every sequence is simulated, run as `irst run` does it, and scored as `irst eval
 """
 
 import argparse
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -36,6 +39,7 @@ STILL = CLOUDY | {
     "random": {"count": 6, "snr": [10, 15], "speed_px_s": [10, 30]},
 }
 SCENES: dict[str, dict[str, Any]] = {
+    "empty": CLOUDY | {"frames": 1800},
     "weak": CLOUDY | {"frames": 300, "random": {"count": 6, "snr": [4, 4], "speed_px_s": [10, 30]}},
     "crossings": CLOUDY | {"frames": 150, "random": {"crossings": PAIRS, "snr": [10, 15], "speed_px_s": [20, 60]}},
     "still": STILL,
@@ -43,23 +47,24 @@ SCENES: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(runs: int, out: Path, settings: RunSettings) -> dict[str, list[tuple[TrackedSequence, Evaluation]]]:
-    """The sequences of every kind of scene, run and scored."""
-    folders: dict[str, list[Path]] = {}
-    for name, tree in SCENES.items():
-        scene = validate(SceneSettings, tree, name)
-        folders[name] = [out / "scenes" / f"{name}-{seed}" for seed in range(runs)]
-        for seed, folder in enumerate(folders[name]):
-            simulate(scene, folder, seed)
-    found: dict[str, list[tuple[TrackedSequence, Evaluation]]] = {}
-    for name, scenes in folders.items():
-        found[name] = []
-        for scene_folder in scenes:
-            results = out / "results" / scene_folder.name
-            run_recordings([str(scene_folder / "sequence8.mp4")], settings, results, False, False, Event())
-            sequence = read_sequence(find_truth(scene_folder), find_log(results))
-            found[name].append((sequence, evaluate(sequence)))
-    return found
+def results_of(name: str, runs: int, out: Path, settings: RunSettings) -> Iterator[tuple[Path, Path]]:
+    """Folders of the sequences of one kind of scene, and of what a run made of each."""
+    scene = validate(SceneSettings, SCENES[name], name)
+    for seed in range(runs):
+        folder, results = (out / part / f"{name}-{seed}" for part in ("scenes", "results"))
+        simulate(scene, folder, seed)
+        run_recordings([str(folder / "sequence8.mp4")], settings, results, False, False, Event())
+        yield folder, results
+
+
+def confirmed(results: Path) -> int:
+    """Tracks that a run confirmed."""
+    return int(json.loads((results / "run.json").read_text())["tracks_confirmed"])
+
+
+def scored(folder: Path, results: Path) -> tuple[TrackedSequence, Evaluation]:
+    sequence = read_sequence(find_truth(folder), find_log(results))
+    return sequence, evaluate(sequence)
 
 
 def coverage(found: list[tuple[TrackedSequence, Evaluation]]) -> float:
@@ -85,31 +90,40 @@ def kept(sequence: TrackedSequence, evaluation: Evaluation) -> int:
     return sum(a and b for a, b in zip(same[::2], same[1::2], strict=True))
 
 
-def report(found: dict[str, list[tuple[TrackedSequence, Evaluation]]]) -> str:
-    lines = []
-    for name, results in found.items():
-        scores = [evaluation.scores for _, evaluation in results]
-        hours = sum(sequence.frames / sequence.frame_rate for sequence, _ in results) / 3600
-        delays = [s.initiation_delay_s for s in scores if np.isfinite(s.initiation_delay_s)]
-        lines.append(
-            f"{name:10} coverage {100 * coverage(results):5.1f} %   false tracks {sum(s.false_tracks for s in scores)}"
-            f" in {60 * hours:.1f} min   never covered {sum(s.targets_missed for s in scores)} of"
-            f" {sum(s.targets for s in scores)}   delay {np.median(delays) if delays else np.nan:.2f} s"
-            f"   HOTA {100 * np.mean([s.hota for s in scores]):.1f}   id switches {sum(s.id_switches for s in scores)}"
-        )
-    crossed = found["crossings"]
-    lines.append(f"of {PAIRS * len(crossed)} crossings both keep their track in {sum(kept(*each) for each in crossed)}")
-    return "\n".join(lines)
+def report(name: str, found: list[tuple[TrackedSequence, Evaluation]]) -> str:
+    scores = [evaluation.scores for _, evaluation in found]
+    minutes = sum(sequence.frames / sequence.frame_rate for sequence, _ in found) / 60
+    delays = [s.initiation_delay_s for s in scores if np.isfinite(s.initiation_delay_s)]
+    line = (
+        f"{name:10} coverage {100 * coverage(found):5.1f} %   false tracks {sum(s.false_tracks for s in scores)}"
+        f" in {minutes:.1f} min   never covered {sum(s.targets_missed for s in scores)} of"
+        f" {sum(s.targets for s in scores)}   delay {np.median(delays) if delays else np.nan:.2f} s"
+        f"   HOTA {100 * np.mean([s.hota for s in scores]):.1f}   id switches {sum(s.id_switches for s in scores)}"
+    )
+    if name != "crossings":
+        return line
+    both = sum(kept(*each) for each in found)
+    return f"{line}\nof {PAIRS * len(found)} crossings both keep their track in {both}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=4)
+    parser.add_argument("--only", nargs="+", choices=[*SCENES], default=[*SCENES], metavar="KIND")
     parser.add_argument("--out", type=Path, default=Path("runs/scenes"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     settings = read_settings(RunSettings, None, ["sinks=[tracks_jsonl]", *options.set])
-    print(report(measure(options.runs, options.out, settings)))
+    lines = []
+    for name in options.only:
+        made = results_of(name, options.runs, options.out, settings)
+        if name == "empty":
+            false = [confirmed(results) for _, results in made]
+            minutes = len(false) * SCENES[name]["frames"] / SceneSettings().frame_rate_hz / 60
+            lines.append(f"{name:10} false tracks {sum(false)} in {minutes:.1f} min")
+        else:
+            lines.append(report(name, [scored(*folders) for folders in made]))
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
