@@ -10,6 +10,7 @@ Every sequence is simulated, run as `irst run` does it, and scored as `irst eval
 """
 
 import argparse
+import sys
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from irst_pipeline.config import RunSettings
+from irst_pipeline.errors import IrstError
 from irst_pipeline.evaluation.logs import find_log, find_truth, read_sequence
 from irst_pipeline.evaluation.tracking import Evaluation, TrackedSequence, evaluate
 from irst_pipeline.run import run_recordings
@@ -113,4 +115,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except IrstError as error:
+        sys.exit(f"benchmark_scenes: error: {error}")
