@@ -219,6 +219,7 @@ def refusal(truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (b"1,1,5,5,2,2\n2,1,5,x,2,2\n", "truth.mot.txt line 2: key `top`: expected a valid number"),
         (b"1,1,5,5,nan,2\n", "truth.mot.txt line 1: key `width`"),
         (b"1,1,5,5\n", "truth.mot.txt line 1: key `width` is missing"),
+        (b"1,1,5,5" + b" " * 200_000, "truth.mot.txt line 1: key `width` is missing"),
         (b"0,1,5,5,2,2\n", "truth.mot.txt line 1: key `frame`: expected greater than or equal to 1, found '0'"),
         (b"99999999999,1,5,5,2,2\n", "truth.mot.txt line 1: key `frame`"),
         (b"1,1,5,5,2,2\n1,1,6,5,2,2\n", "truth.mot.txt line 2: target 1 is in frame 1 twice; strike one out"),
