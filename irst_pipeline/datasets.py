@@ -152,14 +152,17 @@ def read_boxed_videos(folder: Path, every: int) -> list[Sample]:
 
 
 def read_boxes(labels: Path) -> dict[int, list[list[float]]]:
-    """The boxes (x, y, w, h px) of each frame in a CSV with those columns and `frame`."""
+    """The boxes (x, y, w, h px) of each frame in a CSV with those columns and `frame`; raises UsageError for others."""
     boxes: dict[int, list[list[float]]] = {}
-    with labels.open(newline="") as file:
+    with labels.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         for number, row in enumerate(csv.DictReader(file), 2):
             try:
-                boxes.setdefault(int(row["frame"]), []).append([float(row[k]) for k in "xywh"])
+                frame, box = int(row["frame"]), [float(row[k]) for k in "xywh"]
+                if not np.isfinite(box).all():
+                    raise ValueError
             except (KeyError, ValueError, TypeError):
                 raise UsageError(f"{labels}: line {number}: expected numbers under frame,x,y,w,h") from None
+            boxes.setdefault(frame, []).append(box)
     return boxes
 
 

@@ -15,6 +15,7 @@ from irst_pipeline.datasets import (
     mask_in_box,
     read_backgrounds,
     read_boxed_videos,
+    read_boxes,
     read_masked_images,
     read_simulated,
 )
@@ -48,6 +49,21 @@ def test_a_box_without_a_clear_blob_is_not_judged() -> None:
 @pytest.mark.parametrize("box", [[-5, -5, 12, 12], [75, 58, 20, 20], [10, 10, 2, 2], [200, 200, 5, 5]])
 def test_boxes_at_and_beyond_the_border(box: list[float]) -> None:
     assert mask_in_box(scene(50), box).shape == (64, 80)
+
+
+@pytest.mark.parametrize(
+    "row", [b"0,nan,2,10,10", b"0,5,2,inf,10", b"0,5,2,10", b"0.5,5,2,10,10", b"0,\xff,2,10,10", b"0,,2,10,10"]
+)
+def test_a_box_that_is_no_box_is_told_with_its_line(tmp_path: Path, row: bytes) -> None:
+    labels = tmp_path / "a.gt.csv"
+    labels.write_bytes(b"frame,x,y,w,h\n0,5,2,10,10\n" + row + b"\n")
+    with pytest.raises(UsageError, match=r"a\.gt\.csv: line 3: expected numbers under frame,x,y,w,h"):
+        read_boxes(labels)
+
+
+def test_a_table_of_boxes_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.gt.csv").write_text("\ufeffframe,x,y,w,h\n3,5,2,10,9\n3,40,2,7,8\n", "utf-8")
+    assert read_boxes(tmp_path / "a.gt.csv") == {3: [[5, 2, 10, 9], [40, 2, 7, 8]]}
 
 
 def test_the_fields_layout_is_read(field_set: Path) -> None:

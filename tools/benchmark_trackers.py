@@ -238,7 +238,8 @@ class Result:
             self.left -= time.thread_time() - begun
         except TimeoutError:
             self.left = 0
-        else:
+        # On a busy machine the timer, which goes by the tick, may be late by all of a short run.
+        if self.left > 0:
             self.runs.append(scores(frames[WARM_UP:], reported[WARM_UP:]))
 
     def row(self) -> list[str]:

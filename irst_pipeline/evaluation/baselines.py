@@ -1,6 +1,7 @@
 """The field's classical detectors, written from their mathematics: each makes a saliency map of a frame.
 
-All look for small bright targets; "small" is what SPIE calls so, less than 81 px, which is 9x9.
+All look for small bright targets, MPCM for dark ones as well; "small" is what SPIE calls so, less than 81 px, which is
+9x9.
 """
 
 import cv2
@@ -45,8 +46,8 @@ def local_contrast(image: Image) -> Map:
 
     At each scale a cell stands in the middle of 3x3; with d_i the difference of its mean to that of neighbour i, the
     contrast is the least product d_i d_j over the four pairs of opposite neighbours: high for what stands out to all
-    sides. The result is the largest over the scales. Wei, You and Li, "Multiscale patch-based contrast measure for
-    small infrared target detection", Pattern Recognition 58, 2016.
+    sides, bright or dark. The result is the largest over the scales. Wei, You and Li, "Multiscale patch-based contrast
+    measure for small infrared target detection", Pattern Recognition 58, 2016.
     """
     reach = max(CELL_SIDES)
     padded = cv2.copyMakeBorder(image.astype(np.float32), reach, reach, reach, reach, cv2.BORDER_REFLECT)

@@ -1,6 +1,5 @@
 """Reading of true paths and of the tracks that a run logged."""
 
-import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +9,13 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from irst_pipeline.errors import UsageError
-from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, velocities
+from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, velocities, without_hidden
 from irst_pipeline.settings import FiniteFloat, Positive, validate
 from irst_pipeline.sinks.base import parts_set_aside
 from irst_pipeline.sinks.jsonl import SCHEMA
 from irst_pipeline.types import Floats, Integers
 
-TRUTH_FILE, LOG_FILE = "truth.mot.txt", "tracks.jsonl"
+TRUTH_FILE, STATES_FILE, LOG_FILE = "truth.mot.txt", "truth.csv", "tracks.jsonl"
 FRAMES_MAX = 10_000_000  # more is a slip of the pen, and would not fit in memory
 
 Frame = Annotated[int, Field(ge=0, lt=FRAMES_MAX)]
@@ -34,7 +33,16 @@ class _TruthRow(BaseModel):
     width: FiniteFloat
     height: FiniteFloat
     considered: float = 1
-    """0 for a row that does not count."""
+    """0 for a target that cannot be seen there."""
+
+
+class _State(BaseModel):
+    """What is read of a row of a simulated sequence's own table of truth."""
+
+    frame: Frame
+    id: Id
+    vx_px_s: FiniteFloat
+    vy_px_s: FiniteFloat
 
 
 class _Header(BaseModel):
@@ -68,34 +76,60 @@ def find_log(path: Path) -> Path:
 def read_sequence(truth: Path, log: Path) -> TrackedSequence:
     """Targets of a file of ground truth, and confirmed and coasting tracks of a run's log, matched by their frames.
 
-    A target's position is the centre of its box, its velocity that of its neighbouring positions at the log's frame
-    rate. The sequence ends with the last frame that either file names. Raises UsageError, one line.
+    A target's position is the centre of its box. Of a simulated sequence its velocity is known, against the scene as
+    that of a track is; elsewhere it is that of its neighbouring positions at the log's frame rate, which is the same
+    where the camera stands still. Hidden targets do not count, nor do tracks where they follow one. The sequence ends
+    with the last frame that either file names. Raises UsageError, one line.
     """
     frame_rate, tracks = _read_tracks(log)
-    targets = _read_targets(truth, frame_rate)
+    targets, hidden = _read_targets(truth, frame_rate)
     if len(tracks.frame) and not np.isin(tracks.frame, targets.frame).any():
         spans = [f"{frame.min()} to {frame.max()}" for frame in (tracks.frame, targets.frame)]
         raise UsageError(
             f"{log}: its tracks are in frames {spans[0]}, the targets of {truth} in {spans[1]} (from 0), never in the "
             f"same one; give the truth of the sequence that was run"
         )
-    frames = 1 + max(int(frame.max(initial=0)) for frame in (targets.frame, tracks.frame))
-    return TrackedSequence(targets, tracks, frames, frame_rate)
+    frames = 1 + max(int(paths.frame.max(initial=0)) for paths in (targets, hidden, tracks))
+    return without_hidden(TrackedSequence(targets, tracks, frames, frame_rate), hidden)
 
 
-def _read_targets(path: Path, frame_rate: float) -> Paths:
-    rows, seen = [], set[tuple[int, int]]()
+def _read_targets(path: Path, frame_rate: float) -> tuple[Paths, Paths]:
+    """Targets, and those that are hidden; of these the velocities are not known."""
+    rows, hidden, seen = list[_TruthRow](), list[_TruthRow](), set[tuple[int, int]]()
     for number, line in _lines(path):
-        (cells,) = csv.reader([line])
-        row = validate(_TruthRow, dict(zip(_TruthRow.model_fields, cells, strict=False)), f"{path} line {number}")
+        cells = zip(_TruthRow.model_fields, line.split(","), strict=False)
+        row = validate(_TruthRow, dict(cells), f"{path} line {number}")
         if row.considered:
             _refuse_twice(f"{path} line {number}: target", row.frame, row.id, seen)
-            rows.append(row)
+        (rows if row.considered else hidden).append(row)
     if not rows:
         raise UsageError(f"{path}: names no target; there is nothing to score against")
-    frame, id_ = _integers([row.frame - 1 for row in rows]), _integers([row.id for row in rows])
+    frame, id_, position = _places(rows)
+    states = path.with_name(STATES_FILE)
+    if path.name == TRUTH_FILE and states.is_file():
+        known = _read_velocities(states)
+        velocity = _floats([known.get(key, (None, None)) for key in zip(frame.tolist(), id_.tolist(), strict=True)], 2)
+    else:
+        velocity = velocities(frame, id_, position, frame_rate)
+    unseen = _places(hidden)
+    return Paths(frame, id_, position, velocity), Paths(*unseen, np.full_like(unseen[2], np.nan))
+
+
+def _places(rows: list[_TruthRow]) -> tuple[Integers, Integers, Floats]:
+    """Frame from 0, id and position."""
     position = _floats([(row.left + row.width / 2, row.top + row.height / 2) for row in rows], 2)
-    return Paths(frame, id_, position, velocities(frame, id_, position, frame_rate))
+    return _integers([row.frame - 1 for row in rows]), _integers([row.id for row in rows]), position
+
+
+def _read_velocities(path: Path) -> dict[tuple[int, int], tuple[float, float]]:
+    """px/s by frame and id."""
+    lines = _lines(path)
+    names = next(lines, (1, ""))[1].split(",")
+    rows = [
+        validate(_State, dict(zip(names, line.split(","), strict=False)), f"{path} line {number}")
+        for number, line in lines
+    ]
+    return {(row.frame, row.id): (row.vx_px_s, row.vy_px_s) for row in rows}
 
 
 def _read_tracks(path: Path) -> tuple[float, TrackPaths]:

@@ -7,7 +7,7 @@ HOTA, MOTA, IDF1 and id switches are TrackEval's, on the similarity 1 - distance
 import io
 import math
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -232,6 +232,19 @@ def evaluate(sequence: TrackedSequence, radius: float = RADIUS) -> Evaluation:
         **_Nis(*_consistency(tracks.nis[pairs.tracks]))._asdict(),
     )
     return Evaluation(scores, pairs, gospa[:, 0])
+
+
+def without_hidden(sequence: TrackedSequence, hidden: Paths, radius: float = RADIUS) -> TrackedSequence:
+    """The sequence without the rows of tracks that follow a target nobody can see: neither right nor wrong.
+
+    Those are within `radius` px of a target of `hidden`, one of each, and cover none of the others.
+    """
+    tracks, follows = sequence.tracks, np.zeros(len(sequence.tracks.id), bool)
+    for seen, unseen in zip(_meetings(sequence), _meetings(replace(sequence, truth=hidden)), strict=True):
+        free = np.setdiff1d(np.arange(len(seen.tracks)), match(seen.distance, radius)[1])
+        _, near = match(unseen.distance[:, free], radius)
+        follows[seen.tracks[free[near]]] = True
+    return replace(sequence, tracks=TrackPaths(**{name: rows[~follows] for name, rows in vars(tracks).items()}))
 
 
 def velocities(frame: Integers, id_: Integers, position: Floats, frame_rate: float) -> Floats:

@@ -203,6 +203,8 @@ class LSNet(nn.Module):
         self.head = Head(config.target_widths[0], config.stride, config.head_width, config.detail_width)
         coarsest = max(len(config.background_widths), len(config.target_widths) - 1)
         self.multiple = config.stride * 2**coarsest
+        if self.multiple > MIN_SIZE:  # a frame is padded by its own mirror image, which is no wider than itself
+            raise ValueError(f"its coarsest scale is 1/{self.multiple} of the image, at most 1/{MIN_SIZE} is taken")
 
     def forward(self, frames: Tensor) -> Decomposition:
         return self.unfold(frames, 1)[-1]

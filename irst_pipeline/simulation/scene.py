@@ -74,7 +74,7 @@ class SceneSettings(Settings):
     width_px: Side = 320
     height_px: Side = 256
     frames: Annotated[int, Field(ge=1)] = 150
-    frame_rate_hz: Annotated[float, Field(gt=0, le=10_000)] = 30.0
+    frame_rate_hz: Annotated[float, Field(ge=0.01, le=10_000)] = 30.0
     view_levels: Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_ordered)] = (7200.0, 7500.0)
     """Grey levels shown as black and white in the 8-bit video."""
     sky: SkySettings = SkySettings()

@@ -18,9 +18,11 @@ SHIFTS = np.linspace(-3, 3, 49)  # of the logits
 def calibrate(network: LSNet, sets: list[list[Sample]], device: torch.device) -> float:
     """Shift the logits of a network, on `device` and in eval mode, to the best IoU at probability one half.
 
-    Best is the mean over the sets of the IoU pooled over each; the shift is returned.
+    Best is the mean over the sets of the IoU pooled over each, and of shifts that do as well, as where there are no
+    targets, the smallest; it is returned.
     """
-    best = float(SHIFTS[np.mean([_iou_by_shift(network, samples, device) for samples in sets], axis=0).argmax()])
+    iou = np.mean([_iou_by_shift(network, samples, device) for samples in sets], axis=0)
+    best = float(min(SHIFTS[iou == iou.max()], key=abs))
     with torch.no_grad():
         network.get_parameter("head.out.bias").add_(best)
     return best

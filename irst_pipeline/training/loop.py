@@ -25,6 +25,7 @@ from irst_pipeline.evaluation import score_network
 from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
 from irst_pipeline.lsnet.weights import save_weights, write_tensors
 from irst_pipeline.settings import read_settings
+from irst_pipeline.sinks.base import write_file
 from irst_pipeline.training.batches import Batch, DataSet, draw_batch, read_sources
 from irst_pipeline.training.calibrate import calibrate
 from irst_pipeline.training.loss import cross_entropy, training_loss
@@ -138,9 +139,13 @@ class Run:
         return loss.item(), torch.autograd.grad(loss, list(self.network.parameters()), allow_unused=True)
 
     def save(self) -> None:
-        """Replace the checkpoint whole: a kill in the middle leaves the one before."""
+        """Replace weights and checkpoint, each whole: a kill in the middle leaves the one before."""
         note = {"steps": str(self.step), "seed": str(self.settings.seed)}
         save_weights(self.mean, self.folder / WEIGHTS_FILE, note)
+        self.save_state()
+
+    def save_state(self) -> None:
+        """Replace the checkpoint alone."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"mean.{k}": v for k, v in self.mean.state_dict().items()}
         for name, optimiser in self.optimisers.items():
@@ -212,12 +217,13 @@ class Curve:
         self._watched = [s for s in sources if s.holdout and s.settings.layout != "backgrounds"]
         names = [f"{score} {s.settings.folder}" for s in self._watched for score in self.SCORES]
         header = ",".join(["step", "seconds", "loss", *names])
-        old = self._path.read_text().splitlines() if run.step and self._path.exists() else [header]
-        if old[0] != header:
+        old = self._path.read_text().splitlines() if run.step and self._path.exists() else []
+        if old and old[0] != header:
             raise UsageError(f"{self._path}: is of other data sets ({old[0]}); train into another folder")
-        # What was scored after the checkpoint is scored again.
-        kept = [row for row in old[1:] if int(row.split(",")[0]) <= run.step]
-        self._path.write_text("\n".join([header, *kept]) + "\n")
+        # What was scored after the checkpoint is scored again, and a row that was not written whole is of no use.
+        whole = [row for row in old[1:] if row.count(",") == header.count(",")]
+        kept = [row for row in whole if int(row.split(",")[0]) <= run.step]
+        write_file(self._path, ("\n".join([header, *kept]) + "\n").encode())
 
     def add(self, loss: float) -> None:
         """Score the running mean, write a row, and draw a held-out frame of each data set."""
@@ -225,8 +231,8 @@ class Curve:
         scores = [score_network(run.mean, s.holdout, run.device) for s in self._watched]
         shares = [getattr(s, name) for s in scores for name in self.SCORES]
         with self._path.open("a", newline="") as file:
-            row = [run.step, time.monotonic() - self._started, loss, *shares]
-            csv.writer(file).writerow(f"{value:.6g}" for value in row)
+            values = time.monotonic() - self._started, loss, *shares
+            csv.writer(file).writerow([run.step, *(f"{value:.6g}" for value in values)])
         if self._watched:
             draw_preview(run.mean, [s.holdout[0] for s in self._watched], run.device, run.folder / PREVIEW_FILE)
 
@@ -243,7 +249,7 @@ def train(run: Run, data: Path, stop: Event) -> Path:
     sources = read_sources(settings, data)
     if not run.restore():
         _claim(run.folder)
-        run.save()
+        run.save_state()  # before there are weights: a folder that has those alone is somebody else's
     curve, losses = Curve(run, sources), []
     exact = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
     threads = torch.get_num_threads()
@@ -271,7 +277,8 @@ def train(run: Run, data: Path, stop: Event) -> Path:
 
 def _claim(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
+    # A kill during the first checkpoint leaves a hidden file.
+    if any(not path.name.startswith(".") for path in folder.iterdir()):
         raise UsageError(f"{folder}: holds files, but no {STATE_FILE} to go on from; train into another folder")
 
 

@@ -116,6 +116,53 @@ def test_rows_that_are_not_to_be_considered_are_not(truth: Path, log: Path, tmp_
     assert scores(tmp_path / "other")["mota"] == scores(tmp_path / "one")["mota"]
 
 
+def perfect_run(scene: str, folder: Path) -> dict[str, Any]:
+    """The scores of a run that follows all targets of a scene exactly, those that are hidden as well."""
+    folder.mkdir()
+    (folder / "scene.yaml").write_text(scene)
+    assert main(["simulate", str(folder / "scene.yaml"), "--out", str(folder / "scene")]) == 0
+    sink = TracksJsonl(folder / "tracks.jsonl", header())
+    with (folder / "scene" / "truth.csv").open() as file:
+        for row in csv.DictReader(file):
+            x, y, vx, vy = (float(row[key]) for key in ("x_px", "y_px", "vx_px_s", "vy_px_s"))
+            sink.write(result(int(row["frame"]), tracks([x], [y], velocity=(vx, vy))))
+    sink.close()
+    assert evaluate(folder / "scene", folder / "tracks.jsonl", folder / "out") == 0
+    return scores(folder / "out")
+
+
+def test_velocities_are_judged_against_the_scene_that_a_moving_camera_sees(tmp_path: Path) -> None:
+    camera = "{pan_px_s: [40, -10], jitter_px: 2, roll_deg_s: 5}"
+    target = "{x_px: 20, y_px: 20, vx_px_s: 40, vy_px_s: 5, snr: 10}"
+    s = perfect_run(
+        f"{{width_px: 64, height_px: 48, frames: 25, camera: {camera}, targets: [{target}]}}", tmp_path / "a"
+    )
+    assert (s["mota"], s["position_rmse_px"], s["velocity_rmse_px_s"]) == pytest.approx((1, 0, 0), abs=0.01)
+
+
+def test_a_track_that_follows_its_target_while_it_is_hidden_is_not_held_to_be_false(tmp_path: Path) -> None:
+    dimming = "[{first_frame: 5, last_frame: 30, share: 0}]"
+    target = f"{{x_px: 20, y_px: 20, vx_px_s: 10, vy_px_s: 5, snr: 10, dimming: {dimming}}}"
+    s = perfect_run(f"{{width_px: 64, height_px: 48, frames: 31, targets: [{target}]}}", tmp_path / "a")
+    assert s["frames"] == 31
+    assert (s["mota"], s["hota"], s["idf1"], s["ospa2_px"], s["gospa_px"]) == pytest.approx((1, 1, 1, 0, 0), abs=1e-3)
+    assert (s["false_tracks"], s["fragmentations"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("frame,id,vx_px_s\n0,1,2\n", "truth.csv line 2: key `vy_px_s` is missing"),
+        ("frame,id,vx_px_s,vy_px_s\n0,1,2,3,4\n1,1,nan,3\n", "truth.csv line 3: key `vx_px_s`"),
+    ],
+)
+def test_true_velocities_that_cannot_be_used_are_named(
+    truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
+) -> None:
+    (truth / "truth.csv").write_text(content)
+    assert said in refusal(truth, log, tmp_path, capsys)
+
+
 def test_a_run_without_tracks_is_scored(truth: Path, log: Path, tmp_path: Path) -> None:
     lines = (log / "tracks.jsonl").read_text().splitlines(keepends=True)
     (log / "tracks.jsonl").write_text("".join(line for line in lines if '"confirmed"' not in line))
@@ -172,6 +219,7 @@ def refusal(truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (b"1,1,5,5,2,2\n2,1,5,x,2,2\n", "truth.mot.txt line 2: key `top`: expected a valid number"),
         (b"1,1,5,5,nan,2\n", "truth.mot.txt line 1: key `width`"),
         (b"1,1,5,5\n", "truth.mot.txt line 1: key `width` is missing"),
+        (b"1,1,5,5" + b" " * 200_000, "truth.mot.txt line 1: key `width` is missing"),
         (b"0,1,5,5,2,2\n", "truth.mot.txt line 1: key `frame`: expected greater than or equal to 1, found '0'"),
         (b"99999999999,1,5,5,2,2\n", "truth.mot.txt line 1: key `frame`"),
         (b"1,1,5,5,2,2\n1,1,6,5,2,2\n", "truth.mot.txt line 2: target 1 is in frame 1 twice; strike one out"),

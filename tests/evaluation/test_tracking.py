@@ -1,7 +1,7 @@
 """Scores of tracks whose right answer is known."""
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from irst_pipeline.evaluation.tracking import (
     TrackPaths,
     evaluate,
     velocities,
+    without_hidden,
 )
 from irst_pipeline.types import Floats
 
@@ -189,6 +190,20 @@ def test_a_target_lost_and_found_again_is_fragmented() -> None:
     s = scores(truth, some(tracks, (tracks.frame < 20) | (tracks.frame >= 30)))
     assert (s.fragmentations, s.id_switches) == (1, 0)
     assert s.mota == pytest.approx(50 / 60)
+
+
+def test_a_track_is_forgiven_where_it_follows_a_hidden_target_and_no_other() -> None:
+    """Of two targets 6 px apart, one hidden from frame 20 on, only the track that is on that one then is left out."""
+    both = flights(1), replace(flights(1), id=flights(1).id + 1, position=moved(flights(1), 0, 6))
+    seen = both[1].frame < 20
+    truth = Paths(*(np.concatenate((one, other[seen])) for one, other in zip(*map(astuple, both), strict=True)))
+    hidden = Paths(*(rows[~seen] for rows in astuple(both[1])))
+    tracks = join(tracks_of(both[0]), tracks_of(both[1]))
+    stray = tracks_of(both[0], id=both[0].id + 8, position=moved(both[0], 0, 60))
+    kept = without_hidden(TrackedSequence(truth, join(tracks, stray), FRAMES, RATE), hidden).tracks
+    assert np.bincount(kept.id)[[1, 2, 9]].tolist() == [FRAMES, 20, FRAMES]
+    alone = without_hidden(TrackedSequence(truth, tracks_of(both[0]), FRAMES, RATE), hidden).tracks
+    assert len(alone.id) == FRAMES, "a lone track between them is the other's"
 
 
 def test_a_target_that_was_out_of_sight_is_not() -> None:

@@ -184,6 +184,7 @@ def test_samples_are_small() -> None:
         ({"random": {"count": 1, "snr": [9, 5]}}, "key `random.snr`: expected [low, high] with low <= high"),
         ({"width_px": 63}, "key `width_px`: expected a multiple of 2"),
         ({"frames": 0}, "key `frames`"),
+        ({"frame_rate_hz": 1e-4}, "key `frame_rate_hz`: expected greater than or equal to 0.01, found 0.0001"),
         ({"clouds": {"coverage": 1.5}}, "key `clouds.coverage`"),
         ({"sensor": {"read_noise": 0}}, "key `sensor`: expected read_noise above 0"),
         ({"view_levels": [7300, 7300]}, "view_levels"),

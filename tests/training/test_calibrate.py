@@ -27,3 +27,10 @@ def test_an_excess_of_the_logits_is_taken_off(excess: float) -> None:
     with torch.no_grad():
         network.get_parameter("head.out.bias").add_(excess - level)
     assert calibrate(network, [[Sample("s", image, mask)]], cpu) == pytest.approx(-excess, abs=0.07)
+
+
+def test_frames_without_targets_do_not_move_the_logits() -> None:
+    """No shift outlines anything better than another."""
+    cpu, network = torch.device("cpu"), build_network(MODEL, 1, torch.device("cpu")).eval()
+    image = np.random.default_rng(0).normal(100, 5, (64, 64)).astype(np.uint8)
+    assert calibrate(network, [[Sample("s", image, np.zeros_like(image))]], cpu) == 0

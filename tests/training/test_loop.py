@@ -1,5 +1,6 @@
 """Training: it learns, and a run that was killed goes on as if it had not been."""
 
+import resource
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from irst_pipeline.datasets import read_grey
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.weights import load_weights, save_weights
 from irst_pipeline.training.batches import draw_batch, read_sources
-from irst_pipeline.training.loop import build_network, learning_rate, open_run, train
+from irst_pipeline.training.loop import Curve, build_network, learning_rate, open_run, train
 from irst_pipeline.training.preview import draw_preview
 from irst_pipeline.training.settings import TrainSettings
 
@@ -129,6 +130,19 @@ def test_a_kill_at_any_moment_loses_only_the_steps_since_the_checkpoint(data: Pa
         assert load_weights(str(run / "weights.safetensors"))
 
 
+def test_a_first_checkpoint_that_was_not_written_whole_is_made_again(data: Path, tmp_path: Path) -> None:
+    """A limit on file sizes, above the weights' and below the checkpoint's, ends the write as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            trained(settings(1), data, tmp_path, Event())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (tmp_path / ".tmpYnKZdy").write_bytes(bytes(1000))  # as safetensors leaves it when it is killed
+    assert load_weights(str(trained(settings(1), data, tmp_path, Event())))
+
+
 def step_of(state: Path) -> int:
     with safe_open(state, "pt") as file:
         return int(file.metadata()["step"])
@@ -199,6 +213,28 @@ def test_rows_of_the_curve_beyond_the_checkpoint_are_made_again(data: Path, tmp_
     curve.write_text(curve.read_text() + "8,1,1,1,1,1\n")
     trained(settings(10, evaluate_every=2), data, tmp_path, Event())
     assert [row.split(",")[0] for row in curve.read_text().splitlines()] == ["step", "2", "4", "6", "8", "10"]
+
+
+@pytest.mark.parametrize("left", ["", "HEAD\n2,1,1,1,1,1\n\n4,1,1"], ids=["all", "a row"])
+def test_a_curve_cut_short_does_not_end_the_run(data: Path, tmp_path: Path, left: str) -> None:
+    trained(settings(4, evaluate_every=2), data, tmp_path, Event())
+    curve = tmp_path / "curve.csv"
+    head = curve.read_text().splitlines()[0]
+    curve.write_text(left.replace("HEAD", head))
+    trained(settings(6, evaluate_every=2), data, tmp_path, Event())
+    first, *steps = [row.split(",")[0] for row in curve.read_text().splitlines()]
+    assert (first, steps[-1]) == ("step", "6")
+    assert steps == (["6"] if not left else ["2", "6"])
+
+
+def test_the_curve_knows_steps_of_any_number_of_digits(data: Path, tmp_path: Path) -> None:
+    run = open_run(settings(1), tmp_path, CPU)
+    sources = read_sources(run.settings, data)
+    for step in (999_999, 1_000_000, 1_234_567):
+        run.step = step
+        Curve(run, sources).add(1.0)
+    rows = (tmp_path / "curve.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == ["999999", "1000000", "1234567"]
 
 
 @pytest.mark.gpu
