@@ -64,7 +64,7 @@ def test_a_crop_is_normalised_as_a_frame_is() -> None:
     crop = random_crop(
         Sample("hot", image, np.zeros((64, 80), np.uint8)), 64, False, [], True, np.random.default_rng(2)
     )
-    assert crop.frame.max() < 1.5 * (IMPULSE_MAX + 4) * 1.6, "a defective pixel is limited"
+    assert crop.frame.max() < 5 * IMPULSE_MAX, "a defective pixel is limited"
 
 
 def test_a_cut_out_is_the_target_without_its_surroundings() -> None:
