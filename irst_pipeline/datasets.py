@@ -4,18 +4,15 @@ import csv
 import zlib
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from irst_pipeline.errors import FrameError, UsageError
-from irst_pipeline.lsnet.normalise import grey_levels
 from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation import SceneSettings, TrueFrame, render
 from irst_pipeline.sources import open_source
@@ -38,12 +35,6 @@ class Sample:
     """(H, W) grey levels."""
     mask: NDArray[np.uint8]
     """(H, W): 255 target, 128 not to be judged, 0 background."""
-
-    @cached_property
-    def levels(self) -> tuple[float, float]:
-        """Centre and scale of the whole frame's normalisation, which its crops share."""
-        centre, scale = grey_levels(torch.from_numpy(self.image)[None, None])
-        return centre.item(), scale.item()
 
 
 def held_out(name: str) -> bool:

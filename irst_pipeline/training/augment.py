@@ -4,9 +4,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from irst_pipeline.datasets import HALF_MAXIMUM, MASKED, UNKNOWN, Sample
+from irst_pipeline.lsnet.normalise import normalise
 
 POSITIVE_SHARE = 0.85  # of the crops of a frame with targets, how many hold one
 SCALED_SHARE, SCALE_MAX = 0.5, 2.0
@@ -16,7 +18,7 @@ SHADE_GRID = 4  # levels drawn along each side of a crop, smooth between
 SHADE_SD, SHADE_GAIN_SD = 0.5, 0.15  # units of the normalised frame; logarithm of the gain
 PATCH_SIDE = (0.25, 0.75)  # of the crop's
 PATCH_EDGE, PATCH_MIXED_MAX = 4.0, 0.05  # px of blur; share of the other crop where a pixel is still judged
-OVERLAY_SHARE = (0.2, 0.7)  # of the other crop's contrast
+OVERLAY_SHARE = (0.2, 0.7)  # of the other crop's contrast, as it is or turned negative
 OVERLAY_MARGIN = 3  # px round a target of the other crop that are not judged
 IMPLANTS_MAX = 3
 IMPLANT_SNR = (4.0, 14.0)  # peak over the local spread
@@ -50,14 +52,16 @@ def random_crop(
 
     It is turned, mirrored, stretched and shaded, and if not `settled` also perhaps scaled and made noisy. With
     `implant`, up to three targets of random strength are added where none is labelled: some of `shapes`, if not
-    `settled` at another size, or points where there are none.
+    `settled` at another size, or points where there are none. A frame that is too small goes on as its mirror image,
+    which is not judged.
     """
     scale = SCALE_MAX ** rng.uniform(-1, 1) if not settled and rng.random() < SCALED_SHARE else 1.0
-    window = min(round(size / scale), *sample.image.shape)
-    y, x = _corner(sample.mask, window, rng)
-    centre, spread = sample.levels
-    image = (sample.image[y : y + window, x : x + window].astype(np.float32) - centre) / spread
-    labels = sample.mask[y : y + window, x : x + window]
+    window = round(size / scale)
+    missing = [(0, max(0, window - side)) for side in sample.image.shape]
+    whole = normalise(torch.from_numpy(sample.image)[None, None]).frames[0, 0].numpy()
+    whole, marks = np.pad(whole, missing, mode="symmetric"), np.pad(sample.mask, missing, constant_values=UNKNOWN)
+    y, x = _corner(marks, window, rng)
+    image, labels = (plane[y : y + window, x : x + window] for plane in (whole, marks))
     mask, weight = (labels == MASKED).astype(np.float32), (labels != UNKNOWN).astype(np.float32)
     if window != size:
         shrink = cv2.INTER_AREA if window > size else cv2.INTER_LINEAR
@@ -94,10 +98,11 @@ def patched(crop: Crop, other: Crop, rng: np.random.Generator) -> Crop:
 def overlaid(crop: Crop, other: Crop, rng: np.random.Generator) -> Crop:
     """The crop with another one as large shining through it: the same targets before clutter that was never recorded.
 
-    The other's targets, fainter than they were, are not judged.
+    The other's targets, fainter than they were or dark, are not judged.
     """
     faint = cv2.dilate(other.mask, np.ones((2 * OVERLAY_MARGIN + 1,) * 2))
-    frame = crop.frame + np.float32(rng.uniform(*OVERLAY_SHARE)) * other.frame
+    share = rng.uniform(*OVERLAY_SHARE) * rng.choice((-1, 1))
+    frame = crop.frame + np.float32(share) * other.frame
     return Crop(frame, crop.mask, crop.weight * np.where(crop.mask > 0, 1, other.weight * (faint == 0)))
 
 

@@ -8,6 +8,7 @@ from irst_pipeline.datasets import (
     UNKNOWN,
     Sample,
 )
+from irst_pipeline.lsnet.normalise import IMPULSE_MAX
 from irst_pipeline.training.augment import Crop, Shape, cut_outs, overlaid, patched, random_crop
 from tests.test_datasets import scene
 
@@ -36,7 +37,7 @@ def test_a_crop_is_a_function_of_its_generator() -> None:
 
 def test_implants_are_labelled_and_stand_out() -> None:
     flat = Sample("flat", scene(0), np.zeros((64, 80), np.uint8))
-    crops = [random_crop(flat, 48, True, [], False, np.random.default_rng(i)) for i in range(30)]
+    crops = [random_crop(flat, 32, True, [], False, np.random.default_rng(i)) for i in range(30)]
     assert all(1 <= cv2.connectedComponents(c.mask.astype(np.uint8))[0] - 1 <= 3 for c in crops)
     for crop in crops:
         assert crop.frame[crop.mask > 0].mean() > crop.frame[crop.mask == 0].mean()
@@ -46,6 +47,24 @@ def test_what_is_not_to_be_judged_stays_so() -> None:
     crop = random_crop(sample(np.full((64, 80), UNKNOWN, np.uint8)), 32, True, [], False, np.random.default_rng(0))
     assert not crop.weight.any()
     assert not crop.mask.any()
+
+
+def test_a_frame_smaller_than_the_crop_is_not_enlarged_and_nothing_beyond_it_is_judged() -> None:
+    mask = np.zeros((64, 80), np.uint8)
+    mask[29:32, 39:42] = MASKED
+    for seed in range(10):
+        crop = random_crop(sample(mask), 128, False, [], True, np.random.default_rng(seed))
+        assert crop.mask.sum() == 9
+        assert crop.weight.sum() == 64 * 80
+
+
+def test_a_crop_is_normalised_as_a_frame_is() -> None:
+    image = np.random.default_rng(0).normal(1000, 5, (64, 80)).astype(np.uint16)
+    image[20, 30] = 60000
+    crop = random_crop(
+        Sample("hot", image, np.zeros((64, 80), np.uint8)), 64, False, [], True, np.random.default_rng(2)
+    )
+    assert crop.frame.max() < 5 * IMPULSE_MAX, "a defective pixel is limited"
 
 
 def test_a_cut_out_is_the_target_without_its_surroundings() -> None:
