@@ -3,12 +3,12 @@
 import json
 import logging
 import math
-from collections import Counter
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -124,12 +124,11 @@ def result_folders(names: list[str], out: Path | None) -> list[Path]:
 
 
 def distinct(names: list[str]) -> list[str]:
-    """The names, a namesake's with -2 behind it, the next one's with -3."""
-    seen: Counter[str] = Counter()
-    found = []
+    """The names, a namesake's with -2 behind it, the next one's with -3, or whatever number nobody has yet."""
+    found: list[str] = []
     for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        numbered = (f"{name}-{number}" for number in count(2))
+        found.append(next(free for free in chain([name], numbered) if free not in found))
     return found
 
 

@@ -18,6 +18,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from irst_pipeline.cli import main
+from irst_pipeline.run import result_folders
 
 ROOT = Path(__file__).parents[1]
 CLOUDS, HORIZON = ROOT / "videos/clouds/sequence16.mkv", ROOT / "videos/horizon/sequence8.mp4"
@@ -161,6 +162,12 @@ def test_several_recordings_run_at_once_each_as_if_alone(clouds: Path, tmp_path:
     for name, alone in (("sequence8", tmp_path / "alone"), ("sequence16", clouds), ("sequence16-2", clouds)):
         assert (found[name] / "mot.txt").read_bytes() == (alone / "mot.txt").read_bytes()
         assert report(found[name])["outcome"] == "complete"
+
+
+def test_a_numbered_name_and_a_namesakes_have_folders_of_their_own() -> None:
+    names = ["clip.mp4", "clip.mkv", "clip-2.mp4", "clip.avi"]
+    folders = [folder.name for folder in result_folders(names, Path("out"))]
+    assert folders == ["clip", "clip-2", "clip-2-2", "clip-3"]
 
 
 def test_a_recording_that_fails_does_not_stop_the_others(odd: Path, tmp_path: Path) -> None:
