@@ -27,7 +27,7 @@ from irst_pipeline.metrics import WatchedRun, answering
 from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.sinks import RESULT_FILES, RunHeader, Sink, open_sinks
 from irst_pipeline.sinks.base import parts_set_aside, prepare_folder, write_file
-from irst_pipeline.sources import Resumed, Source, open_source, redact
+from irst_pipeline.sources import Source, open_source, redact, resume_source
 from irst_pipeline.state import part_of
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Frame, FrameResult
@@ -152,7 +152,7 @@ def _resumed(run: Run, settings: RunSettings, stop: Event) -> Run | None:
             f"{run.folder}: smoothed tracks need all of a recording in one go; begin again with --overwrite"
         )
     header = replace(run.header, started=before.header["started"])
-    return replace(run, source=Resumed(run.source, before.position, stop), header=header, checkpoint=before)
+    return replace(run, source=resume_source(run.source, before.position, stop), header=header, checkpoint=before)
 
 
 def _results(folder: Path) -> list[str]:

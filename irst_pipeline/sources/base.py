@@ -41,6 +41,9 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Frame]:
         """The frames, once. Raises IrstError at the end if none could be read."""
 
+    def stop_waiting(self) -> None:
+        """Whoever iterates, in any thread, waits for no further frame: one comes at once, or none at all."""
+
     def close(self) -> None:
         """Release what is open; not while another thread iterates."""
 
@@ -122,6 +125,9 @@ class Recording(Reader, ABC):
 
     @abstractmethod
     def close(self) -> None: ...
+
+    def stop_waiting(self) -> None:
+        """It never waits."""
 
     def __iter__(self) -> Iterator[Frame]:
         first = None

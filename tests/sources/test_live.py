@@ -388,3 +388,18 @@ def test_a_run_goes_on_over_losses_and_other_sizes_until_it_is_stopped(tmp_path:
     assert written[0]["uri"] == uri
     with av.open(str(tmp_path / "out" / "annotated.mp4")) as video:
         assert len(list(video.decode(video=0))) == report["frames_read"] - report["frames_dropped"] > 0
+
+
+def test_a_run_that_fails_ends_while_its_camera_is_silent(tmp_path: Path) -> None:
+    fifo, model = tmp_path / "y16", tmp_path / "camera.yaml"
+    os.mkfifo(fifo)
+    model.write_text("width_px: 256\nheight_px: 192\nhorizontal_fov_deg: 12\n")
+    uri = f"fifo://{fifo}?format=gray16le&size={WIDTH}x{HEIGHT}&fps=25"
+    ran = command(uri, "--camera", model, "--out", tmp_path / "out")
+    with subprocess.Popen(ran, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process, fifo.open("wb") as writer:
+        writer.write(LEVELS[0].tobytes())
+        writer.flush()
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert error.startswith(f"irst: error: y16: frames of {WIDTH}x{HEIGHT} px, but the camera model is for 256x192 px")
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["outcome"].startswith("failed: ")
