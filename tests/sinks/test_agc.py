@@ -133,7 +133,8 @@ def test_clahe_shows_detail_within_an_even_part() -> None:
 @pytest.mark.parametrize("agc", ["percentile", "plateau"])
 def test_frames_of_another_depth_are_shown_at_once(agc: Agc) -> None:
     levels = gain(agc, black=0, white=100)
-    for time, image in enumerate([ramp(8000, 9000), ramp(80, 90).astype(np.uint8), ramp(8000, 9000)]):
+    images: list[Image] = [ramp(8000, 9000), ramp(80, 90).astype(np.uint8), ramp(8000, 9000)]
+    for time, image in enumerate(images):
         shown = levels(image, time / RATE)
         assert shown.min() < 20
         assert shown.max() > 230
