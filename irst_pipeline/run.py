@@ -171,6 +171,8 @@ def carry_out(
     state = run.checkpoint.state if run.checkpoint else None
     with ExitStack() as opened:
         sinks = open_sinks(settings.sinks, run.folder, run.header, state and part_of(state, "sinks"))
+        named: dict[str, Sink] = dict(zip(settings.sinks, sinks, strict=True))
+        opened.callback(statistics.count_not_written, named)  # last, for a video may lose frames as it is closed
         for sink in sinks:
             opened.callback(sink.close)
         before = state and part_of(state, "pipeline")
@@ -178,7 +180,7 @@ def carry_out(
             run.source, engine, settings, sinks, stop, statistics, run.platform, run.calibrate, before
         )
         opened.callback(results.close)
-        keep = _Keeper(run, dict(zip(settings.sinks, sinks, strict=True)), statistics)
+        keep = _Keeper(run, named, statistics)
         result = None
         for result in results:
             keep(result, CHECKPOINT_SECONDS)
@@ -200,7 +202,6 @@ class _Keeper:
         if perf_counter() < self._last + seconds:
             return
         self._last = perf_counter()
-        self._statistics.frames_not_written = {name: sink.missed for name, sink in self._sinks.items() if sink.missed}
         states = {name: sink.state() for name, sink in self._sinks.items()}
         others = {"sinks": states, "statistics": self._statistics}
         try:

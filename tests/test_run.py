@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import av
@@ -18,7 +20,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from irst_pipeline.cli import main
-from irst_pipeline.run import result_folders
+from irst_pipeline.config import RunSettings, VideoSettings
+from irst_pipeline.engine import load_model, open_engine
+from irst_pipeline.run import Run, carry_out, result_folders, run_header
+from irst_pipeline.sources import open_source
+from irst_pipeline.statistics import RunStatistics
 
 ROOT = Path(__file__).parents[1]
 CLOUDS, HORIZON = ROOT / "videos/clouds/sequence16.mkv", ROOT / "videos/horizon/sequence8.mp4"
@@ -279,6 +285,23 @@ def test_a_full_disk_is_one_line_and_costs_no_log(small_disk: Path) -> None:
     assert "No space left on device" in error
     assert "Traceback" not in error
     assert log(small_disk / "out")[0]["record"] == "header"
+
+
+def test_frames_that_a_full_disk_takes_of_the_video_as_it_is_closed_are_in_the_report(small_disk: Path) -> None:
+    recording, out = small_disk.parent / "noise.mp4", small_disk / "out"
+    write_video(recording, 5)
+    settings, weights = RunSettings(device="cpu", sinks=("video",)), load_model("lsnet-nano")
+    settings = settings.model_copy(update={"video": VideoSettings(min_height=64, min_free_megabytes=1e-3)})
+    engine = open_engine(weights.network, "cpu", settings.detection.lowest)
+    statistics = RunStatistics()
+    out.mkdir()
+    with closing(open_source(str(recording))) as source:
+        run = Run(source, out, run_header(str(recording), source, weights, engine, settings))
+        for number, _ in enumerate(carry_out(run, engine, settings, Event(), statistics)):
+            if number == 4:
+                with pytest.raises(OSError, match="No space"):
+                    (small_disk / "other").write_bytes(bytes(1_000_000))
+    assert statistics.frames_not_written == {"video": 5}
 
 
 def write_video(path: Path, frames: int, size: tuple[int, int] = (64, 80)) -> Path:
