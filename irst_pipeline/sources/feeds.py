@@ -16,6 +16,7 @@ OPTIONS = {
     "rtsp_flags": "prefer_tcp",
     "overrun_nonfatal": "1",  # UDP that came faster than it was read costs packets, not the connection
 }
+SEALED = {"protocol_whitelist": "pipe"}  # nothing else is opened, whatever a playlist in a pipe asks for
 LISTEN = {"rtsp_flags": "listen", "listen_timeout": "3600"}  # s, FFmpeg's own limit, which its default sets wrongly
 NUMBER = r"\d{1,9}(\.\d+)?"
 FIELDS = {  # what is expected of them, in words and as a pattern
@@ -85,7 +86,7 @@ def _plain(text: str) -> str:
 def _piped(uri: str, name: str, place: str, fields: dict[str, str], rate: float | None) -> StreamFeed:
     """Raw frames, or without format and size a container."""
     if "format" not in fields and "size" not in fields:
-        return StreamFeed(name, place, frame_rate=rate, pipe=True)
+        return StreamFeed(name, place, options=SEALED, frame_rate=rate, pipe=True)
     if "format" not in fields or "size" not in fields:
         raise UsageError(f"{uri}: raw frames need format and size, as in ?format=gray16le&size=640x512&fps=30")
     try:

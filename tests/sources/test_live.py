@@ -335,6 +335,20 @@ def test_raw_frames_on_standard_input_are_tracked_to_their_end(tmp_path: Path) -
     assert (report["frames_read"], report["frames_failed"], report["reconnects"]) == (20, 1, 0)
 
 
+def test_a_playlist_in_a_pipe_opens_no_file_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "private.nut").write_bytes(recorded(LEVELS))
+    ran = subprocess.run(
+        command("-", "--out", "out"),
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        input=b"ffconcat version 1.0\nfile private.nut\n",
+        capture_output=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert b"not one frame could be read" in ran.stderr
+
+
 def test_a_run_on_a_dead_camera_ends_in_order_and_shows_no_password(tmp_path: Path) -> None:
     uri = f"tcp://admin:s3cret@127.0.0.1:{free_port()}/live?token=s3cret"
     process = subprocess.Popen(
