@@ -176,6 +176,27 @@ def test_a_numbered_name_and_a_namesakes_have_folders_of_their_own() -> None:
     assert folders == ["clip", "clip-2", "clip-2-2", "clip-3"]
 
 
+def test_a_recording_may_have_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    recording = write_video(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")), 3)
+    command = [
+        sys.executable,
+        "-m",
+        "irst_pipeline.cli",
+        "run",
+        str(recording),
+        "--no-video",
+        "--smooth",
+        "--device",
+        "cpu",
+    ]
+    strict = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
+    ran = subprocess.run(command, cwd=tmp_path, env=strict, capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    out = tmp_path / "runs" / "caf\ufffd"
+    assert log(out)[0]["source"] == report(out)["source"] == "caf\ufffd.mp4"
+    assert log(out)[0]["uri"].endswith("/caf?.mp4")
+
+
 def test_a_recording_that_fails_does_not_stop_the_others(odd: Path, tmp_path: Path) -> None:
     code, out, error = irst("run", odd / "tiny.png", CLOUDS, "--no-video", "--out", tmp_path)
     assert code == 1

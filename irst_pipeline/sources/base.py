@@ -1,6 +1,7 @@
 """What every source offers, and what all recordings share."""
 
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from threading import Event
@@ -100,7 +101,7 @@ class Reader:
     reconnects = 0
 
     def __init__(self, name: str, frame_rate: float, frame_count: int | None) -> None:
-        self.name = name
+        self.name = os.fsencode(name).decode(errors="replace")  # a file's name may be of any bytes
         self.frame_rate = frame_rate
         self.frame_count = frame_count
         self.frames_failed = 0
