@@ -43,7 +43,7 @@ def feed_of(uri: str) -> Feed:
     _check(uri, fields, ("format", "size", "fps"))
     rate = float(fields["fps"]) if "fps" in fields else None
     if scheme == "v4l2":
-        if not Path(path).exists():
+        if not Path(path).is_char_device():
             raise UsageError(f"{uri}: there is no device {path}; cameras are /dev/video0 and so on")
         keys = {"format": "input_format", "size": "video_size", "fps": "framerate"}
         return StreamFeed(Path(path).name, path, "v4l2", {keys[key]: value for key, value in fields.items()}, rate)
