@@ -3,13 +3,26 @@
 import argparse
 import json
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
+from typing import NoReturn
 
 from irst_pipeline.errors import IrstError, UsageError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Shows no password of an address that is in the wrong place."""
+
+    def error(self, message: str) -> NoReturn:
+        from irst_pipeline.sources.address import redact
+
+        # Up to the next address, for a password may hold any sign.
+        address = r"[A-Za-z][\w+.-]*:/.*?(?=[A-Za-z][\w+.-]*://|\Z)"
+        super().error(re.sub(address, lambda found: redact(found[0]), message, flags=re.DOTALL))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -171,7 +184,7 @@ def _stop_on_signals() -> Event:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="irst", description="Infrared search and track.")
+    parser: argparse.ArgumentParser = _Parser(prog="irst", description="Infrared search and track.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _, device, overwrite = _shared_flags()
 

@@ -6,11 +6,11 @@ the slowest stage; a live source does not wait, and what the network is too late
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import contextmanager
 from itertools import chain
 from threading import Event
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 
@@ -26,6 +26,8 @@ from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.tracking.stabilise import Stabiliser
 from irst_pipeline.tracking.tracker import Tracker
 from irst_pipeline.types import Frame, FrameResult, Span, TargetPixels, TrackStatus
+
+T = TypeVar("T")
 
 
 def run_pipeline(
@@ -57,14 +59,14 @@ def run_pipeline(
     sends_on = first.arrived is not None  # while the engine gets ready; a recording waits
     if not sends_on:
         engine.prepare(first)
-    with closing(Stage(_read(chain([first], frames_in), stop, statistics), depth, drop)) as frames:
+    with _closing(Stage(_read(chain([first], frames_in), stop, statistics), depth, drop), source) as frames:
         if sends_on:
             engine.prepare(first)
         statistics.engine_ready()
         # All of them, for a stage that failed is still held by its exception: no thread may outlive the run.
         with (
-            closing(Stage(engine.run(frames), depth)) as searched,
-            closing(Stage(_track(searched, settings, platform, statistics, state or {}), depth)) as results,
+            _closing(Stage(engine.run(frames), depth), source) as searched,
+            _closing(Stage(_track(searched, settings, platform, statistics, state or {}), depth), source) as results,
         ):
             statistics.stages = {"network": frames, "track": searched, "write": results}
             for result in results:
@@ -74,6 +76,16 @@ def run_pipeline(
                 result.spans["write"] = Span(before, perf_counter())
                 statistics.add(result)
                 yield result
+
+
+@contextmanager
+def _closing(stage: Stage[T], source: Source) -> Iterator[Stage[T]]:
+    """A stage that is closed in the end, without waiting for a frame that may never come."""
+    try:
+        yield stage
+    finally:
+        source.stop_waiting()
+        stage.close()
 
 
 def _read(frames: Iterator[Frame], stop: Event, statistics: RunStatistics) -> Iterator[Frame]:

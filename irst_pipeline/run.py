@@ -3,12 +3,12 @@
 import json
 import logging
 import math
-from collections import Counter
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -27,7 +27,7 @@ from irst_pipeline.metrics import WatchedRun, answering
 from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.sinks import RESULT_FILES, RunHeader, Sink, open_sinks
 from irst_pipeline.sinks.base import parts_set_aside, prepare_folder, write_file
-from irst_pipeline.sources import Resumed, Source, open_source, redact
+from irst_pipeline.sources import Source, open_source, redact, resume_source
 from irst_pipeline.state import part_of
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Frame, FrameResult
@@ -124,12 +124,11 @@ def result_folders(names: list[str], out: Path | None) -> list[Path]:
 
 
 def distinct(names: list[str]) -> list[str]:
-    """The names, a namesake's with -2 behind it, the next one's with -3."""
-    seen: Counter[str] = Counter()
-    found = []
+    """The names, a namesake's with -2 behind it, the next one's with -3, or whatever number nobody has yet."""
+    found: list[str] = []
     for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        numbered = (f"{name}-{number}" for number in count(2))
+        found.append(next(free for free in chain([name], numbered) if free not in found))
     return found
 
 
@@ -153,7 +152,7 @@ def _resumed(run: Run, settings: RunSettings, stop: Event) -> Run | None:
             f"{run.folder}: smoothed tracks need all of a recording in one go; begin again with --overwrite"
         )
     header = replace(run.header, started=before.header["started"])
-    return replace(run, source=Resumed(run.source, before.position, stop), header=header, checkpoint=before)
+    return replace(run, source=resume_source(run.source, before.position, stop), header=header, checkpoint=before)
 
 
 def _results(folder: Path) -> list[str]:
@@ -172,6 +171,8 @@ def carry_out(
     state = run.checkpoint.state if run.checkpoint else None
     with ExitStack() as opened:
         sinks = open_sinks(settings.sinks, run.folder, run.header, state and part_of(state, "sinks"))
+        named: dict[str, Sink] = dict(zip(settings.sinks, sinks, strict=True))
+        opened.callback(statistics.count_not_written, named)  # last, for a video may lose frames as it is closed
         for sink in sinks:
             opened.callback(sink.close)
         before = state and part_of(state, "pipeline")
@@ -179,7 +180,7 @@ def carry_out(
             run.source, engine, settings, sinks, stop, statistics, run.platform, run.calibrate, before
         )
         opened.callback(results.close)
-        keep = _Keeper(run, dict(zip(settings.sinks, sinks, strict=True)), statistics)
+        keep = _Keeper(run, named, statistics)
         result = None
         for result in results:
             keep(result, CHECKPOINT_SECONDS)
@@ -201,7 +202,6 @@ class _Keeper:
         if perf_counter() < self._last + seconds:
             return
         self._last = perf_counter()
-        self._statistics.frames_not_written = {name: sink.missed for name, sink in self._sinks.items() if sink.missed}
         states = {name: sink.state() for name, sink in self._sinks.items()}
         others = {"sinks": states, "statistics": self._statistics}
         try:

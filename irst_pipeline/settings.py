@@ -15,7 +15,7 @@ T = TypeVar("T")
 FiniteFloat = Annotated[float, Field(gt=-1e9, lt=1e9)]
 Positive = Annotated[float, Field(gt=0, lt=1e9)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e9)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=10**9)]
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # what pydantic calls a key that is not known
 
 

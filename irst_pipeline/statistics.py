@@ -1,7 +1,7 @@
 """The one account of a run, which `run.json`, the log, metrics and health all read."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import log
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from irst_pipeline.sinks import Sink
 from irst_pipeline.sources import Source
 from irst_pipeline.stage import Stage
 from irst_pipeline.state import State, Stateful, part_of, state_of
@@ -26,6 +27,9 @@ class Drops(NamedTuple):
     """Given up for a newer one, for the network was not done with the one before."""
     unfinished: int = 0
     """Under way when the run failed."""
+
+    def plus(self, cause: str, frames: int) -> "Drops":
+        return self._replace(**{cause: getattr(self, cause) + frames})
 
 
 class LatencyHistogram(Stateful):
@@ -115,7 +119,8 @@ class RunStatistics(Stateful):
         self._counts = Counts()
         self._lock = Lock()
         self._reading: dict[int, Span] = {}  # of the frames in flight, by index
-        self._dropped: list[DroppedFrames] = []  # not logged yet
+        self._dropped: list[DroppedFrames] = []  # not asked for yet
+        self._logged = Drops()
         self._begun: float | None = None
         self._ready: float | None = None
         self._last_came: float | None = None
@@ -165,10 +170,16 @@ class RunStatistics(Stateful):
             counts.detections += len(result.detections)
             counts.tracks_confirmed += sum(event.kind == "confirmed" for event in result.events)
             counts.tracks = dict(zip(counts.tracks, statuses, strict=True))
+            for dropped in result.dropped:
+                self._logged = self._logged.plus(dropped.cause, len(dropped))
             counts.seconds = self._seconds_before + written - (self._ready or written)
             counts.glass_to_track.add(written - reading.start)
             for stage, span in result.spans.items():
                 counts.latency[stage].add(span.seconds)
+
+    def count_not_written(self, sinks: Mapping[str, Sink]) -> None:
+        """Take over how many frames each kind of file lacks."""
+        self.frames_not_written = {name: sink.missed for name, sink in sinks.items() if sink.missed}
 
     def end(self, outcome: str) -> None:
         """The run has ended, as `run.json` says; what is still in flight is dropped."""
@@ -185,13 +196,15 @@ class RunStatistics(Stateful):
         return counts
 
     def state(self) -> State:
+        """As of the last frame that is written: what came after it is lost, or read again."""
         counts = self.counts()
-        counts.frames_read -= counts.frames_in_flight  # they are lost, or read again
+        counts.frames_dropped = self._logged
+        counts.frames_read = counts.frames_processed + sum(self._logged)
         return state_of({"counts": counts, "resumed": self.resumed})
 
     def restore(self, state: State) -> None:
         self._counts.restore(part_of(state, "counts"))
-        self._seconds_before = self._counts.seconds
+        self._seconds_before, self._logged = self._counts.seconds, self._counts.frames_dropped
         self.resumed = state["resumed"].item() + 1
 
     def report(self, source: Source) -> dict[str, Any]:
@@ -233,8 +246,7 @@ class RunStatistics(Stateful):
     def _drop(self, index: int, cause: str) -> None:
         """Count a frame as dropped for one of the causes of `Drops`."""
         del self._reading[index]
-        so_far = self._counts.frames_dropped
-        self._counts.frames_dropped = so_far._replace(**{cause: getattr(so_far, cause) + 1})
+        self._counts.frames_dropped = self._counts.frames_dropped.plus(cause, 1)
         last = self._dropped[-1] if self._dropped else None
         if last and (last.last + 1, last.cause) == (index, cause):
             self._dropped[-1] = DroppedFrames(last.first, index, cause)

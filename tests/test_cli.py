@@ -47,3 +47,29 @@ def test_train_tells_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixtu
     arguments = ["train", "--config", str(config), "--data", str(tmp_path), "--out", str(tmp_path / "run")]
     assert main(arguments) == 2
     assert f"{tmp_path}/NUDT-SIRST: no such folder; give the data root with --data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rtsp://user:s3cret@cam/live"],
+        ["run", "--metrics", "rtsp://user:s3cret@cam/live"],
+        [
+            "run",
+            "a.mp4",
+            "--no-video",
+            "fifo:///tmp/y16",
+            "rtsp://user:s3 c@ret@cam/live",
+            "http://cam/live?pwd=s3cret",
+        ],
+    ],
+)
+def test_an_address_in_the_wrong_place_shows_no_password(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "cam/live" in error
+    assert not any(part in error for part in ("user", "s3", "ret"))

@@ -130,6 +130,23 @@ def test_a_live_source_drops_what_is_late_and_latency_is_bounded() -> None:
     assert max(latencies) < 8 * 0.16
 
 
+def test_what_is_stored_of_a_live_run_counts_the_drops_that_are_logged() -> None:
+    """As in a checkpoint, which is taken while frames are dropped after the one that was written last."""
+    slow, statistics = SlowSink(0.16), RunStatistics()
+    engine = open_engine(load_weights("lsnet-nano").network, "cpu", RunSettings().detection.lowest)
+    unlogged = 0
+    with closing(open_source(str(CLOUDS), realtime=True)) as source:
+        for _ in run_pipeline(source, engine, RunSettings(), [slow], threading.Event(), statistics):
+            stored = RunStatistics()
+            stored.restore(statistics.state())
+            counts = stored.counts()
+            logged = sum(len(frames) for result in slow.results for frames in result.dropped)
+            assert sum(counts.frames_dropped) == logged
+            assert counts.frames_read == counts.frames_processed + logged == slow.results[-1].frame.index + 1
+            unlogged = max(unlogged, sum(statistics.counts().frames_dropped) - logged)
+    assert unlogged > 3
+
+
 def test_stopping_early_ends_every_thread() -> None:
     closed = threading.Event()
 

@@ -181,3 +181,10 @@ def test_a_frozen_camera_is_left_at_once_and_gone_on_with_by_the_wall_clock(tmp_
     for name in ("annotated-000001.mp4", "annotated.mp4"):
         with av.open(str(out / name)) as video:
             assert any(video.decode(video=0))
+
+
+def test_a_recording_that_is_replayed_goes_on_with_its_next_frame(clip: Path, broken_off: Path) -> None:
+    assert resume(clip, broken_off, "--realtime") == 0
+    found = report(broken_off)
+    assert (found["outcome"], found["frames_read"], found["resumed"]) == ("complete", 40, 1)
+    assert found["frames_processed"] + found["frames_dropped"] == 40

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import av
@@ -18,6 +20,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from irst_pipeline.cli import main
+from irst_pipeline.config import RunSettings, VideoSettings
+from irst_pipeline.engine import load_model, open_engine
+from irst_pipeline.run import Run, carry_out, result_folders, run_header
+from irst_pipeline.sources import open_source
+from irst_pipeline.statistics import RunStatistics
 
 ROOT = Path(__file__).parents[1]
 CLOUDS, HORIZON = ROOT / "videos/clouds/sequence16.mkv", ROOT / "videos/horizon/sequence8.mp4"
@@ -163,6 +170,33 @@ def test_several_recordings_run_at_once_each_as_if_alone(clouds: Path, tmp_path:
         assert report(found[name])["outcome"] == "complete"
 
 
+def test_a_numbered_name_and_a_namesakes_have_folders_of_their_own() -> None:
+    names = ["clip.mp4", "clip.mkv", "clip-2.mp4", "clip.avi"]
+    folders = [folder.name for folder in result_folders(names, Path("out"))]
+    assert folders == ["clip", "clip-2", "clip-2-2", "clip-3"]
+
+
+def test_a_recording_may_have_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    recording = write_video(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")), 3)
+    command = [
+        sys.executable,
+        "-m",
+        "irst_pipeline.cli",
+        "run",
+        str(recording),
+        "--no-video",
+        "--smooth",
+        "--device",
+        "cpu",
+    ]
+    strict = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
+    ran = subprocess.run(command, cwd=tmp_path, env=strict, capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    out = tmp_path / "runs" / "caf\ufffd"
+    assert log(out)[0]["source"] == report(out)["source"] == "caf\ufffd.mp4"
+    assert log(out)[0]["uri"].endswith("/caf?.mp4")
+
+
 def test_a_recording_that_fails_does_not_stop_the_others(odd: Path, tmp_path: Path) -> None:
     code, out, error = irst("run", odd / "tiny.png", CLOUDS, "--no-video", "--out", tmp_path)
     assert code == 1
@@ -272,6 +306,23 @@ def test_a_full_disk_is_one_line_and_costs_no_log(small_disk: Path) -> None:
     assert "No space left on device" in error
     assert "Traceback" not in error
     assert log(small_disk / "out")[0]["record"] == "header"
+
+
+def test_frames_that_a_full_disk_takes_of_the_video_as_it_is_closed_are_in_the_report(small_disk: Path) -> None:
+    recording, out = small_disk.parent / "noise.mp4", small_disk / "out"
+    write_video(recording, 5)
+    settings, weights = RunSettings(device="cpu", sinks=("video",)), load_model("lsnet-nano")
+    settings = settings.model_copy(update={"video": VideoSettings(min_height=64, min_free_megabytes=1e-3)})
+    engine = open_engine(weights.network, "cpu", settings.detection.lowest)
+    statistics = RunStatistics()
+    out.mkdir()
+    with closing(open_source(str(recording))) as source:
+        run = Run(source, out, run_header(str(recording), source, weights, engine, settings))
+        for number, _ in enumerate(carry_out(run, engine, settings, Event(), statistics)):
+            if number == 4:
+                with pytest.raises(OSError, match="No space"):
+                    (small_disk / "other").write_bytes(bytes(1_000_000))
+    assert statistics.frames_not_written == {"video": 5}
 
 
 def write_video(path: Path, frames: int, size: tuple[int, int] = (64, 80)) -> Path:

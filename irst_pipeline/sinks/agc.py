@@ -1,6 +1,6 @@
 """Automatic gain control: frames of any depth as pictures of 8 bits, for eyes."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -76,13 +76,14 @@ class AutomaticGain:
         self._curve: Curve = PlateauCurve() if settings.agc == "plateau" else PercentileCurve(settings.percentiles)
         self._clahe = cv2.createCLAHE(settings.clahe, TILES) if settings.clahe else None
         self._numbers = np.empty(0)
+        self._depth: np.dtype[Any] | None = None
         self._mean = 0.0
         self._time = 0.0
 
     def __call__(self, image: Image, time: float) -> Picture:
         """(H, W) uint8 of an (H, W) image taken at `time` (s)."""
         numbers = now = self._curve.measure(image)
-        if known := len(self._numbers) == len(now):
+        if known := image.dtype == self._depth:
             share = 1 - np.exp(-max(0.0, time - self._time) / self.seconds)
             numbers = self._numbers + share * (now - self._numbers)
         picture = self._curve.show(image, numbers)
@@ -90,5 +91,5 @@ class AutomaticGain:
         if known and abs(mean - self._mean) > self.STEP_MAX:
             numbers, picture = now, self._curve.show(image, now)
             mean = cv2.mean(picture)[0]
-        self._numbers, self._time, self._mean = numbers, time, mean
+        self._numbers, self._depth, self._time, self._mean = numbers, image.dtype, time, mean
         return np.asarray(self._clahe.apply(picture), np.uint8) if self._clahe else picture

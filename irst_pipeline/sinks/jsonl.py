@@ -1,5 +1,6 @@
 """The full log of a run: one JSON record a line."""
 
+import json
 from typing import Any
 
 import orjson
@@ -37,8 +38,9 @@ class TracksJsonl(Log):
 
 
 def head(header: RunHeader) -> bytes:
-    """The first line of a log."""
-    return lines([{"record": "header", "schema": SCHEMA, **header.record()}])
+    """The first line of a log; of paths that are not UTF-8, what is not is shown as ?."""
+    record = {"record": "header", "schema": SCHEMA, **header.record()}
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n"
 
 
 def lines(records: list[dict[str, Any]]) -> bytes:

@@ -57,7 +57,6 @@ class AnnotatedVideo(Stateful):
         self._path, self._header, self._settings = path, header, header.video
         self._levels = AutomaticGain(header.video)
         self._trails = Trails(header.video.trail_seconds)
-        self._scale = 1
         self._recording = True
         self._look_at = 0.0
         self.missed = self._parts = 0
@@ -80,7 +79,7 @@ class AnnotatedVideo(Stateful):
                 tracks,
                 trails=self._trails.update(tracks, frame.time, result.motion, jumped),
                 caption=f"{frame.time:.3f} s   frame {frame.index}",
-                scale=self._scale,
+                scale=self._scale(frame),
                 velocity_seconds=self._settings.velocity_seconds,
             )
             part.write(picture, frame.time)
@@ -137,11 +136,13 @@ class AnnotatedVideo(Stateful):
                 self._parts = 1 + max([self._parts, *last])
                 set_aside(self._path, self._parts)
             part = self._part = _Part(self._path, self._header.frame_rate)
-        if not part.frames:
-            height, width = frame.image.shape
-            enough = -(-self._settings.min_height // height)
-            self._scale = max(1, min(enough, ENLARGED_MAX // max(height, width)))
         return part
+
+    def _scale(self, frame: Frame) -> int:
+        """How many times a frame is enlarged."""
+        height, width = frame.image.shape
+        enough = -(-self._settings.min_height // height)
+        return max(1, min(enough, ENLARGED_MAX // max(height, width)))
 
 
 class _Part:

@@ -12,10 +12,10 @@ from irst_pipeline.sources.feeds import feed_of
 from irst_pipeline.sources.images import SUFFIXES, ImageSource, find_images
 from irst_pipeline.sources.live import LiveStream
 from irst_pipeline.sources.realtime import RealTime
-from irst_pipeline.sources.resumed import Position, Resumed
+from irst_pipeline.sources.resumed import Position, resume_source
 from irst_pipeline.sources.video import VideoSource
 
-__all__ = ["Position", "Resumed", "Source", "open_source", "redact"]
+__all__ = ["Position", "Source", "open_source", "redact", "resume_source"]
 
 
 def open_source(
@@ -29,14 +29,14 @@ def open_source(
 
     `image_rate` (frames/s) gives times to images and to videos that have none, and is the nominal rate of a stream that
     does not say its own. With `realtime` recordings come as from a live camera, at their own rate. A live stream is
-    connected to when it is iterated, and ends when `stop` is set. Whoever opens a source closes it.
+    connected to when it is iterated. Both end when `stop` is set. Whoever opens a source closes it.
     Raises UsageError where there is nothing to read, IrstError for a video that FFmpeg cannot open.
     """
     uri = "stdin://" if uri == "-" else uri
     if scheme_of(uri):
         return LiveStream(feed_of(uri), image_rate, live or LiveSettings(), stop or Event())
     recording = _open_recording(uri, image_rate)
-    return RealTime(recording) if realtime else recording
+    return RealTime(recording, stop or Event()) if realtime else recording
 
 
 def _open_recording(uri: str, image_rate: float) -> Source:

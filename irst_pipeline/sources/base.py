@@ -1,6 +1,7 @@
 """What every source offers, and what all recordings share."""
 
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from threading import Event
@@ -40,6 +41,9 @@ class Source(Protocol):
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames, once. Raises IrstError at the end if none could be read."""
+
+    def stop_waiting(self) -> None:
+        """Whoever iterates, in any thread, waits for no further frame: one comes at once, or none at all."""
 
     def close(self) -> None:
         """Release what is open; not while another thread iterates."""
@@ -97,7 +101,7 @@ class Reader:
     reconnects = 0
 
     def __init__(self, name: str, frame_rate: float, frame_count: int | None) -> None:
-        self.name = name
+        self.name = os.fsencode(name).decode(errors="replace")  # a file's name may be of any bytes
         self.frame_rate = frame_rate
         self.frame_count = frame_count
         self.frames_failed = 0
@@ -122,6 +126,9 @@ class Recording(Reader, ABC):
 
     @abstractmethod
     def close(self) -> None: ...
+
+    def stop_waiting(self) -> None:
+        """It never waits."""
 
     def __iter__(self) -> Iterator[Frame]:
         first = None

@@ -16,6 +16,7 @@ OPTIONS = {
     "rtsp_flags": "prefer_tcp",
     "overrun_nonfatal": "1",  # UDP that came faster than it was read costs packets, not the connection
 }
+SEALED = {"protocol_whitelist": "pipe"}  # nothing else is opened, whatever a playlist in a pipe asks for
 LISTEN = {"rtsp_flags": "listen", "listen_timeout": "3600"}  # s, FFmpeg's own limit, which its default sets wrongly
 NUMBER = r"\d{1,9}(\.\d+)?"
 FIELDS = {  # what is expected of them, in words and as a pattern
@@ -42,7 +43,7 @@ def feed_of(uri: str) -> Feed:
     _check(uri, fields, ("format", "size", "fps"))
     rate = float(fields["fps"]) if "fps" in fields else None
     if scheme == "v4l2":
-        if not Path(path).exists():
+        if not Path(path).is_char_device():
             raise UsageError(f"{uri}: there is no device {path}; cameras are /dev/video0 and so on")
         keys = {"format": "input_format", "size": "video_size", "fps": "framerate"}
         return StreamFeed(Path(path).name, path, "v4l2", {keys[key]: value for key, value in fields.items()}, rate)
@@ -85,7 +86,7 @@ def _plain(text: str) -> str:
 def _piped(uri: str, name: str, place: str, fields: dict[str, str], rate: float | None) -> StreamFeed:
     """Raw frames, or without format and size a container."""
     if "format" not in fields and "size" not in fields:
-        return StreamFeed(name, place, frame_rate=rate, pipe=True)
+        return StreamFeed(name, place, options=SEALED, frame_rate=rate, pipe=True)
     if "format" not in fields or "size" not in fields:
         raise UsageError(f"{uri}: raw frames need format and size, as in ?format=gray16le&size=640x512&fps=30")
     try:

@@ -69,14 +69,17 @@ class LiveStream(Reader):
         self._kind: str | None = None  # size and depth of the frames; None before the first
         self._lost_since: float | None = None
 
-    def close(self) -> None:
+    def stop_waiting(self) -> None:
         self._ended.set()
+
+    def close(self) -> None:
+        self.stop_waiting()
 
     def __iter__(self) -> Iterator[Frame]:
         thread = Thread(target=self._work, daemon=True)
         thread.start()
         try:
-            while not self._stop.is_set():
+            while not (self._stop.is_set() or self._ended.is_set()):
                 try:
                     item = self._queue.get(timeout=POLL_SECONDS)
                 except Empty:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from threading import Event
 from time import perf_counter, sleep
 
-from irst_pipeline.sources.base import Source
+from irst_pipeline.sources.base import POLL_SECONDS, Source
 from irst_pipeline.types import Frame
 
 
@@ -17,26 +18,34 @@ class RealTime:
     live = True
     reconnects = 0
 
-    def __init__(self, recording: Source) -> None:
-        self._recording = recording
+    def __init__(self, recording: Source, stop: Event) -> None:
+        """`stop` ends the waiting for a frame's time, and the frames."""
+        self.recording = recording
+        self._stop, self._ended = stop, Event()
         self.name = recording.name
         self.frame_rate = recording.frame_rate
         self.frame_count = recording.frame_count
 
     @property
     def frames_failed(self) -> int:
-        return self._recording.frames_failed
+        return self.recording.frames_failed
 
     def __iter__(self) -> Iterator[Frame]:
         ahead: float | None = None  # of the recording's times against the clock
-        for frame in self._recording:
+        for frame in self.recording:
             if ahead is None:
                 yield frame
                 ahead = frame.time - perf_counter()
             else:
                 due = frame.time - ahead
-                sleep(max(0.0, due - perf_counter()))
+                while (left := due - perf_counter()) > 0:
+                    if self._stop.is_set() or self._ended.is_set():
+                        return
+                    sleep(min(left, POLL_SECONDS))
                 yield replace(frame, arrived=due)
 
+    def stop_waiting(self) -> None:
+        self._ended.set()
+
     def close(self) -> None:
-        self._recording.close()
+        self.recording.close()

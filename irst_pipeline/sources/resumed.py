@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from irst_pipeline.sources.base import Source
 from irst_pipeline.sources.live import STEP_SECONDS
+from irst_pipeline.sources.realtime import RealTime
 from irst_pipeline.types import Frame
 
 
@@ -24,7 +25,14 @@ class Position(NamedTuple):
     reconnects: int
 
 
-class Resumed:
+def resume_source(source: Source, position: Position, stop: Event) -> Source:
+    """The frames of a source after a position; a recording that is replayed goes on with its next one."""
+    if isinstance(source, RealTime):
+        return RealTime(_Resumed(source.recording, position, stop), stop)
+    return _Resumed(source, position, stop)
+
+
+class _Resumed:
     """The frames after a position.
 
     A recording is decoded from its beginning, since nothing else gives the same frames in every format. A live source
@@ -48,6 +56,9 @@ class Resumed:
 
     def __iter__(self) -> Iterator[Frame]:
         return self._counted_on() if self.live else self._after()
+
+    def stop_waiting(self) -> None:
+        self._source.stop_waiting()
 
     def close(self) -> None:
         self._source.close()

@@ -71,6 +71,7 @@ def test_what_the_lens_cannot_show_has_no_ray() -> None:
         ("distortion: [-0.3, 0.1]", "key `distortion.2` is missing"),
         ("distortion: [-2.5, 0, 0, 0, 0]", r"one ray, which \(0, 0\) has not"),
         ("principal_point: [3, 4]", "did you mean `principal_point_px`?"),
+        (f"width_px: {10**30}", "key `width_px`: expected less than 1000000000, found 1"),
         ("mount: {elevation_deg: 91}", "key `mount.elevation_deg`: expected less than or equal to 90, found 91"),
     ],
 )

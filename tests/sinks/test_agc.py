@@ -128,3 +128,13 @@ def test_clahe_shows_detail_within_an_even_part() -> None:
     shown = {clahe: gain("percentile", clahe)(image, 0.0).astype(float) for clahe in (0.0, 3.0)}
     faint = {clahe: p[20:40, 20:40].mean() - p[20:40, 60:80].mean() for clahe, p in shown.items()}
     assert faint[3.0] > 1.5 * faint[0.0]
+
+
+@pytest.mark.parametrize("agc", ["percentile", "plateau"])
+def test_frames_of_another_depth_are_shown_at_once(agc: Agc) -> None:
+    levels = gain(agc, black=0, white=100)
+    images: list[Image] = [ramp(8000, 9000), ramp(80, 90).astype(np.uint8), ramp(8000, 9000)]
+    for time, image in enumerate(images):
+        shown = levels(image, time / RATE)
+        assert shown.min() < 20
+        assert shown.max() > 230

@@ -1,5 +1,6 @@
 """The annotated video plays everywhere, keeps the source's times, and shows tracks where they are."""
 
+import resource
 from pathlib import Path
 
 import av
@@ -99,6 +100,15 @@ def test_a_stream_that_changes_its_size_is_shown_to_its_end(tmp_path: Path) -> N
         width = picture.shape[1]
         assert picture[:, : width // 2 - 20].mean() < 60
         assert picture[:, width // 2 + 20 :].mean() > 180
+
+
+def test_a_frame_that_is_larger_than_the_first_is_not_enlarged_like_it(tmp_path: Path) -> None:
+    """The first is enlarged 30 times; as many times the second would be 38,400 px wide, of 3.5 GB."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sizes = [(16, 16), (1024, 1280)]
+    path = write(tmp_path, [result(i, image=np.full(size, 10, np.uint8)) for i, size in enumerate(sizes)])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+    assert [picture.shape for picture in read(path)[1]] == 2 * [(480, 480, 3)]
 
 
 def test_a_run_without_frames_closes(tmp_path: Path) -> None:

@@ -335,6 +335,20 @@ def test_raw_frames_on_standard_input_are_tracked_to_their_end(tmp_path: Path) -
     assert (report["frames_read"], report["frames_failed"], report["reconnects"]) == (20, 1, 0)
 
 
+def test_a_playlist_in_a_pipe_opens_no_file_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "private.nut").write_bytes(recorded(LEVELS))
+    ran = subprocess.run(
+        command("-", "--out", "out"),
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        input=b"ffconcat version 1.0\nfile private.nut\n",
+        capture_output=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert b"not one frame could be read" in ran.stderr
+
+
 def test_a_run_on_a_dead_camera_ends_in_order_and_shows_no_password(tmp_path: Path) -> None:
     uri = f"tcp://admin:s3cret@127.0.0.1:{free_port()}/live?token=s3cret"
     process = subprocess.Popen(
@@ -388,3 +402,18 @@ def test_a_run_goes_on_over_losses_and_other_sizes_until_it_is_stopped(tmp_path:
     assert written[0]["uri"] == uri
     with av.open(str(tmp_path / "out" / "annotated.mp4")) as video:
         assert len(list(video.decode(video=0))) == report["frames_read"] - report["frames_dropped"] > 0
+
+
+def test_a_run_that_fails_ends_while_its_camera_is_silent(tmp_path: Path) -> None:
+    fifo, model = tmp_path / "y16", tmp_path / "camera.yaml"
+    os.mkfifo(fifo)
+    model.write_text("width_px: 256\nheight_px: 192\nhorizontal_fov_deg: 12\n")
+    uri = f"fifo://{fifo}?format=gray16le&size={WIDTH}x{HEIGHT}&fps=25"
+    ran = command(uri, "--camera", model, "--out", tmp_path / "out")
+    with subprocess.Popen(ran, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process, fifo.open("wb") as writer:
+        writer.write(LEVELS[0].tobytes())
+        writer.flush()
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert error.startswith(f"irst: error: y16: frames of {WIDTH}x{HEIGHT} px, but the camera model is for 256x192 px")
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["outcome"].startswith("failed: ")

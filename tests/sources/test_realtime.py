@@ -1,9 +1,11 @@
 """A recording replayed at its own rate."""
 
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -49,3 +51,15 @@ def test_a_late_consumer_is_not_made_to_wait_again() -> None:
         passed = [frame for frame, _ in zip(frames, range(10), strict=False)]
         assert passed[-1].time - first.time < 0.5
         assert time.monotonic() - before < 0.3
+
+
+@pytest.mark.parametrize("how", ["stop", "stop_waiting"])
+def test_nobody_waits_for_a_frame_that_is_not_wanted_any_more(how: str, tmp_path: Path) -> None:
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((20, 20), number, np.uint8))
+    stop = threading.Event()
+    with closing(open_source(str(tmp_path), image_rate=0.01, realtime=True, stop=stop)) as source:
+        threading.Timer(0.5, stop.set if how == "stop" else source.stop_waiting).start()
+        begun = time.monotonic()
+        assert len(list(source)) == 1
+        assert time.monotonic() - begun < 2
