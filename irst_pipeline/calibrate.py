@@ -47,6 +47,8 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
     for path in (out, picture):
         if path.exists() and not overwrite:
             raise UsageError(f"{path}: is there already; add --overwrite, or choose another name with --out")
+        if path.exists() and {path.resolve(), path.resolve().parent} & {Path(uri).resolve() for uri in uris}:
+            raise UsageError(f"{path}: is among the frames to calibrate from; choose another name with --out")
     if scene:
         sample, _ = _collect(uris[0], SceneSample, stop)
         calibration, method, counts, level = calibrate_scene(sample), "scene", [sample.count], 0.0

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from irst_pipeline.settings import Count, NotNegative, Positive, Settings
 
@@ -174,6 +174,12 @@ class RotateSettings(Settings):
     """... and so is one that covers so much time of the source."""
 
 
+def _once_each(names: tuple[SinkName, ...]) -> tuple[SinkName, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("each name once, for each is one file")
+    return names
+
+
 class RunSettings(Settings):
     """Everything `irst run` can be told."""
 
@@ -185,7 +191,13 @@ class RunSettings(Settings):
     """frames/s; image sequences carry no times of their own."""
     queue_frames: Count = 2
     """Frames that may wait before each stage."""
-    sinks: tuple[SinkName, ...] = ("tracks_jsonl", "tracks_csv", "mot", "detections", "video")
+    sinks: Annotated[tuple[SinkName, ...], AfterValidator(_once_each)] = (
+        "tracks_jsonl",
+        "tracks_csv",
+        "mot",
+        "detections",
+        "video",
+    )
     """What is written."""
     calibration: CalibrationSettings = CalibrationSettings()
     detection: DetectionSettings = DetectionSettings()

@@ -44,6 +44,7 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ("tracker: {target_score: [0.9, 0.4]}", "key `tracker`: expected scores of mean 0.9 with a spread below 0.300"),
         ("video: {percentiles: [90, 10]}", "key `video`: expected percentiles with the first below"),
         ("tracker: 7", "key `tracker`: expected .*found 7"),
+        ("sinks: [mot, mot]", "key `sinks`: expected each name once"),
         ("sinks: [video, vide]", "key `sinks.1`: expected 'tracks_jsonl'.* found 'vide'"),
         ("- a\n- b", "expected `key: value` lines, found list"),
         ("a: [1", "not valid YAML"),

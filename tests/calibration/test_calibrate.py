@@ -109,6 +109,13 @@ def test_what_was_found_is_said_and_drawn(folder: Path, tmp_path: Path, capsys: 
     assert main(["calibrate", flat, "--out", str(out), "--overwrite"]) == 0
 
 
+def test_no_frame_is_replaced_by_what_is_made_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((48, 64), 100, np.uint8))
+    assert main(["calibrate", str(tmp_path), "--out", str(tmp_path / "a.safetensors"), "--overwrite"]) == 2
+    assert f"{tmp_path / 'a.png'}: is among the frames" in capsys.readouterr().err
+
+
 def test_a_scene_that_stands_still_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     still = validate(SceneSettings, {**SKY, "frames": 64, "urban": {"height_px": 40}}, "still")
     simulate(still, tmp_path / "still", seed=1)
