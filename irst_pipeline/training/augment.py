@@ -18,7 +18,7 @@ SHADE_GRID = 4  # levels drawn along each side of a crop, smooth between
 SHADE_SD, SHADE_GAIN_SD = 0.5, 0.15  # units of the normalised frame; logarithm of the gain
 PATCH_SIDE = (0.25, 0.75)  # of the crop's
 PATCH_EDGE, PATCH_MIXED_MAX = 4.0, 0.05  # px of blur; share of the other crop where a pixel is still judged
-OVERLAY_SHARE = (0.2, 0.7)  # of the other crop's contrast, as it is or turned negative
+OVERLAY_SHARE = (0.2, 0.7)  # of the other crop's contrast
 OVERLAY_MARGIN = 3  # px round a target of the other crop that are not judged
 IMPLANTS_MAX = 3
 IMPLANT_SNR = (4.0, 14.0)  # peak over the local spread
@@ -98,11 +98,10 @@ def patched(crop: Crop, other: Crop, rng: np.random.Generator) -> Crop:
 def overlaid(crop: Crop, other: Crop, rng: np.random.Generator) -> Crop:
     """The crop with another one as large shining through it: the same targets before clutter that was never recorded.
 
-    The other's targets, fainter than they were or dark, are not judged.
+    The other's targets, fainter than they were, are not judged.
     """
     faint = cv2.dilate(other.mask, np.ones((2 * OVERLAY_MARGIN + 1,) * 2))
-    share = rng.uniform(*OVERLAY_SHARE) * rng.choice((-1, 1))
-    frame = crop.frame + np.float32(share) * other.frame
+    frame = crop.frame + np.float32(rng.uniform(*OVERLAY_SHARE)) * other.frame
     return Crop(frame, crop.mask, crop.weight * np.where(crop.mask > 0, 1, other.weight * (faint == 0)))
 
 

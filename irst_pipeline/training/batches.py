@@ -22,7 +22,7 @@ from irst_pipeline.training.augment import Shape, cut_outs, overlaid, patched, r
 from irst_pipeline.training.settings import SourceSettings, TrainSettings
 
 PATCHED_SHARE = 0.5  # of the crops of exact masks, how many show a piece of another one of the batch
-OVERLAID_SHARE = 0.45  # of all crops, how many have another one of the batch shining through
+OVERLAID_SHARE = 0.3  # of all crops, how many have another one of the batch shining through
 
 
 @dataclass(frozen=True)
