@@ -161,6 +161,11 @@ class Tracks(_Table):
         """(n, 2) px: x, y."""
         return np.column_stack([self.x, self.y])
 
+    @property
+    def confirmed(self) -> NDArray[np.bool_]:
+        """(n,) which are, seen or coasting."""
+        return np.asarray(self.status > TrackStatus.TENTATIVE)
+
     def __len__(self) -> int:
         return len(self.id)
 

@@ -35,6 +35,13 @@ def test_what_is_easy_is_tracked(tmp_path: Path) -> None:
     assert any(line.startswith("| 5 | irst_pipeline | 2 |") for line in table)
 
 
+def test_clutter_is_not_counted_as_tracks(tmp_path: Path) -> None:
+    own, _ = benchmark(tmp_path, "--set", "false_alarms=20")
+    for run in own["runs"]:
+        assert run["HOTA"] > 0.9
+        assert run["false tracks"] < 0.1
+
+
 def test_a_spent_budget_breaks_a_tracker_off(tmp_path: Path) -> None:
     own, table = benchmark(tmp_path, "--budget", "0.001")
     assert own["runs"] == []

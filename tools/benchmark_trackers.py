@@ -37,7 +37,7 @@ from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths
 from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation.points import FALSE_SCORE, TARGET_SCORE, PointFrame, PointSettings, point_frames
 from irst_pipeline.tracking.tracker import Tracker
-from irst_pipeline.types import Detections, Floats, Frame, Image, Integers, TrackStatus
+from irst_pipeline.types import Detections, Floats, Frame, Image, Integers
 
 WARM_UP = 10  # frames at the start of a run that count neither for times nor for scores
 VELOCITY_WALK = 0.1  # px a frame that a filter lets velocity gain in a frame; the targets' own is constant
@@ -120,8 +120,7 @@ def own(scene: PointSettings) -> Step:
 
     def step(frame: Frame, detections: Detections) -> Reported:
         tracks, _ = tracker.step(frame, detections)
-        sure = tracks.status != TrackStatus.TENTATIVE
-        return Reported(tracks.id[sure], tracks.position[sure])
+        return Reported(tracks.id[tracks.confirmed], tracks.position[tracks.confirmed])
 
     return step
 

@@ -60,7 +60,7 @@ class SmoothedJsonl:
         tracks, detections = result.tracks, result.detections
         for id_, leg in ((event.id, event.was) for event in result.events if event.was is not None):
             self._jumps[self._leg.get(id_, id_)], self._leg[id_], self._track_of[leg] = leg, leg, id_
-        confirmed = tracks.id[tracks.status != TrackStatus.TENTATIVE].tolist()
+        confirmed = tracks.id[tracks.confirmed].tolist()
         self._confirmed.update(self._leg.get(id_, id_) for id_ in confirmed)
         parts = [tracks] if result.preliminary is None else [tracks, result.preliminary]
         ids, rows = (np.concatenate(columns) for columns in zip(*((p.id, p.detection) for p in parts), strict=True))

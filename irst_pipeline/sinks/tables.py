@@ -1,6 +1,7 @@
 """Tables of tracks and detections for spreadsheets and scoring tools."""
 
 from collections.abc import Iterable
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ class TracksCsv(Log):
             *(bearing_columns(result.bearings) if result.bearings else ()),
             strict=True,
         )
-        shown = (row for row, value in zip(rows, status, strict=True) if value != TrackStatus.TENTATIVE)
+        shown = compress(rows, tracks.confirmed)
         return _lines((round(result.frame.time, 6), result.frame.index, *row) for row in shown)
 
 
@@ -62,7 +63,7 @@ class Mot(Log):
         size = np.round(tracks.box[:, 2:], 2)  # so that half of it has three decimals, like the centre
         centre = np.round(tracks.position, 3)
         boxes = np.column_stack((centre - size / 2, size))
-        shown = (tracks.status != TrackStatus.TENTATIVE) & np.isfinite(boxes).all(axis=1)
+        shown = tracks.confirmed & np.isfinite(boxes).all(axis=1)
         rows = zip(
             tracks.id[shown].tolist(),
             decimals(boxes[shown], 3),

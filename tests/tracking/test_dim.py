@@ -23,7 +23,7 @@ class WeakScene(Scene):
         places = self._rng.uniform([0, 0], [320, 256], (self._rng.poisson(self._noise), 2))
         seen = [tuple(self._rng.normal(target, self._spread)) for target in targets if self._rng.random() < 2 / 3]
         tracks = self(*map(tuple, places), *seen)
-        return tracks.id[tracks.status > 0]
+        return tracks.id[tracks.confirmed]
 
     def confirmations(self) -> int:
         return sum(event.kind == "confirmed" for event in self.events)

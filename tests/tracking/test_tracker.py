@@ -188,7 +188,7 @@ def test_of_two_tracks_on_one_target_the_younger_ends(settings: TrackerSettings)
             x, y = moving(i, 10, 60, 20, 5)
             parts = [(x, y + 1), (x, y - 1)] if 40 <= i < 70 else [(x, y)]
             tracks = scene(*(noisy(rng, part) for part in parts))
-            confirmed.append(tracks.id[tracks.status != TrackStatus.TENTATIVE].tolist())
+            confirmed.append(tracks.id[tracks.confirmed].tolist())
         assert max(map(len, confirmed)) == 2
         assert [ids for ids in confirmed[130:] if len(ids) > 1] == []
         assert confirmed[-1] == [1]
@@ -248,7 +248,7 @@ def test_detections_of_a_middling_score_keep_tracks_but_confirm_none_that_stands
     for i in range(60):
         scene.score = 0.95 if i < 20 else 0.4
         tracks = scene(moving(i), *([(200.0, 200.0)] if i >= 20 else []))
-    assert tracks.id[tracks.status > 0].tolist() == [1]
+    assert tracks.id[tracks.confirmed].tolist() == [1]
     assert tracks.hits[0] == 60
 
 
