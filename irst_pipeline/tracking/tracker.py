@@ -116,6 +116,8 @@ class Tracker(Stateful):
 
     Two confirmed tracks with one detection for both, too near to be seen apart, are both led by it. It counts as the
     elder's; the younger coasts, so that of two tracks which stay on one target it ends.
+
+    A bright target that is suddenly elsewhere keeps its track: the one that begins there goes on under its id.
     """
 
     kept = ("_tracks", "_time", "_next_id", "_strong", "_weak", "_persistence")
