@@ -70,13 +70,16 @@ def flat(looks: list[tuple[int, Held]], *later: tuple[int, Held]) -> bool:
     return growth <= GROWTH_MAX
 
 
+def small_scene(width: int, height: int) -> SceneSettings:
+    """A scene with three targets, of `SCENE_FRAMES` frames; raises UsageError for a size that is none."""
+    random = {"count": 3, "snr": (8.0, 15.0)}
+    tree = {"width_px": width, "height_px": height, "frames": SCENE_FRAMES, "random": random}
+    return validate(SceneSettings, tree, "--size")
+
+
 def soak(width: int, height: int, count: int, out: Path) -> bool:
     """Whether nothing grew; prints what was held."""
-    scene = validate(
-        SceneSettings,
-        {"width_px": width, "height_px": height, "frames": SCENE_FRAMES, "random": {"count": 3, "snr": (8.0, 15.0)}},
-        "--size",
-    )
+    scene = small_scene(width, height)
     images = [frame.image for frame in render(scene, 1)]
     settings = RunSettings()
     weights = load_model(settings.model)

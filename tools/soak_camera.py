@@ -26,13 +26,12 @@ from tqdm import tqdm
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model, open_engine
 from irst_pipeline.run import Run, carry_out, run_header
-from irst_pipeline.settings import validate
-from irst_pipeline.simulation import SceneSettings, render
+from irst_pipeline.simulation import render
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Image
 from tests.sources.cameras import transmit
-from tools.soak import LOOKS, SCENE_FRAMES, Held, flat, held
+from tools.soak import LOOKS, Held, flat, held, small_scene
 
 
 def send(images: Sequence[Image], rate: int, each: int, ports: "SimpleQueue[int]") -> None:
@@ -70,11 +69,7 @@ def camera(images: Sequence[Image], rate: int, each: int) -> Iterator[str]:
 
 def soak(width: int, height: int, count: int, rate: int, each: int, out: Path) -> bool:
     """Whether nothing grew and all frames are accounted for; prints what was held."""
-    scene = validate(
-        SceneSettings,
-        {"width_px": width, "height_px": height, "frames": SCENE_FRAMES, "random": {"count": 3, "snr": (8.0, 15.0)}},
-        "--size",
-    )
+    scene = small_scene(width, height)
     images = [frame.image for frame in render(scene, 1)]
     settings = RunSettings()
     weights = load_model(settings.model)

@@ -28,16 +28,15 @@ from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model
 from irst_pipeline.engine.cpu import CpuEngine, Ticket
 from irst_pipeline.run import Run, carry_out, run_header
-from irst_pipeline.settings import validate
-from irst_pipeline.simulation import SceneSettings, render
+from irst_pipeline.simulation import render
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Image, TargetPixels
 from tests.sources.cameras import RATE, transmit
+from tools.soak import small_scene
 
 PERIODS_MAX = 3
 UNDER_WAY = 3  # frames that may be on their way from the camera when it is stopped
-SCENE_FRAMES = 100
 
 
 class SlowEngine(CpuEngine):
@@ -95,11 +94,7 @@ def camera(images: Sequence[Image], sent: list[float]) -> Iterator[str]:
 
 def watch(width: int, height: int, network_rate: float, seconds: float, folder: Path) -> bool:
     """Whether all was as it should; prints what was seen."""
-    scene = validate(
-        SceneSettings,
-        {"width_px": width, "height_px": height, "frames": SCENE_FRAMES, "random": {"count": 3, "snr": (8.0, 15.0)}},
-        "--size",
-    )
+    scene = small_scene(width, height)
     settings = RunSettings(sinks=("tracks_jsonl",))
     weights = load_model(settings.model)
     engine = SlowEngine(weights.network, settings.detection.lowest, newest=True)
