@@ -178,17 +178,8 @@ def test_a_numbered_name_and_a_namesakes_have_folders_of_their_own() -> None:
 
 def test_a_recording_may_have_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     recording = write_video(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")), 3)
-    command = [
-        sys.executable,
-        "-m",
-        "irst_pipeline.cli",
-        "run",
-        str(recording),
-        "--no-video",
-        "--smooth",
-        "--device",
-        "cpu",
-    ]
+    options = ["--no-video", "--smooth", "--device", "cpu"]
+    command = [sys.executable, "-m", "irst_pipeline.cli", "run", str(recording), *options]
     strict = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
     ran = subprocess.run(command, cwd=tmp_path, env=strict, capture_output=True, check=False)
     assert ran.returncode == 0, ran.stderr

@@ -57,7 +57,9 @@ class Trails:
         """
         if motion.moved:
             self._places = motion.apply(self._places)
-        kept = (self._times >= time - self._seconds) & np.isin(self._ids, np.setdiff1d(tracks.id, [*jumped]))
+        kept = (self._times >= time - self._seconds) & np.isin(self._ids, tracks.id)
+        if jumped:
+            kept &= ~np.isin(self._ids, [*jumped])
         self._times = np.append(self._times[kept], np.full(len(tracks), time))
         self._ids = np.append(self._ids[kept], tracks.id)
         self._places = np.concatenate([self._places[kept], tracks.position])

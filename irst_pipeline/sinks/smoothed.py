@@ -47,10 +47,7 @@ class SmoothedJsonl:
         self._views: dict[int, View | None] = {}
         self._seen: defaultdict[int, list[_Seen]] = defaultdict(list)
         self._confirmed: set[int] = set()
-        # A track that jumps goes on as another leg, under the id that this began with.
-        self._leg: dict[int, int] = {}  # by track: its last one
-        self._track_of: dict[int, int] = {}  # by leg
-        self._jumps: dict[int, int] = {}  # from leg to leg
+        self._jumps: dict[int, int] = {}  # a track that jumps goes on as a leg of the id that this began with
 
     def write(self, result: FrameResult) -> None:
         frame, time = result.frame.index, result.frame.time
@@ -58,10 +55,8 @@ class SmoothedJsonl:
         self._times[frame], self._shapes[frame] = time, result.frame.image.shape
         self._cameras[frame], self._views[frame] = self._camera, result.view
         tracks, detections = result.tracks, result.detections
-        for id_, leg in ((event.id, event.was) for event in result.events if event.was is not None):
-            self._jumps[self._leg.get(id_, id_)], self._leg[id_], self._track_of[leg] = leg, leg, id_
-        confirmed = tracks.id[tracks.confirmed].tolist()
-        self._confirmed.update(self._leg.get(id_, id_) for id_ in confirmed)
+        self._jumps |= {self._leg(event.id): event.was for event in result.events if event.was is not None}
+        self._confirmed.update(map(self._leg, tracks.id[tracks.confirmed].tolist()))
         parts = [tracks] if result.preliminary is None else [tracks, result.preliminary]
         ids, rows = (np.concatenate(columns) for columns in zip(*((p.id, p.detection) for p in parts), strict=True))
         ids, rows, camera = ids[rows >= 0], rows[rows >= 0], CameraMotion(self._camera, known=True)
@@ -70,7 +65,13 @@ class SmoothedJsonl:
         noise = turn @ detections.noise[rows] @ np.swapaxes(turn, -1, -2)
         looks = np.column_stack([detections.box[rows, 2:], detections.score[rows], detections.snr[rows]])
         for id_, *values in zip(ids.tolist(), camera.apply(places), noise, looks, strict=True):
-            self._seen[self._leg.get(id_, id_)].append(_Seen(frame, time, *values))
+            self._seen[self._leg(id_)].append(_Seen(frame, time, *values))
+
+    def _leg(self, track: int) -> int:
+        """What it goes on as now."""
+        while track in self._jumps:
+            track = self._jumps[track]
+        return track
 
     def state(self) -> State:
         return {}
@@ -88,8 +89,11 @@ class SmoothedJsonl:
             for id_ in sorted(self._confirmed)
         }
         histories = stitch(parts, frames, times, self._speed_sd, self._jumps)
+        track_of: dict[int, int] = {}
+        for leg, following in self._jumps.items():  # in their order
+            track_of[following] = track_of.get(leg, leg)
         rows = [
-            _Rows.of(self._track_of.get(leg, leg), history, smooth(history, self._speed_sd))
+            _Rows.of(track_of.get(leg, leg), history, smooth(history, self._speed_sd))
             for leg, history in sorted(histories.items())
         ]
         columns: list[Any] = [np.concatenate(column) for column in zip(*rows, strict=True)]

@@ -23,7 +23,7 @@ def gone_on(tracks: Population, confirm: NDArray[np.bool_], shape: tuple[int, ..
     picture (H, W). Of several the nearest are taken for one another.
     """
     places = positions(tracks.states.states).mean[:, 0]
-    old = (tracks.confirmed & ~tracks.dim & (tracks.missed > 0) & (beyond(places, shape) <= 0)).nonzero()[0]
+    old = (tracks.confirmed & ~tracks.dim & (beyond(places, shape) <= 0)).nonzero()[0]
     new = (confirm & ~tracks.dim).nonzero()[0]
     gap = tracks.missed[old, None] - tracks.age[new]
     apart = np.linalg.norm(places[old, None] - places[new], axis=-1)

@@ -309,6 +309,7 @@ class Tracker(Stateful):
         # No shake takes a target so far out; a pan past a right angle would bring it back as its mirror image.
         far = beyond(positions(tracks.states.states).mean[:, 0], shape) > max(shape)
         drop = lost | unseen | far
+        confirm &= ~drop
         gone, events = np.zeros_like(drop), []
         if confirm.any():
             old, new = gone_on(tracks, confirm, shape)
@@ -317,7 +318,7 @@ class Tracker(Stateful):
                 TrackEvent("jumped", int(i), frame, time, int(j)) for i, j in zip(tracks.id[new], was, strict=True)
             ]
             gone[old], confirm[new] = True, False
-        events += [TrackEvent("confirmed", int(i), frame, time) for i in tracks.id[confirm & ~drop]]
+        events += [TrackEvent("confirmed", int(i), frame, time) for i in tracks.id[confirm]]
         events += [TrackEvent("dropped", int(i), frame, time) for i in tracks.id[tracks.confirmed & drop & ~gone]]
         drop |= gone
         tracks = tracks._replace(confirmed=confirmed, evidence=evidence, dim_evidence=dim_evidence)
