@@ -27,7 +27,8 @@ from irst_pipeline.sources import open_source
 from irst_pipeline.state import State
 from irst_pipeline.statistics import LatencyHistogram, RunStatistics
 from irst_pipeline.types import FrameResult, TargetPixels
-from tests.sources.test_live import camera, free_port
+from tests.sources.cameras import free_port
+from tests.sources.test_live import camera
 
 CLOUDS = Path(__file__).parents[1] / "videos" / "clouds" / "sequence16.mkv"
 Samples = dict[tuple[str, ...], float]

@@ -18,7 +18,6 @@ from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from socket import create_server
 from threading import Event
-from time import perf_counter, sleep
 
 import av
 from tqdm import tqdm
@@ -30,26 +29,19 @@ from irst_pipeline.simulation import render
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Image
-from tests.sources.cameras import transmit
+from tests.sources.cameras import on_time, transmit
 from tools.soak import LOOKS, Held, flat, held, small_scene
 
 
 def send(images: Sequence[Image], rate: int, each: int, ports: "SimpleQueue[int]") -> None:
     """Be the camera; says its port."""
-
-    def paced() -> Iterator[Image]:
-        begun = perf_counter()
-        for number, image in enumerate(islice(coming, each)):
-            sleep(max(0.0, begun + number / rate - perf_counter()))
-            yield image
-
     coming = cycle(images)
     with create_server(("127.0.0.1", 0)) as server:
         ports.put(server.getsockname()[1])
         while True:
             connection, _ = server.accept()
             with suppress(OSError, av.FFmpegError), connection, connection.makefile("wb", buffering=0) as out:
-                transmit(out, paced(), images[0].shape, rate=rate)
+                transmit(out, on_time(islice(coming, each), rate), images[0].shape, rate=rate)
 
 
 @contextmanager

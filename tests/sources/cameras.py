@@ -12,16 +12,24 @@ from contextlib import closing, suppress
 from fractions import Fraction
 from io import RawIOBase
 from itertools import count
-from typing import IO, Any
+from typing import IO
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from irst_pipeline.types import Image
+
 RATE = 25
 HEIGHT, WIDTH = 48, 64
 BLOCKS = (128, 128)  # px; HEVC takes no smaller frames
 LOSSLESS = {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "lossless=1:keyint=5:log-level=none:pools=1"}
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def thermal(number: int, size: tuple[int, int] = (HEIGHT, WIDTH), bits: int = 14) -> NDArray[np.uint16]:
@@ -31,15 +39,21 @@ def thermal(number: int, size: tuple[int, int] = (HEIGHT, WIDTH), bits: int = 14
     return image
 
 
-def paced(size: tuple[int, int] = (HEIGHT, WIDTH), bits: int = 14) -> Iterator[NDArray[np.uint16]]:
-    for number in count():
-        yield thermal(number, size, bits)
-        time.sleep(1 / RATE)
+def on_time(images: Iterable[Image], rate: int = RATE) -> Iterator[Image]:
+    """The images, so many a second."""
+    begun = time.perf_counter()
+    for number, image in enumerate(images):
+        time.sleep(max(0.0, begun + number / rate - time.perf_counter()))
+        yield image
+
+
+def paced(size: tuple[int, int] = (HEIGHT, WIDTH), bits: int = 14) -> Iterator[Image]:
+    return on_time(thermal(number, size, bits) for number in count())
 
 
 def transmit(
     out: IO[bytes] | RawIOBase | str,
-    images: Iterable[NDArray[Any]],
+    images: Iterable[Image],
     size: tuple[int, int] = (HEIGHT, WIDTH),
     container: str = "nut",
     codec: str = "rawvideo",
@@ -60,7 +74,7 @@ def transmit(
         muxer.mux(stream.encode(None))
 
 
-def recorded(images: Sequence[NDArray[np.uint16]], container: str = "nut", codec: str = "rawvideo") -> bytes:
+def recorded(images: Sequence[Image], container: str = "nut", codec: str = "rawvideo") -> bytes:
     out = io.BytesIO()
     transmit(out, images, images[0].shape, container, codec)
     return out.getvalue()

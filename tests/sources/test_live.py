@@ -27,17 +27,11 @@ from irst_pipeline.config import LiveSettings
 from irst_pipeline.sources import Source, open_source
 from irst_pipeline.sources.live import Clock
 from irst_pipeline.types import Frame
-from tests.sources.cameras import BLOCKS, HEIGHT, LOSSLESS, RATE, WIDTH, paced, recorded, thermal, transmit
+from tests.sources.cameras import BLOCKS, HEIGHT, LOSSLESS, RATE, WIDTH, free_port, paced, recorded, thermal, transmit
 
 ROOT = Path(__file__).parents[2]
 QUICK = LiveSettings(open_seconds=2.0, read_seconds=0.5, retry_seconds=0.5)
 LEVELS = [thermal(number) for number in range(20)]
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
