@@ -12,12 +12,10 @@ WEAK_POWER, WEAK_PIVOT = 0.45, 6e-4
 """Of detections from 1e-4 up, how much more often a score is a dim target's than clutter's goes with about this power
 of it, and is one at the pivot (measured on simulated skies and on recordings alike)."""
 SCORE_MIN = 1e-9  # of which there is a logarithm
-MOVES = 13.8  # squared Mahalanobis distance of a velocity from rest, which 1 in 1,000 tracks at rest exceeds
-WAY_MIN = 0.5  # of the way that a track would have come at its present velocity
-ASTRAY = 4.0  # so much of its evidence has to come while a track moves
+ASTRAY = 1.0  # so much of its evidence has to come while a track flies
 FADED = 0.03  # of its last score; by no more does a bright target fade between two detections
 LASTING_HITS = 3  # a weak detection that a track of so many takes goes on
-LASTING_MAX = 0.45  # share of the weak detections that go on, above which they are of the scene
+LASTING_MAX = 0.5  # share of the weak detections that go on, above which they are of the scene
 MEMORY_FRAMES = 60
 
 

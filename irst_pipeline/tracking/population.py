@@ -22,10 +22,10 @@ class Population(NamedTuple):
     """(n, m, d, d)"""
     weight: Floats
     """(n, m) probability of the motion models"""
-    origin: Floats
-    """(n, 2) px: where its first detection would be seen now"""
-    began: Floats
-    """s: time of that"""
+    misfit: Floats
+    """(n, 5, 5) of lines to its detections until it is confirmed, as in `line`"""
+    in_line: Integers
+    """how many detections that is of"""
     evidence: Floats
     """log likelihood ratio of a target against clutter by the strong detections, no more than confirms the track;
     -inf until then for one that a weaker detection began"""
@@ -54,7 +54,8 @@ class Population(NamedTuple):
         none, reals, places = np.empty(0, np.int64), np.empty(0), np.empty((0, 2))
         states = np.empty((0, models, dimensions)), np.empty((0, models, dimensions, dimensions)), np.empty((0, models))
         looks, counts = (places, reals, reals), (none, none, none, none)
-        return cls(none, np.empty(0, bool), *states, places, reals, reals, reals, *looks, *counts, reals, none, reals)
+        misfit = np.empty((0, 5, 5))
+        return cls(none, np.empty(0, bool), *states, misfit, none, reals, reals, *looks, *counts, reals, none, reals)
 
     def take(self, rows: Rows) -> "Population":
         return Population._make([column[rows] for column in self])

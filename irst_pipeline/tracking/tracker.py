@@ -18,8 +18,6 @@ from irst_pipeline.tracking.existence import (
     LASTING_HITS,
     LASTING_MAX,
     MEMORY_FRAMES,
-    MOVES,
-    WAY_MIN,
     Persistence,
     Scores,
     Starts,
@@ -29,6 +27,7 @@ from irst_pipeline.tracking.imm import Mixture, combined, inside, predicted, upd
 from irst_pipeline.tracking.joint import joint_shares
 from irst_pipeline.tracking.jumps import gone_on
 from irst_pipeline.tracking.kalman import Gaussians, innovations, mahalanobis, positions
+from irst_pipeline.tracking.line import begun, carried, extended, fly
 from irst_pipeline.tracking.motion import (
     ConstantAcceleration,
     ConstantVelocity,
@@ -111,8 +110,8 @@ class Tracker(Stateful):
 
     Weak detections, of which an image has many, are for targets that are dim or fade: a track may take them while half
     of its detections are weak, or step by step from a strong one. One that they began or carry is confirmed only if it
-    moves against the scene, and where the weak detections come and go as noise does; one that has done neither for long
-    is given up. What else persists from frame to frame is of the scene.
+    flies straight across the scene, and where the weak detections come and go as noise does; one that has done neither
+    for long is given up. What else persists from frame to frame is of the scene.
 
     Two confirmed tracks with one detection for both, too near to be seen apart, are both led by it. It counts as the
     elder's; the younger coasts, so that of two tracks which stay on one target it ends.
@@ -198,10 +197,10 @@ class Tracker(Stateful):
 
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
         states = predicted(self._tracks.states, self._motion, dt)
-        (mean, covariance), origin, age = states.states, self._tracks.origin, self._tracks.age + 1
-        if motion.moved:
-            (mean, covariance), origin = moved(states.states, motion), motion.apply(origin)
-        return self._tracks._replace(mean=mean, covariance=covariance, weight=states.weight, origin=origin, age=age)
+        mean, covariance = moved(states.states, motion) if motion.moved else states.states
+        fresh, misfit, age = ~self._tracks.confirmed, self._tracks.misfit.copy(), self._tracks.age + 1
+        misfit[fresh] = carried(misfit[fresh], dt, motion)
+        return self._tracks._replace(mean=mean, covariance=covariance, weight=states.weight, misfit=misfit, age=age)
 
     def _associate(self, tracks: Population, looks: Looks, detected: Floats, needed: Needed) -> Shares:
         """`detected`: probability (n,) that the target of each is seen."""
@@ -263,6 +262,11 @@ class Tracker(Stateful):
             columns[name][touched] = values
         own = shares.own
         rows, seen = shares.pairs.tracks[own], near[own]
+        fresh = ~tracks.confirmed[rows]
+        new, of_new = rows[fresh], own[fresh]
+        columns["misfit"][new], columns["in_line"][new] = extended(
+            tracks.misfit[new], tracks.in_line[new], measured[of_new], noise[of_new], self._settings.speed_sd
+        )
         # What is seen weakly is for the strong evidence as if it had not been seen.
         share, count = shares.probability, len(tracks.id)
         weakly = np.bincount(shares.pairs.tracks, np.where(looks.weak[near], share, -share), count) > 0
@@ -293,8 +297,8 @@ class Tracker(Stateful):
         dim_evidence = np.where(tracks.confirmed, np.minimum(tracks.dim_evidence, weak), tracks.dim_evidence)
         if len(rows := (dim & (dim_evidence >= weak)).nonzero()[0]):
             lasting = self._persistence.but_for((tracks.hits - tracks.strong_hits)[rows], tracks.age[rows])
-            confirm[rows] = (lasting <= LASTING_MAX) & has_moved(tracks.take(rows), time)
-            # A track at rest that noise leads astray would seem to move: it has to show it in several frames.
+            confirm[rows] = (lasting <= LASTING_MAX) & fly(tracks.misfit[rows], tracks.in_line[rows])
+            # Noise may line up by chance: what does not fly yet has to show that it does when it is seen again.
             dim_evidence[rows[~confirm[rows]]] = weak - ASTRAY
         confirmed = tracks.confirmed | confirm
         # Once it is confirmed, strong detections count for a track that they did not begin, too.
@@ -342,8 +346,8 @@ class Tracker(Stateful):
             mean=mean,
             covariance=covariance,
             weight=np.full((n, models), self._motion.shares),
-            origin=looks.measured[rows],
-            began=np.full(n, time),
+            misfit=begun(looks.measured[rows], looks.noise[rows], self._settings.speed_sd),
+            in_line=np.ones(n, np.int64),
             evidence=np.where(weakly, -np.inf, bright),
             dim_evidence=np.where(weakly, dim, bright),
             size=detections.box[rows, 2:],
@@ -379,19 +383,6 @@ def _models(s: TrackerSettings) -> list[tuple[MotionModel, float]]:
 def independence(dt: float, stays: float) -> float:
     """How much of its evidence a frame adds, `dt` seconds after the one before, to clutter that stays so long."""
     return min(1.0, dt / stays) if stays else float(dt > 0)
-
-
-def has_moved(tracks: Population, time: float) -> NDArray[np.bool_]:
-    """(n,) which tracks are surely not at rest now, at `time`, and have come about as far as that would take them.
-
-    Of a track at rest, what leads it about lets it seem to move, but not far.
-    """
-    states = combined(tracks.states)
-    velocities = np.array([1, 1 + states.mean.shape[1] // 2])
-    speeds = Gaussians(states.mean[:, velocities], states.covariance[:, velocities[:, None], velocities])
-    way = positions(states).mean - tracks.origin
-    straight = speeds.mean * (time - tracks.began)[:, None]
-    return (mahalanobis(speeds) > MOVES) & ((way * straight).sum(1) > WAY_MIN * (straight**2).sum(1))
 
 
 def usable_rows(detections: Detections) -> Integers:
