@@ -1,6 +1,7 @@
 """Watch a camera that hangs up again and again, for very many frames: memory, threads and handles must not grow.
 
 usage: python -m tools.soak_camera [--frames 180000] [--rate 100] [--each 1000] [--size 64x48] [--out DIR]
+                                   [--set rotate.hours=1]
 
 A camera of its own process sends a simulated scene in NUT over TCP, as many frames a second as said: 180,000 frames
 are two hours of 25 a second. After `--each` frames it closes the connection and waits to be called again. What is held
@@ -25,6 +26,7 @@ from tqdm import tqdm
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model, open_engine
 from irst_pipeline.run import Run, carry_out, run_header
+from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation import render
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
@@ -59,11 +61,10 @@ def camera(images: Sequence[Image], rate: int, each: int) -> Iterator[str]:
         process.close()
 
 
-def soak(width: int, height: int, count: int, rate: int, each: int, out: Path) -> bool:
+def soak(width: int, height: int, count: int, rate: int, each: int, out: Path, settings: RunSettings) -> bool:
     """Whether nothing grew and all frames are accounted for; prints what was held."""
     scene = small_scene(width, height)
     images = [frame.image for frame in render(scene, 1)]
-    settings = RunSettings()
     weights = load_model(settings.model)
     engine = open_engine(weights.network, settings.device, settings.detection.lowest, newest=True)
     tqdm.monitor_interval = 0  # no thread of its own
@@ -96,9 +97,11 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=1000, help="frames to a connection (default: %(default)s)")
     parser.add_argument("--size", default="64x48", help="WIDTHxHEIGHT")
     parser.add_argument("--out", type=Path, default=Path("runs/soak-camera"))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     width, height = (int(side) for side in options.size.split("x"))
-    sys.exit(0 if soak(width, height, options.frames, options.rate, options.each, options.out) else 1)
+    settings = read_settings(RunSettings, None, options.set)
+    sys.exit(0 if soak(width, height, options.frames, options.rate, options.each, options.out, settings) else 1)
 
 
 if __name__ == "__main__":
