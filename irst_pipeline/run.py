@@ -28,6 +28,7 @@ from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.sinks import RESULT_FILES, RunHeader, Sink, open_sinks
 from irst_pipeline.sinks.base import parts_set_aside, prepare_folder, write_file
 from irst_pipeline.sources import Source, open_source, redact, resume_source
+from irst_pipeline.sources.address import scheme_of
 from irst_pipeline.state import part_of
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Frame, FrameResult
@@ -70,6 +71,8 @@ def run_recordings(
     stopped or killed. Whatever ends a run, what was found so far is on disk and `run.json` says how it ended; the
     others go on. Raises IrstError, a line for the user, when one could not go on.
     """
+    if sum(scheme_of(uri) == "stdin" or uri == "-" for uri in uris) > 1:
+        raise UsageError("-: standard input is one source; name it once")
     weights = load_model(settings.model)
     platforms = [open_platform(settings.camera, redact(uri)) for uri in uris]
     watched: list[WatchedRun] = []

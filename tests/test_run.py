@@ -52,6 +52,12 @@ def report(out: Path) -> dict[str, Any]:
     return found
 
 
+def test_standard_input_is_one_source(tmp_path: Path) -> None:
+    code, _, error = irst("run", "-", "stdin://?format=gray&size=64x48", "--out", tmp_path)
+    assert code == 2
+    assert error.splitlines() == ["irst: error: -: standard input is one source; name it once"]
+
+
 @pytest.fixture(scope="module")
 def clouds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of one whole run."""

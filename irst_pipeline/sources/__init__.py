@@ -43,6 +43,10 @@ def _open_recording(uri: str, image_rate: float) -> Source:
     path = Path(uri)
     if not path.exists() and not has_magic(uri):
         raise UsageError(f"{redact(uri)}: no such file or folder; give a video file, a folder of images or a glob")
+    if path.is_fifo():
+        raise UsageError(f"{uri}: is a FIFO; write fifo://{path.resolve()}")
+    if path.is_char_device():
+        raise UsageError(f"{uri}: is a device; a camera's is written as v4l2://{path.resolve()}")
     if path.exists() and not path.is_dir() and path.suffix.lower() not in SUFFIXES:
         return VideoSource(path, image_rate)
     return ImageSource(path.resolve().name, find_images(uri), image_rate)

@@ -129,10 +129,12 @@ class _Pipe:
     def __init__(self, place: str, ended: Event) -> None:
         self._file = os.dup(0) if place == "-" else os.open(place, os.O_RDONLY | os.O_NONBLOCK)
         self._ended = ended
+        self._coming = select.poll()
+        self._coming.register(self._file, select.POLLIN)
 
     def read(self, size: int) -> bytes:
         while not self._ended.is_set():
-            if select.select([self._file], [], [], POLL_SECONDS)[0]:
+            if self._coming.poll(1000 * POLL_SECONDS):
                 return os.read(self._file, size)
         return b""
 

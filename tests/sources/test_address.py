@@ -1,6 +1,8 @@
 """Addresses of live streams: what is meant, what is shown."""
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +53,7 @@ def test_names_are_fit_for_folders(uri: str, name: str) -> None:
         ("stdin://?format=gray16le&size=100000x100000", "at most 8192 px"),
         ("stdin://?format=gray16le&size=64x48&fps=0", "fps 0"),
         ("fifo:///dev/null?format=gray&size=64x48", "no FIFO"),
+        ("/dev/null", "is a device; a camera's is written as v4l2:///dev/null"),
         (
             "gige://10.0.0.9?format=Mono12Packed",
             "format Mono12Packed: expected one of Mono8, Mono10, Mono12, Mono14, Mono16",
@@ -69,3 +72,9 @@ def test_what_cannot_be_meant_is_told_in_one_line(uri: str, said: str) -> None:
         open_source(uri)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_fifo_is_not_waited_for_as_if_it_were_a_file(tmp_path: Path) -> None:
+    os.mkfifo(fifo := tmp_path / "camera.nut")
+    with pytest.raises(UsageError, match=re.escape(f"is a FIFO; write fifo://{fifo}")):
+        open_source(str(fifo))

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice, takewhile
@@ -143,6 +143,22 @@ def test_raw_14_bits_through_a_fifo_are_the_same_levels_and_its_next_writer_is_a
     assert_in_order(frames)
     assert source.reconnects == 1
     assert 0.3 < frames[10].time - frames[9].time < 3
+
+
+def test_a_fifo_is_read_by_a_process_that_has_very_many_files_open(tmp_path: Path) -> None:
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1200:
+        pytest.skip("NOT TESTED: very many files; this machine allows fewer")
+    os.mkfifo(fifo := tmp_path / "y16")
+    with ExitStack() as opened:
+        for _ in range(1100):
+            opened.enter_context(Path(os.devnull).open())
+        writer = threading.Thread(target=lambda: fifo.write_bytes(b"".join(i.astype("<u2").tobytes() for i in LEVELS)))
+        writer.start()
+        with frames_of(f"fifo://{fifo}?format=gray16le&size={WIDTH}x{HEIGHT}&fps=50") as (stream, _):
+            frames = list(islice(stream, 20))
+        writer.join()
+    for frame, sent in zip(frames, LEVELS, strict=True):
+        np.testing.assert_array_equal(frame.image, sent)
 
 
 def test_12_bit_hevc_in_udp_is_the_same_levels() -> None:
