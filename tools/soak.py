@@ -10,11 +10,14 @@ when all caches are full. Linux only.
 import argparse
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import cycle
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from threading import Event, active_count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -68,6 +71,21 @@ def flat(looks: list[tuple[int, Held]], *later: tuple[int, Held]) -> bool:
     growth = looks[-1][1].memory_mb / settled.memory_mb
     print(f"memory grew by {100 * (growth - 1):.2f} % from the tenth part on")
     return growth <= GROWTH_MAX
+
+
+@contextmanager
+def meanwhile(work: Callable[..., None], *given: object) -> Iterator["SimpleQueue[Any]"]:
+    """What `work(*given, queue)` puts into its queue, in a process of its own that ends with this context."""
+    context = get_context("spawn")
+    said: SimpleQueue[Any] = context.SimpleQueue()
+    process = context.Process(target=work, args=(*given, said), daemon=True)
+    process.start()
+    try:
+        yield said
+    finally:
+        process.terminate()
+        process.join()
+        process.close()
 
 
 def small_scene(width: int, height: int) -> SceneSettings:

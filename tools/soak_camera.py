@@ -11,10 +11,9 @@ frame read was processed or dropped. Linux only.
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from itertools import cycle, islice
-from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from socket import create_server
@@ -32,7 +31,7 @@ from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Image
 from tests.sources.cameras import on_time, transmit
-from tools.soak import LOOKS, Held, flat, held, small_scene
+from tools.soak import LOOKS, Held, flat, held, meanwhile, small_scene
 
 
 def send(images: Sequence[Image], rate: int, each: int, ports: "SimpleQueue[int]") -> None:
@@ -46,21 +45,6 @@ def send(images: Sequence[Image], rate: int, each: int, ports: "SimpleQueue[int]
                 transmit(out, on_time(islice(coming, each), rate), images[0].shape, rate=rate)
 
 
-@contextmanager
-def camera(images: Sequence[Image], rate: int, each: int) -> Iterator[str]:
-    """Address of the camera."""
-    context = get_context("spawn")
-    ports: SimpleQueue[int] = context.SimpleQueue()
-    process = context.Process(target=send, args=(images, rate, each, ports), daemon=True)
-    process.start()
-    try:
-        yield f"tcp://127.0.0.1:{ports.get()}"
-    finally:
-        process.terminate()
-        process.join()
-        process.close()
-
-
 def soak(width: int, height: int, count: int, rate: int, each: int, out: Path, settings: RunSettings) -> bool:
     """Whether nothing grew and all frames are accounted for; prints what was held."""
     scene = small_scene(width, height)
@@ -70,8 +54,8 @@ def soak(width: int, height: int, count: int, rate: int, each: int, out: Path, s
     tqdm.monitor_interval = 0  # no thread of its own
     out.mkdir(parents=True)
     looks, statistics, stop = list[tuple[int, Held]](), RunStatistics(), Event()
-    with camera(images, rate, each) as uri:
-        before = held()
+    with meanwhile(send, images, rate, each) as ports:
+        uri, before = f"tcp://127.0.0.1:{ports.get()}", held()
         with closing(open_source(uri, stop=stop)) as source:
             run = Run(source, out, run_header(uri, source, weights, engine, settings))
             results = carry_out(run, engine, settings, stop, statistics)

@@ -12,9 +12,8 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from itertools import cycle
-from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +33,7 @@ from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Image, TargetPixels
 from tests.sources.cameras import LOSSLESS, RATE, free_port, on_time, transmit
-from tools.soak import small_scene
+from tools.soak import meanwhile, small_scene
 
 PERIODS_MAX = 3
 HELD = 1 / RATE  # s; FFmpeg passes a frame of RTP on when the next one begins: before that, it has not arrived
@@ -82,21 +81,6 @@ def push(images: Sequence[Image], address: str, sent: "SimpleQueue[tuple[int, fl
         sleep(0.1)
 
 
-@contextmanager
-def camera(images: Sequence[Image], address: str) -> Iterator["SimpleQueue[tuple[int, float]]"]:
-    """When it sent which frame, on this machine's clock."""
-    context = get_context("spawn")
-    sent: SimpleQueue[tuple[int, float]] = context.SimpleQueue()
-    process = context.Process(target=push, args=(images, address, sent), daemon=True)
-    process.start()
-    try:
-        yield sent
-    finally:
-        process.terminate()
-        process.join()
-        process.close()
-
-
 def watch(width: int, height: int, network_rate: float, seconds: float, folder: Path) -> bool:
     """Whether all was as it should; prints what was seen."""
     scene = small_scene(width, height)
@@ -107,7 +91,10 @@ def watch(width: int, height: int, network_rate: float, seconds: float, folder: 
     stop, statistics, sent, seen, sent_by_then = Event(), RunStatistics(), dict[int, float](), list[Seen](), 0
     address = f"rtsp://127.0.0.1:{free_port()}/ir"
     images = [(frame.image >> (DEPTH - 12)).astype(np.uint16) for frame in render(scene, 1)]
-    with closing(open_source(uri := f"{address}?listen", stop=stop)) as source, camera(images, address) as said:
+    with (
+        closing(open_source(uri := f"{address}?listen", stop=stop)) as source,
+        meanwhile(push, images, address) as said,
+    ):
         run = Run(source, folder, run_header(uri, source, weights, engine, settings))
         end = None
         for result in carry_out(run, engine, settings, stop, statistics):
