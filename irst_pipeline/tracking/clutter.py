@@ -1,13 +1,17 @@
-"""How many detections are of no target, by region, learnt as the run goes."""
+"""How many detections are of no target, and where, learnt as the run goes."""
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from irst_pipeline.state import Stateful
-from irst_pipeline.types import Floats, Integers
+from irst_pipeline.types import CameraMotion, Floats, Integers
 
 REGION = 64  # px, side of a region
 MEMORY_SECONDS = 10.0  # counts fade with this time constant
 PRIOR_FRAMES = 10.0  # what is expected weighs as much as so many frames that were seen
+SPOT = 4.0  # px, radius of a spot
+SPOT_SECONDS = (0.5, 3.0)  # a spot is what was seen there so long ago: less, and it may have been a target on its way
+SPOTTED_MAX = 200  # a frame
 
 
 class ClutterMap(Stateful):
@@ -51,3 +55,32 @@ class ClutterMap(Stateful):
         found = (places + 0.5) * (cells / shape[::-1])
         column, row = np.minimum(np.maximum(found, 0), cells - 1).astype(np.int64).T
         return np.asarray(row * cells[0] + column)
+
+
+class Spots(Stateful):
+    """Where false detections come again and again: a cloud's edge, a branch. They go with the scene."""
+
+    kept = ("_places", "_seen", "_frames")
+
+    def __init__(self) -> None:
+        self._places, self._seen, self._frames = np.empty((0, 2)), np.empty(0), np.empty(0)
+
+    def carry(self, time: float, motion: CameraMotion) -> None:
+        """To the frame of `time`, s, before which the camera has moved."""
+        places = motion.apply(self._places)
+        kept = (self._seen >= time - SPOT_SECONDS[1]) & np.isfinite(places).all(1)
+        self._places, self._seen = places[kept], self._seen[kept]
+        self._frames = np.append(self._frames[self._frames >= time - SPOT_SECONDS[1]], time)
+
+    def density(self, places: Floats) -> Floats:
+        """(k,) per px^2 and frame at places (k, 2)."""
+        until = self._frames[-1] - SPOT_SECONDS[0]
+        frames = max(PRIOR_FRAMES, np.searchsorted(self._frames, until, "right"))
+        known = self._places[self._seen <= until]
+        count = cKDTree(known).query_ball_point(places, SPOT, return_length=True) if len(known) else 0.0
+        return count / (np.pi * SPOT**2 * frames) * np.ones(len(places))
+
+    def add(self, places: Floats) -> None:
+        """The false detections (k, 2) of this frame."""
+        self._places = np.concatenate([self._places, places[:SPOTTED_MAX]])
+        self._seen = np.append(self._seen, np.full(len(places[:SPOTTED_MAX]), self._frames[-1]))

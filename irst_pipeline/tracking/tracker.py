@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from irst_pipeline.config import DetectionSettings, TrackerSettings
 from irst_pipeline.state import Stateful
 from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
-from irst_pipeline.tracking.clutter import ClutterMap
+from irst_pipeline.tracking.clutter import ClutterMap, Spots
 from irst_pipeline.tracking.existence import (
     ASTRAY,
     FADED,
@@ -119,7 +119,7 @@ class Tracker(Stateful):
     A bright target that is suddenly elsewhere keeps its track: the one that begins there goes on under its id.
     """
 
-    kept = ("_tracks", "_time", "_next_id", "_strong", "_weak", "_persistence")
+    kept = ("_tracks", "_time", "_next_id", "_strong", "_weak", "_persistence", "_spots")
 
     def __init__(self, settings: TrackerSettings, weak_below: float = DetectionSettings().threshold) -> None:
         """`weak_below`: score of detections that are weak."""
@@ -130,7 +130,7 @@ class Tracker(Stateful):
         self._gate = float(chi2.ppf(s.gate_probability, 2))
         self._scores = Scores(s.target_score, s.clutter_score)
         self._strong, self._weak = Kind(s.false_alarms), Kind(s.weak_false_alarms)
-        self._persistence = Persistence()
+        self._persistence, self._spots = Persistence(), Spots()
         self._tracks = Population.empty(len(models), len(models[0].transition(0.0)))
         self._time: float | None = None
         self._next_id = 1
@@ -149,6 +149,7 @@ class Tracker(Stateful):
         usable = usable_rows(detections)
         if len(usable) < len(detections):
             detections = detections.take(usable)
+        self._spots.carry(time, motion)
         looks = self._looks(detections, shape)
         tracks = self._predicted(dt, motion)
         needed = Needed(*(k.starts.evidence_needed(self._settings.false_tracks_per_hour) for k in self._kinds))
@@ -184,6 +185,7 @@ class Tracker(Stateful):
         for kind, looked, started in zip(self._kinds, (~looks.weak, looks.weak), starts, strict=True):
             kind.clutter.add(looks.measured[clutter & looked], shape, dt)
             kind.starts.add(int(started.sum()), dt)
+        self._spots.add(looks.measured[clutter & looks.weak])
         return (starts[0] | starts[1]).nonzero()[0]
 
     def _looks(self, detections: Detections, shape: tuple[int, ...]) -> Looks:
@@ -192,7 +194,9 @@ class Tracker(Stateful):
         score_gain = np.stack([self._scores.gain(score), weak_gain(score)])
         if weak.any():
             score_gain[0, weak] = score_gain[1, weak]
-            clutter[weak] = self._weak.clutter.density(measured[weak], shape)
+            clutter[weak] = np.maximum(
+                self._weak.clutter.density(measured[weak], shape), self._spots.density(measured[weak])
+            )
         return Looks(measured, detections.noise, detections.box[:, 2:], score, weak, score_gain, clutter)
 
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:

@@ -1,11 +1,14 @@
 """Evidence for a target, and how dense clutter is."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.stats import beta
 
-from irst_pipeline.tracking.clutter import ClutterMap
+from irst_pipeline.tracking.clutter import ClutterMap, Spots
 from irst_pipeline.tracking.existence import SCORE_GAIN_MAX, Scores, Starts
+from irst_pipeline.types import STANDS_STILL, CameraMotion, Floats
 
 SHAPE = (256, 320)
 
@@ -69,3 +72,38 @@ def test_a_place_outside_counts_to_the_nearest_region() -> None:
     inside = clutter.density(np.array([[10.0, 10.0], [310.0, 250.0], [10.0, 250.0]]), SHAPE)
     np.testing.assert_allclose(clutter.density(np.array([[-9.0, -9.0], [999.0, 999.0], [-9.0, 999.0]]), SHAPE), inside)
     assert inside[0] == inside[1] > inside[2]
+
+
+def spotted(places: Callable[[int], Floats], motion: CameraMotion = STANDS_STILL) -> Spots:
+    """After two seconds of the places (k, 2) of each frame, ready for the next one."""
+    spots = Spots()
+    for frame in range(60):
+        spots.carry(frame / 30, motion)
+        spots.add(places(frame))
+    spots.carry(2.0, motion)
+    return spots
+
+
+def test_a_spot_that_shows_detections_again_and_again_is_dense_and_goes_with_the_scene() -> None:
+    pan = CameraMotion(np.array([[1.0, 0, -2], [0, 1, 0.5], [0, 0, 1]]), known=True)
+    rng, shift = np.random.default_rng(0), np.array([-2, 0.5])
+
+    def seen(frame: int) -> Floats:
+        return np.asarray([200.0, 100.0] + frame * shift + rng.normal(0, 1, (frame % 2, 2)))
+
+    spot, beside = spotted(seen, pan).density(np.array([[200.0, 100.0], [220.0, 100.0]]) + 60 * shift)
+    assert spot == pytest.approx(0.5 / (np.pi * 4**2), rel=0.1)
+    assert beside == 0
+
+
+def test_what_flies_past_leaves_no_spot_where_it_is() -> None:
+    spots = spotted(lambda frame: np.array([[100.0 + 10 * frame / 30, 80.0]]))
+    ahead, behind = spots.density(np.array([[120.0, 80.0], [110.0, 80.0]]))
+    assert ahead == 0
+    assert behind > 0
+
+
+def test_of_the_first_frames_no_spot_is_known() -> None:
+    spots = Spots()
+    spots.carry(0.0, STANDS_STILL)
+    assert spots.density(np.array([[1.0, 2.0]])) == [0]
