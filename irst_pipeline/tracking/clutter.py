@@ -67,9 +67,10 @@ class Spots(Stateful):
 
     def carry(self, time: float, motion: CameraMotion) -> None:
         """To the frame of `time`, s, before which the camera has moved."""
-        places = motion.apply(self._places)
-        kept = (self._seen >= time - SPOT_SECONDS[1]) & np.isfinite(places).all(1)
-        self._places, self._seen = places[kept], self._seen[kept]
+        if len(self._places):
+            places = motion.apply(self._places)
+            kept = (self._seen >= time - SPOT_SECONDS[1]) & np.isfinite(places).all(1)
+            self._places, self._seen = places[kept], self._seen[kept]
         self._frames = np.append(self._frames[self._frames >= time - SPOT_SECONDS[1]], time)
 
     def density(self, places: Floats) -> Floats:

@@ -266,11 +266,12 @@ class Tracker(Stateful):
             columns[name][touched] = values
         own = shares.own
         rows, seen = shares.pairs.tracks[own], near[own]
-        fresh = ~tracks.confirmed[rows]
-        new, of_new = rows[fresh], own[fresh]
-        columns["misfit"][new], columns["in_line"][new] = extended(
-            tracks.misfit[new], tracks.in_line[new], measured[of_new], noise[of_new], self._settings.speed_sd
-        )
+        if looks.weak.any() or tracks.begun_weakly.any():  # else no track is asked whether it flies
+            fresh = ~tracks.confirmed[rows]
+            new, of_new = rows[fresh], own[fresh]
+            columns["misfit"][new], columns["in_line"][new] = extended(
+                tracks.misfit[new], tracks.in_line[new], measured[of_new], noise[of_new], self._settings.speed_sd
+            )
         # What is seen weakly is for the strong evidence as if it had not been seen.
         share, count = shares.probability, len(tracks.id)
         weakly = np.bincount(shares.pairs.tracks, np.where(looks.weak[near], share, -share), count) > 0
