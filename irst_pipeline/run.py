@@ -71,7 +71,7 @@ def run_recordings(
     stopped or killed. Whatever ends a run, what was found so far is on disk and `run.json` says how it ended; the
     others go on. Raises IrstError, a line for the user, when one could not go on.
     """
-    if sum(scheme_of(uri) == "stdin" or uri == "-" for uri in uris) > 1:
+    if [scheme_of(uri) for uri in uris].count("stdin") > 1:
         raise UsageError("-: standard input is one source; name it once")
     weights = load_model(settings.model)
     platforms = [open_platform(settings.camera, redact(uri)) for uri in uris]

@@ -32,7 +32,6 @@ def open_source(
     connected to when it is iterated. Both end when `stop` is set. Whoever opens a source closes it.
     Raises UsageError where there is nothing to read, IrstError for a video that FFmpeg cannot open.
     """
-    uri = "stdin://" if uri == "-" else uri
     if scheme_of(uri):
         return LiveStream(feed_of(uri), image_rate, live or LiveSettings(), stop or Event())
     recording = _open_recording(uri, image_rate)
@@ -44,9 +43,9 @@ def _open_recording(uri: str, image_rate: float) -> Source:
     if not path.exists() and not has_magic(uri):
         raise UsageError(f"{redact(uri)}: no such file or folder; give a video file, a folder of images or a glob")
     if path.is_fifo():
-        raise UsageError(f"{uri}: is a FIFO; write fifo://{path.resolve()}")
+        raise UsageError(f"{uri}: is a FIFO; write fifo://{path.absolute()}")
     if path.is_char_device():
-        raise UsageError(f"{uri}: is a device; a camera's is written as v4l2://{path.resolve()}")
+        raise UsageError(f"{uri}: is a device; a camera's is written as v4l2://{path.absolute()}")
     if path.exists() and not path.is_dir() and path.suffix.lower() not in SUFFIXES:
         return VideoSource(path, image_rate)
     return ImageSource(path.resolve().name, find_images(uri), image_rate)

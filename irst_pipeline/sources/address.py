@@ -7,7 +7,9 @@ LOCAL = ("gige", "usb3", "v4l2", "fifo", "stdin")  # without passwords
 
 
 def scheme_of(uri: str) -> str | None:
-    """The word before ://, in lower case; None for a path."""
+    """The word before ://, in lower case; None for a path. Standard input may be written as - alone."""
+    if uri == "-":
+        return "stdin"
     found = re.match(r"([A-Za-z][\w+.-]*)://", uri)
     return found[1].lower() if found else None
 

@@ -77,11 +77,14 @@ class Spots(Stateful):
         """(k,) per px^2 and frame at places (k, 2)."""
         until = self._frames[-1] - SPOT_SECONDS[0]
         frames = max(PRIOR_FRAMES, np.searchsorted(self._frames, until, "right"))
-        known = self._places[self._seen <= until]
-        count = cKDTree(known).query_ball_point(places, SPOT, return_length=True) if len(known) else 0.0
-        return count / (np.pi * SPOT**2 * frames) * np.ones(len(places))
+        known = self._places[: np.searchsorted(self._seen, until, "right")]
+        if not len(known):
+            return np.zeros(len(places))
+        count = cKDTree(known).query_ball_point(places, SPOT, return_length=True)
+        return np.asarray(count / (np.pi * SPOT**2 * frames))
 
     def add(self, places: Floats) -> None:
-        """The false detections (k, 2) of this frame."""
-        self._places = np.concatenate([self._places, places[:SPOTTED_MAX]])
-        self._seen = np.append(self._seen, np.full(len(places[:SPOTTED_MAX]), self._frames[-1]))
+        """The false detections (k, 2) of this frame, strongest first."""
+        strongest = places[:SPOTTED_MAX]
+        self._places = np.concatenate([self._places, strongest])
+        self._seen = np.append(self._seen, np.full(len(strongest), self._frames[-1]))

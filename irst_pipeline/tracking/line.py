@@ -27,11 +27,10 @@ def misfit_to(measured: Floats, noise: Floats) -> Floats:
     return np.asarray(np.swapaxes(away, -1, -2) @ inverse(noise) @ away)
 
 
-def begun(measured: Floats, noise: Floats, speed_sd: float) -> Floats:
-    """To the first detections of tracks, whose velocities have that spread, px/s."""
-    misfit = misfit_to(measured, noise)
-    misfit[:, [1, 3], [1, 3]] = speed_sd**-2
-    return misfit
+def begun(first: Floats, speed_sd: float) -> Floats:
+    """From the misfit to `first` detections, of tracks whose velocities have that spread, px/s."""
+    known = speed_sd**-2
+    return first + np.diag([0, known, 0, known, 0])
 
 
 def carried(misfit: Floats, dt: float, motion: CameraMotion) -> Floats:
@@ -51,14 +50,15 @@ def extended(
     misfit: Floats, count: Integers, measured: Floats, noise: Floats, speed_sd: float
 ) -> tuple[Floats, Integers]:
     """With one more detection (n, 2) to each, of `count` (n,) so far; begun anew where that fits no line at all."""
-    longer, anew = misfit + misfit_to(measured, noise), begun(measured, noise, speed_sd)
+    last = misfit_to(measured, noise)
+    longer = misfit + last
     broken = fitted(longer)[1] > BROKEN * 2 * count
-    return np.where(broken[:, None, None], anew, longer), np.where(broken, 1, count + 1)
+    return np.where(broken[:, None, None], begun(last, speed_sd), longer), np.where(broken, 1, count + 1)
 
 
 def fitted(misfit: Floats) -> tuple[Gaussians, Floats]:
     """The lines (n, 4) of least misfit, and that (n,)."""
-    covariance: Floats = np.linalg.inv(misfit[:, :4, :4]).astype(float, copy=False)
+    covariance = np.asarray(np.linalg.inv(misfit[:, :4, :4]), float)
     line = -(covariance @ misfit[:, :4, 4:])[..., 0]
     return Gaussians(line, covariance), misfit[:, 4, 4] + (misfit[:, :4, 4] * line).sum(1)
 

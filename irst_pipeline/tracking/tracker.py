@@ -27,7 +27,7 @@ from irst_pipeline.tracking.imm import Mixture, combined, inside, predicted, upd
 from irst_pipeline.tracking.joint import joint_shares
 from irst_pipeline.tracking.jumps import gone_on
 from irst_pipeline.tracking.kalman import Gaussians, innovations, mahalanobis, positions
-from irst_pipeline.tracking.line import begun, carried, extended, fly
+from irst_pipeline.tracking.line import begun, carried, extended, fly, misfit_to
 from irst_pipeline.tracking.motion import (
     ConstantAcceleration,
     ConstantVelocity,
@@ -202,8 +202,10 @@ class Tracker(Stateful):
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
         states = predicted(self._tracks.states, self._motion, dt)
         mean, covariance = moved(states.states, motion) if motion.moved else states.states
-        fresh, misfit, age = ~self._tracks.confirmed, self._tracks.misfit.copy(), self._tracks.age + 1
-        misfit[fresh] = carried(misfit[fresh], dt, motion)
+        fresh, misfit, age = ~self._tracks.confirmed, self._tracks.misfit, self._tracks.age + 1
+        if fresh.any():
+            misfit = misfit.copy()
+            misfit[fresh] = carried(misfit[fresh], dt, motion)
         return self._tracks._replace(mean=mean, covariance=covariance, weight=states.weight, misfit=misfit, age=age)
 
     def _associate(self, tracks: Population, looks: Looks, detected: Floats, needed: Needed) -> Shares:
@@ -351,7 +353,7 @@ class Tracker(Stateful):
             mean=mean,
             covariance=covariance,
             weight=np.full((n, models), self._motion.shares),
-            misfit=begun(looks.measured[rows], looks.noise[rows], self._settings.speed_sd),
+            misfit=begun(misfit_to(looks.measured[rows], looks.noise[rows]), self._settings.speed_sd),
             in_line=np.ones(n, np.int64),
             evidence=np.where(weakly, -np.inf, bright),
             dim_evidence=np.where(weakly, dim, bright),

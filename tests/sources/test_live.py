@@ -26,12 +26,17 @@ import pytest
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.sources import Source, open_source
 from irst_pipeline.sources.live import Clock
-from irst_pipeline.types import Frame
+from irst_pipeline.types import Frame, Image
 from tests.sources.cameras import BLOCKS, HEIGHT, LOSSLESS, RATE, WIDTH, free_port, paced, recorded, thermal, transmit
 
 ROOT = Path(__file__).parents[2]
 QUICK = LiveSettings(open_seconds=2.0, read_seconds=0.5, retry_seconds=0.5)
 LEVELS = [thermal(number) for number in range(20)]
+
+
+def raw(images: Sequence[Image]) -> bytes:
+    """As gray16le."""
+    return b"".join(image.astype("<u2").tobytes() for image in images)
 
 
 @contextmanager
@@ -129,7 +134,7 @@ def test_raw_14_bits_through_a_fifo_are_the_same_levels_and_its_next_writer_is_a
     def write() -> None:
         for half in (LEVELS[:10], LEVELS[10:]):
             with fifo.open("wb") as file:
-                file.write(b"".join(image.astype("<u2").tobytes() for image in half))
+                file.write(raw(half))
             time.sleep(0.6)
 
     writer = threading.Thread(target=write, daemon=True)
@@ -152,7 +157,7 @@ def test_a_fifo_is_read_by_a_process_that_has_very_many_files_open(tmp_path: Pat
     with ExitStack() as opened:
         for _ in range(1100):
             opened.enter_context(Path(os.devnull).open())
-        writer = threading.Thread(target=lambda: fifo.write_bytes(b"".join(i.astype("<u2").tobytes() for i in LEVELS)))
+        writer = threading.Thread(target=lambda: fifo.write_bytes(raw(LEVELS)))
         writer.start()
         with frames_of(f"fifo://{fifo}?format=gray16le&size={WIDTH}x{HEIGHT}&fps=50") as (stream, _):
             frames = list(islice(stream, 20))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from irst_pipeline.tracking.line import begun, carried, extended, fitted, fly
+from irst_pipeline.tracking.line import begun, carried, extended, fitted, fly, misfit_to
 from irst_pipeline.types import STANDS_STILL, CameraMotion, Floats, Integers
 
 DT = 1 / 30
@@ -15,7 +15,7 @@ LONG = int(1.2 / DT)
 
 def drawn(places: Floats, noise: Floats = NOISE) -> tuple[Floats, Integers]:
     """Misfit (1, 5, 5) and count of detections (n, 2), one a frame."""
-    misfit, count = begun(places[:1], noise[None], UNKNOWN), np.ones(1, np.int64)
+    misfit, count = begun(misfit_to(places[:1], noise[None]), UNKNOWN), np.ones(1, np.int64)
     for place in places[1:]:
         misfit, count = extended(carried(misfit, DT, STANDS_STILL), count, place[None], noise[None], UNKNOWN)
     return misfit, count
@@ -47,7 +47,7 @@ def test_the_least_misfit_is_that_of_least_squares() -> None:
 def test_a_camera_that_turns_and_zooms_changes_no_misfit() -> None:
     places = flight(12, vx=15, vy=-4, spread=0.5)
     turn = np.eye(2)
-    misfit, count = begun(places[:1], NOISE[None], UNKNOWN), np.ones(1, np.int64)
+    misfit, count = begun(misfit_to(places[:1], NOISE[None]), UNKNOWN), np.ones(1, np.int64)
     for frame, place in enumerate(places[1:], 1):
         for _ in range(frame):
             place = TURNS_AND_ZOOMS.apply(place)
