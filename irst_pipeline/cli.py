@@ -50,7 +50,6 @@ def run(options: argparse.Namespace) -> None:
     """Process recordings."""
     stop = _stop_on_signals()
     from irst_pipeline.config import RunSettings
-    from irst_pipeline.run import run_recordings
     from irst_pipeline.settings import read_settings
 
     flags = {
@@ -72,6 +71,8 @@ def run(options: argparse.Namespace) -> None:
     if options.smooth and "smoothed" not in sinks:
         sinks.append("smoothed")
     settings = settings.model_copy(update={"sinks": tuple(sinks)})
+    from irst_pipeline.run import run_recordings  # PyTorch takes seconds; what is wrong above is told at once
+
     run_recordings(options.sources, settings, options.out, options.overwrite, options.realtime, stop, options.resume)
 
 

@@ -28,7 +28,7 @@ class Slow(nn.Conv2d):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bench") / "out"
     sizes = ["--sizes", "64x48", "128x96", "--sources", "1", "3", "--peer", "tests.test_bench:Slow"]
-    assert main(["bench", *sizes, "--frames", "40", "--profile", "--out", str(out)]) == 0
+    assert main(["bench", *sizes, "--frames", "24", "--profile", "--out", str(out)]) == 0
     return out
 
 
@@ -67,7 +67,7 @@ def test_the_trace_holds_every_stage_of_every_frame_and_no_row_does_two_things_a
     assert {name.split()[0] for name in names.values()} == set(THREADS)
     work = [event for event in events if event["ph"] == "X"]
     assert {(e["name"], e["args"]["frame"]) for e in work} == {
-        (s, f) for t in THREADS.values() for s in t for f in range(40)
+        (s, f) for t in THREADS.values() for s in t for f in range(24)
     }
     for row, name in names.items():
         own = sorted((e for e in work if e["tid"] == row), key=lambda e: e["ts"])

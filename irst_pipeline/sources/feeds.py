@@ -18,6 +18,7 @@ OPTIONS = {
 }
 SEALED = {"protocol_whitelist": "pipe"}  # nothing else is opened, whatever a playlist in a pipe asks for
 LISTEN = {"rtsp_flags": "listen", "listen_timeout": "3600"}  # s, FFmpeg's own limit, which its default sets wrongly
+NONBLOCKING = {"fflags": "+4"}  # AVFMT_FLAG_NONBLOCK, which has no name there; a driver waits for ever otherwise
 NUMBER = r"\d{1,9}(\.\d+)?"
 FIELDS = {  # what is expected of them, in words and as a pattern
     "size": (f"WIDTHxHEIGHT, at most {SIDE_MAX} px a side", r"[1-9]\d{0,8}x[1-9]\d{0,8}"),
@@ -46,7 +47,8 @@ def feed_of(uri: str) -> Feed:
         if not Path(path).is_char_device():
             raise UsageError(f"{uri}: there is no device {path}; cameras are /dev/video0 and so on")
         keys = {"format": "input_format", "size": "video_size", "fps": "framerate"}
-        return StreamFeed(Path(path).name, path, "v4l2", {keys[key]: value for key, value in fields.items()}, rate)
+        options = NONBLOCKING | {keys[key]: value for key, value in fields.items()}
+        return StreamFeed(Path(path).name, path, "v4l2", options, rate)
     if scheme == "fifo" and not Path(path).is_fifo():
         raise UsageError(f"{uri}: {path} is no FIFO; make it with mkfifo")
     if scheme == "stdin" and path:

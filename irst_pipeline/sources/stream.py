@@ -2,7 +2,7 @@
 
 import os
 import select
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from threading import Event
@@ -19,6 +19,7 @@ from irst_pipeline.sources.base import POLL_SECONDS, SIDE_MAX, SILENT, Damage, P
 from irst_pipeline.sources.video import image_of, video_stream
 
 MAX_PIXELS = {"max_pixels": str(SIDE_MAX**2)}
+CAMERA_POLL_SECONDS = 2e-3
 
 
 @dataclass
@@ -45,7 +46,8 @@ class StreamFeed:
             with ExitStack() as opened:
                 container = self._open(settings, ended, opened)
                 opened.callback(container.close)
-                yield from self._pictures(container, None if self.pipe else settings.read_seconds)
+                packets = _copied(container, ended) if self.format == "v4l2" else container.demux()
+                yield from self._pictures(container, packets, None if self.pipe else settings.read_seconds)
         except av.ExitError:
             raise IrstError(SILENT) from None
         except (av.FFmpegError, OSError) as error:  # its text would name the address, password and all
@@ -60,17 +62,24 @@ class StreamFeed:
         timeout = settings.open_seconds, settings.read_seconds
         return av.open(self.place, "r", self.format, options, metadata_errors="replace", timeout=timeout)
 
-    def _pictures(self, container: InputContainer, silence: float | None) -> Iterator[Picture | Damage | None]:
+    def _pictures(
+        self, container: InputContainer, packets: Iterable["av.Packet[Any] | None"], silence: float | None
+    ) -> Iterator[Picture | Damage | None]:
         stream = video_stream(container, self.name)
         stream.thread_type = "NONE"
         stream.codec_context.options = MAX_PIXELS
         refuse_size(stream.codec_context.width, stream.codec_context.height)
+        if (asked_for := self.options.get("input_format")) not in (None, stream.format.name, stream.codec_context.name):
+            raise IrstError(f"it sends {stream.format.name}, not the {asked_for} that it is asked for")
         decoder = _Decoder(stream)
         asked = perf_counter()
-        for packet in container.demux():
+        for packet in packets:
             arrived = perf_counter()
             if silence and arrived - asked >= silence:  # what FFmpeg still had when it gave up waiting
                 raise IrstError(SILENT)
+            if packet is None:
+                yield None
+                continue
             for item in decoder(packet) if packet.stream.index == stream.index else ():
                 yield item if isinstance(item, Damage) else self._picture(item, arrived)
             yield None
@@ -82,6 +91,25 @@ class StreamFeed:
         self._colour_said = True
         time = None if self.format == "rawvideo" else decoded.time  # raw frames have none
         return Picture(image, time, arrived)
+
+
+def _copied(container: InputContainer, ended: Event) -> Iterator["av.Packet[Any] | None"]:
+    """Packets of a camera that does not block; None for a moment in which none came.
+
+    FFmpeg's own lie in memory of the driver's, which goes with the connection, so none is kept.
+    """
+    while True:
+        try:
+            lent = next(container.demux())
+        except BlockingIOError:
+            ended.wait(CAMERA_POLL_SECONDS)
+            yield None
+            continue
+        packet = av.Packet(bytes(lent))
+        packet.stream, packet.time_base, packet.pts = lent.stream, lent.time_base, lent.pts
+        packet.is_keyframe, packet.is_corrupt = lent.is_keyframe, not lent.size  # FFmpeg empties what is not whole
+        del lent
+        yield packet
 
 
 class _Decoder:
@@ -97,7 +125,7 @@ class _Decoder:
         self._gap = False  # FFmpeg's parser may flag a loss one packet early
 
     def __call__(self, packet: "av.Packet[Any]") -> Iterator[av.VideoFrame | Damage]:
-        gap, self._gap = self._gap, packet.is_corrupt
+        gap, self._gap = self._gap, packet.is_corrupt and packet.size > 0
         if packet.is_corrupt and self._whole:
             yield from self._decode(None)  # what came before it, and waits for its turn
             self._whole = False
@@ -106,7 +134,7 @@ class _Decoder:
             self._whole = True
         if self._whole:
             yield from self._decode(packet)
-        elif packet.size:
+        elif packet.size or packet.is_corrupt:
             yield Damage("is damaged" if packet.is_corrupt else "is predicted from one that did not come whole")
 
     def _decode(self, packet: "av.Packet[Any] | None") -> Iterator[av.VideoFrame | Damage]:

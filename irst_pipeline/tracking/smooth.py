@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from irst_pipeline.tracking.kalman import Gaussians, innovations, log_density, predict, update
 from irst_pipeline.tracking.motion import ConstantVelocity
@@ -111,7 +111,7 @@ def stitch(
     """
     ids = sorted(histories, key=lambda id_: histories[id_].time[0])
     ends = {id_: smooth(histories[id_], speed_sd) for id_ in ids}
-    limit, walk = float(chi2.ppf(STITCH_PROBABILITY, 4)), ConstantVelocity(WALKS[len(WALKS) // 2])
+    limit, walk = float(chdtri(4, 1 - STITCH_PROBABILITY)), ConstantVelocity(WALKS[len(WALKS) // 2])
     distance = np.full((len(ids), len(ids)), limit)
     for i, early in enumerate(ids):
         for j, late in enumerate(ids):

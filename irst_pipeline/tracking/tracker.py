@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
-from scipy.stats import chi2
+from scipy.special import chdtri, expit
 
 from irst_pipeline.config import DetectionSettings, TrackerSettings
 from irst_pipeline.state import Stateful
@@ -127,7 +126,7 @@ class Tracker(Stateful):
         self._weak_below = weak_below
         models, stays = zip(*_models(s), strict=True)
         self._motion = Manoeuvres(models, stays)
-        self._gate = float(chi2.ppf(s.gate_probability, 2))
+        self._gate = float(chdtri(2, 1 - s.gate_probability))
         self._scores = Scores(s.target_score, s.clutter_score)
         self._strong, self._weak = Kind(s.false_alarms), Kind(s.weak_false_alarms)
         self._persistence, self._spots = Persistence(), Spots()

@@ -25,7 +25,7 @@ from irst_pipeline.training.loop import Curve, build_network, learning_rate, ope
 from irst_pipeline.training.preview import draw_preview
 from irst_pipeline.training.settings import TrainSettings
 
-MODEL = Path(__file__).parents[2] / "configs" / "models" / "lsnet-nano.yaml"
+MODEL = Path(__file__).with_name("small.yaml")
 CPU = torch.device("cpu")
 
 
@@ -86,18 +86,18 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path)
 
 
 def test_it_learns_and_its_weights_load(data: Path, tmp_path: Path) -> None:
-    path = trained(settings(120, crop=48, batch=8, evaluate_every=60), data, tmp_path, Event())
+    path = trained(settings(90, crop=48, batch=8, evaluate_every=30, learning_rate=8e-3), data, tmp_path, Event())
     curve = [line.split(",") for line in (tmp_path / "curve.csv").read_text().splitlines()]
     assert curve[0] == ["step", "seconds", "loss", "iou points", "pd points", "fa points"]
-    assert [int(row[0]) for row in curve[1:]] == [60, 120]
-    assert float(curve[2][2]) < 0.6 * float(curve[1][2])
-    assert load_weights(str(path)).network.config.channels == 40
+    assert [int(row[0]) for row in curve[1:]] == [30, 60, 90]
+    assert float(curve[3][2]) < 0.6 * float(curve[1][2])
+    assert load_weights(str(path)).network.config.channels == 16
 
 
 def test_a_checkpoint_of_another_network_is_refused(data: Path, tmp_path: Path) -> None:
     trained(settings(1), data, tmp_path, Event())
     other = tmp_path / "other.yaml"
-    other.write_text(MODEL.read_text().replace("channels: 40", "channels: 24"))
+    other.write_text(MODEL.read_text().replace("channels: 16", "channels: 24"))
     with pytest.raises(UsageError, match="not a checkpoint of this run"):
         trained(settings(2, model=other), data, tmp_path, Event())
 
@@ -133,7 +133,7 @@ def test_a_kill_at_any_moment_loses_only_the_steps_since_the_checkpoint(data: Pa
 def test_a_first_checkpoint_that_was_not_written_whole_is_made_again(data: Path, tmp_path: Path) -> None:
     """A limit on file sizes, above the weights' and below the checkpoint's, ends the write as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
             trained(settings(1), data, tmp_path, Event())
@@ -157,7 +157,7 @@ def test_a_teacher_is_followed(data: Path, tmp_path: Path) -> None:
     seen = {}
     for name, weight in (("alone", 0.0), ("taught", 20.0)):
         taught = {"teacher": str(tmp_path / "teacher.safetensors"), "distillation": weight}
-        path = trained(settings(100, **taught), data, tmp_path / name, Event())
+        path = trained(settings(60, learning_rate=8e-3, **taught), data, tmp_path / name, Event())
         with torch.inference_mode():
             seen[name] = load_weights(str(path)).network(frames).logits.sigmoid().mean().item()
     assert seen["taught"] > 0.1 > seen["alone"]
@@ -194,7 +194,7 @@ def test_a_run_may_start_from_weights(tmp_path: Path) -> None:
     for now, then in zip(run.network.parameters(), start.parameters(), strict=True):
         assert torch.equal(now, then)
     small = tmp_path / "small.yaml"
-    small.write_text(MODEL.read_text().replace("head_width: 32", "head_width: 8"))
+    small.write_text(MODEL.read_text().replace("head_width: 16", "head_width: 8"))
     with pytest.raises(UsageError, match="is of another network"):
         open_run(settings(1, start=str(tmp_path / "start.safetensors"), model=small), tmp_path / "other", CPU)
 
