@@ -68,9 +68,10 @@ class StreamFeed:
         stream = video_stream(container, self.name)
         stream.thread_type = "NONE"
         stream.codec_context.options = MAX_PIXELS
-        refuse_size(stream.codec_context.width, stream.codec_context.height)
-        if (asked_for := self.options.get("input_format")) not in (None, stream.format.name, stream.codec_context.name):
-            raise IrstError(f"it sends {stream.format.name}, not the {asked_for} that it is asked for")
+        coded = stream.codec_context
+        refuse_size(coded.width, coded.height)
+        if (wanted := self.options.get("input_format")) not in (None, coded.pix_fmt, coded.name):
+            raise IrstError(f"it sends {coded.pix_fmt or coded.name}, not the {wanted} that it is asked for")
         decoder = _Decoder(stream)
         asked = perf_counter()
         for packet in packets:
