@@ -189,8 +189,8 @@ def mask_in_box(image: Image, box: list[float]) -> NDArray[np.uint8]:
     is the rest of every box, where the target's soft edge lies.
     """
     height, width = image.shape
-    x0, y0 = max(0, int(box[0])), max(0, int(box[1]))
-    x1, y1 = min(width, int(np.ceil(box[0] + box[2])) + 1), min(height, int(np.ceil(box[1] + box[3])) + 1)
+    x0, x1 = (int(x) for x in np.clip((box[0], np.ceil(box[0] + box[2]) + 1), 0, width))
+    y0, y1 = (int(y) for y in np.clip((box[1], np.ceil(box[1] + box[3]) + 1), 0, height))
     mask = np.zeros(image.shape, np.uint8)
     patch = image[y0:y1, x0:x1].astype(np.float32)
     if patch.shape[0] < 5 or patch.shape[1] < 5:

@@ -52,6 +52,13 @@ def test_boxes_at_and_beyond_the_border(box: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
+    "box", [[-20, -20, 5, 5], [-20, 20, 10, 20], [30, -20, 20, 5], [90, 22, 5, 16], [1e308, 22, 1e308, 16]]
+)
+def test_a_box_beside_the_frame_marks_nothing_in_it(box: list[float]) -> None:
+    assert not mask_in_box(scene(120), box).any()
+
+
+@pytest.mark.parametrize(
     "row", [b"0,nan,2,10,10", b"0,5,2,inf,10", b"0,5,2,10", b"0.5,5,2,10,10", b"0,\xff,2,10,10", b"0,,2,10,10"]
 )
 def test_a_box_that_is_no_box_is_told_with_its_line(tmp_path: Path, row: bytes) -> None:
