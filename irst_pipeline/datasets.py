@@ -146,14 +146,16 @@ def read_boxes(labels: Path) -> dict[int, list[list[float]]]:
     """The boxes (x, y, w, h px) of each frame in a CSV with those columns and `frame`; raises UsageError for others."""
     boxes: dict[int, list[list[float]]] = {}
     with labels.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
-            try:
+        table = csv.DictReader(file)
+        try:
+            for row in table:
                 frame, box = int(row["frame"]), [float(row[k]) for k in "xywh"]
                 if not np.isfinite(box).all():
                     raise ValueError
-            except (KeyError, ValueError, TypeError):
-                raise UsageError(f"{labels}: line {number}: expected numbers under frame,x,y,w,h") from None
-            boxes.setdefault(frame, []).append(box)
+                boxes.setdefault(frame, []).append(box)
+        except (KeyError, ValueError, TypeError, csv.Error):
+            number = table.reader.line_num
+            raise UsageError(f"{labels}: line {number}: expected numbers under frame,x,y,w,h") from None
     return boxes
 
 

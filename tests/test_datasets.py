@@ -59,12 +59,23 @@ def test_a_box_beside_the_frame_marks_nothing_in_it(box: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [b"0,nan,2,10,10", b"0,5,2,inf,10", b"0,5,2,10", b"0.5,5,2,10,10", b"0,\xff,2,10,10", b"0,,2,10,10"]
+    "row",
+    [
+        b"0,nan,2,10,10",
+        b"0,5,2,inf,10",
+        b"0,5,2,10",
+        b"0.5,5,2,10,10",
+        b"0,\xff,2,10,10",
+        b"0,,2,10,10",
+        b"0,5,2,10," + 200_000 * b"1",
+        b'0,5,2,10,"1' + 200_000 * b"0",
+    ],
+    ids=lambda row: row[:20].decode("latin-1"),
 )
 def test_a_box_that_is_no_box_is_told_with_its_line(tmp_path: Path, row: bytes) -> None:
     labels = tmp_path / "a.gt.csv"
-    labels.write_bytes(b"frame,x,y,w,h\n0,5,2,10,10\n" + row + b"\n")
-    with pytest.raises(UsageError, match=r"a\.gt\.csv: line 3: expected numbers under frame,x,y,w,h"):
+    labels.write_bytes(b"frame,x,y,w,h\n\n0,5,2,10,10\n" + row + b"\n")
+    with pytest.raises(UsageError, match=r"a\.gt\.csv: line 4: expected numbers under frame,x,y,w,h"):
         read_boxes(labels)
 
 
