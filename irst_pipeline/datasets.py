@@ -117,10 +117,16 @@ def find_list(folder: Path, split: str) -> Path:
 
 
 def images_in(folder: Path) -> dict[str, Path]:
-    """The images of a folder by their names without the suffix."""
+    """The images of a folder by their names without the suffix; raises UsageError where two of them have the same."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; a data set is a folder of images/, masks/ and img_idx/")
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
+    images: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES:
+            other = images.setdefault(path.stem, path)
+            if other != path:
+                raise UsageError(f"{path}: {other.name} is there as well; take out the one that is not meant")
+    return images
 
 
 def read_backgrounds(folder: Path) -> list[Sample]:

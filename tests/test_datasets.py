@@ -150,6 +150,10 @@ def write_levels(path: Path) -> None:
         (lambda s: (s / "masks/b.png").unlink(), r"SET/masks/b\.png: not there, but .*train_SET\.txt names it"),
         (lambda s: (s / "images/b.png").unlink(), r"SET/images/b\.png: not there, but .*train_SET\.txt names it"),
         (lambda s: shutil.rmtree(s / "masks"), "SET/masks: no such folder"),
+        (
+            lambda s: (s / "images/b.bmp").write_bytes(b"another"),
+            r"SET/images/b\.png: b\.bmp is there as well; take out the one that is not meant",
+        ),
         (lambda s: (s / "masks/b.png").write_bytes(b"no"), r"SET/masks/b\.png: not a readable image"),
         (lambda s: edit(s / "masks/b.png", lambda m: m[:40, :63]), r"masks/b\.png: 63x40 px, but its image has 64x56"),
         (
