@@ -27,7 +27,7 @@ from irst_pipeline.engine import Engine, SharedEngine, find_device, load_model, 
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import Weights
-from irst_pipeline.pictures import png
+from irst_pipeline.pictures import as_written, png
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, render
@@ -356,7 +356,7 @@ def table(results: list[SizeResult]) -> str:
 def draw(title: str, results: list[SizeResult]) -> bytes:
     """A PNG of frames a second over pixels, and over the number of sources."""
     figure = Figure(figsize=(12, 5), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(as_written(title))
     sizes, sources = figure.subplots(1, 2)
     ordered = sorted(results, key=lambda r: r.width * r.height)
     for name in ("network", "engine", "pipeline"):

@@ -16,6 +16,7 @@ from irst_pipeline.engine import load_model
 from irst_pipeline.engine.base import check_size
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.pictures import as_written
 from irst_pipeline.sinks.base import prepare_folder
 from irst_pipeline.sources import open_source, redact
 from irst_pipeline.types import Floats, Image
@@ -142,7 +143,7 @@ def draw(image: Image, views: list[StageView], title: str) -> Figure:
     height, width = image.shape
     rows = len(views) + 1
     figure = Figure(figsize=(16, 1 + rows * min(8.0, max(2.2, 3.4 * height / width))), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(as_written(title))
     axes = figure.subplots(rows, 4, squeeze=False)
     low, high = np.percentile(image, (0.1, 99.9))
     # The last stage is the result; the first, which starts from nothing, would leave the others no colour.

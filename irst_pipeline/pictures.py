@@ -10,3 +10,8 @@ def png(figure: Figure) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     return picture.getvalue()
+
+
+def as_written(name: str) -> str:
+    """A name for a figure, which takes what stands between two dollar signs for a formula."""
+    return name.replace("$", r"\$")

@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from irst_pipeline.evaluation.detection import Counts, DetectionScores, Scores
-from irst_pipeline.pictures import png
+from irst_pipeline.pictures import as_written, png
 from irst_pipeline.sinks.base import write_file
 
 SUMMARY_FILE, IMAGES_FILE, CURVE_FILE, PICTURE_FILE = "summary.json", "images.csv", "curve.csv", "curve.png"
@@ -67,11 +67,14 @@ def draw_curves(title: str, detectors: ScoresByName) -> bytes:
     """A PNG of Pd over Fa by threshold, a line and the operating point for each detector."""
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.add_subplot(
-        xscale="log", xlabel="Fa: false pixels of all pixels", ylabel="Pd: % of all targets", title=title
+        xscale="log",
+        xlabel="Fa: false pixels of all pixels",
+        ylabel="Pd: % of all targets",
+        title=as_written(title),
     )
     for name, scores in detectors.items():
         points = [(max(s.fa, FA_LEAST), 100 * s.pd) for s in scores.curve().values()]
-        (line,) = axes.plot(*zip(*points, strict=True), label=name)
+        (line,) = axes.plot(*zip(*points, strict=True), label=as_written(name))
         at = scores.scores()
         axes.plot(max(at.fa, FA_LEAST), 100 * at.pd, "o", color=line.get_color())
     axes.set_xlim(FA_LEAST, 0.1)

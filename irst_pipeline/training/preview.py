@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from irst_pipeline.datasets import MASKED, Sample
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.pictures import as_written
 
 COLUMNS = ("frame", "background", "target", "probability", "mask")
 LEVELS = (-4.0, 8.0)  # of the normalised frame that are drawn black and white
@@ -26,7 +27,7 @@ def draw_preview(network: LSNet, samples: list[Sample], device: torch.device, pa
         for axis, image, (low, high) in zip(axes, [*images, sample.mask == MASKED], spans, strict=True):
             axis.imshow(image, cmap="gray", vmin=low, vmax=high)
             axis.set_axis_off()
-        axes[0].set_title(sample.name, fontsize=7)
+        axes[0].set_title(as_written(sample.name), fontsize=7)
     for axis, name in zip(grid[0][1:], COLUMNS[1:], strict=True):
         axis.set_title(name, fontsize=8)
     figure.savefig(path, dpi=100)
