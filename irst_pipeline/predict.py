@@ -67,7 +67,8 @@ def predict_images(uri: str, model: str, device: str, out: Path, parts: bool, ov
     """Write what a network says of the images in a folder, of a glob or of one file.
 
     `out` gets NAME.png, 8 bits, 0..255 for a probability of 0..1, and with `parts` target/NAME.tiff and
-    background/NAME.tiff, float32 in the image's grey levels (those of 16 bits to which its source maps another depth).
+    background/NAME.tiff, float32 in the image's grey levels (those of 16 bits to which another depth is mapped, image
+    by image).
     Images that cannot be read are said and left out.
     Raises UsageError for a folder that holds something already, unless `overwrite`.
     """
@@ -76,7 +77,7 @@ def predict_images(uri: str, model: str, device: str, out: Path, parts: bool, ov
     paths = find_images(uri)
     names = output_names(paths)
     prepare_folder(out, chain.from_iterable(names), paths, overwrite)
-    source = ImageSource(uri, paths, image_rate=1.0)
+    source = ImageSource(uri, paths, image_rate=1.0, each=True)
     for frame in tqdm(source.read(), total=len(paths), unit="image", disable=None):
         try:
             found = predict(network, frame.image, on)

@@ -85,6 +85,23 @@ def test_gain_and_pedestal_of_the_camera_scale_the_parts_alone() -> None:
     np.testing.assert_allclose(high.background, 100 * low.background + 5000, atol=20)
 
 
+def test_each_image_of_another_depth_is_mapped_to_16_bits_by_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a folder of images the first says nothing of the others: a flat one, a faint one and a strong one."""
+    image = picture(48, 64)
+    for name, levels in (("a", np.zeros(image.shape)), ("b", image / 255), ("c", image * 1e3)):
+        save(tmp_path / "in" / f"{name}.tiff", levels.astype(np.float32))
+    assert main(["predict", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    faint, strong = load(tmp_path / "out" / "b.png"), load(tmp_path / "out" / "c.png")
+    for found in (faint, strong):
+        assert found[15, 20] > 127
+        assert found[:5].max() < 128
+    np.testing.assert_allclose(faint.astype(int), strong.astype(int), atol=1)
+    assert not load(tmp_path / "out" / "a.png").any()
+    assert all(f"{name}.tiff: float32 levels; " in caplog.text for name in "abc")
+
+
 def test_images_that_differ_in_the_suffix_alone_keep_both_maps(tmp_path: Path) -> None:
     for name, size in (("a.png", 40), ("a.tif", 50), ("b.tif", 60)):
         save(tmp_path / "in" / name, picture(size, 64))

@@ -47,11 +47,16 @@ def luminance(image: NDArray[Any]) -> NDArray[Any]:
 
 
 class ImageSource(Recording):
-    """Images as frames, `image_rate` of them a second."""
+    """Images as frames, `image_rate` of them a second.
 
-    def __init__(self, name: str, paths: list[Path], image_rate: float) -> None:
+    They are taken for a recording: the first of them fixes for all how other depths become 16 bits. With `each` every
+    image does so for itself.
+    """
+
+    def __init__(self, name: str, paths: list[Path], image_rate: float, each: bool = False) -> None:
         super().__init__(name, image_rate, len(paths))
         self._paths = paths
+        self._each = each
         self._levels: tuple[float, float] | None = None
         self._colour_said = False
 
@@ -76,16 +81,17 @@ class ImageSource(Recording):
         return luminance(image)
 
     def _to_levels(self, image: NDArray[Any], path: Path) -> Image:
-        """Grey levels (H, W) uint8 or uint16; other types are mapped to uint16 as the first of them fixes it."""
+        """Grey levels (H, W) uint8 or uint16; other types are mapped to uint16."""
         if image.dtype in (np.uint8, np.uint16):
             return image
         values = image.astype(np.float64)
         if not np.isfinite(values).all():
             raise FrameError(f"{path}: holds NaN or infinite values")
-        if self._levels is None:
+        if self._levels is None or self._each:
             self._levels = level_range(image)
             low, high = self._levels
-            log.warning("%s: %s images; %g .. %g becomes 0 .. %d", self.name, image.dtype, low, high, LEVEL_MAX)
+            name = path.name if self._each else self.name
+            log.warning("%s: %s levels; %g .. %g becomes 0 .. %d", name, image.dtype, low, high, LEVEL_MAX)
         low, high = self._levels
         return np.rint((values - low) * (LEVEL_MAX / (high - low))).clip(0, LEVEL_MAX).astype(np.uint16)
 
