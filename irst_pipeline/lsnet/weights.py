@@ -70,6 +70,8 @@ def load_weights(name: str) -> Weights:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{path}: not LSNet weights of this package (metadata lacks format {FORMAT})")
+    if unsound := [key for key, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise WeightsError(f"{path}: NaN or infinite values in {unsound[0]}; take weights from before they came")
     try:
         fields: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(metadata["config"]).items()

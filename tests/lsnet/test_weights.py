@@ -51,6 +51,15 @@ def test_strangers_are_refused(network: LSNet, tmp_path: Path) -> None:
         load_weights("lsnet-gigantic")
 
 
+def test_weights_that_are_not_finite_are_refused(network: LSNet, tmp_path: Path) -> None:
+    """Whose maps would all be empty."""
+    spoilt = LSNet(network.config)
+    torch.nn.init.constant_(spoilt.get_parameter("head.out.bias"), float("nan"))
+    save_weights(spoilt, tmp_path / "a.safetensors", {})
+    with pytest.raises(WeightsError, match=r"a\.safetensors: NaN or infinite values in head\.out\.bias; take weights"):
+        load_weights(str(tmp_path / "a.safetensors"))
+
+
 def test_a_network_without_weights_is_not_offered_as_one() -> None:
     with pytest.raises(WeightsError, match="lsnet-base: not trained yet; `irst train"):
         load_weights("lsnet-base")
