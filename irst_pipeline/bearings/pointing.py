@@ -70,6 +70,8 @@ def read_pointing(path: Path) -> Pointing:
     columns = (key, *(name for name in ANGLES if name in present))
     table = np.zeros((len(rows), 1 + len(ANGLES)))
     for values, (line, row) in zip(table, rows, strict=True):
+        if any(row.get(None, ())):  # as where decimals have commas, and all after the first is another column's
+            raise UsageError(f"{path} line {line}: more cells than columns; write decimals with a point, as 310.5")
         for i, name in enumerate(columns):
             values[i] = _number(row[name], f"{path} line {line}: {name}")
     lines = [line for line, _ in rows]
