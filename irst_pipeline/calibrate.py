@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import closing
+from glob import glob
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
@@ -44,10 +45,12 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
     if out.suffix != SUFFIX:
         raise UsageError(f"--out {out}: expected a name that ends in {SUFFIX}")
     picture = out.with_suffix(".png")
+    # A source as it is, for a file's name may look like a glob, and what it matches if it is one.
+    inputs = {Path(name).resolve() for uri in uris for name in (uri, *glob(uri, recursive=True))}  # noqa: PTH207
     for path in (out, picture):
         if path.exists() and not overwrite:
             raise UsageError(f"{path}: is there already; add --overwrite, or choose another name with --out")
-        if path.exists() and {path.resolve(), path.resolve().parent} & {Path(uri).resolve() for uri in uris}:
+        if path.exists() and {path.resolve(), path.resolve().parent} & inputs:
             raise UsageError(f"{path}: is among the frames to calibrate from; choose another name with --out")
     if scene:
         sample, _ = _collect(uris[0], SceneSample, stop)

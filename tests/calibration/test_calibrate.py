@@ -109,10 +109,14 @@ def test_what_was_found_is_said_and_drawn(folder: Path, tmp_path: Path, capsys: 
     assert main(["calibrate", flat, "--out", str(out), "--overwrite"]) == 0
 
 
-def test_no_frame_is_replaced_by_what_is_made_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("source", ["", "*.png", "a.png"])
+def test_no_frame_is_replaced_by_what_is_made_of_it(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in "ab":
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((48, 64), 100, np.uint8))
-    assert main(["calibrate", str(tmp_path), "--out", str(tmp_path / "a.safetensors"), "--overwrite"]) == 2
+    out = str(tmp_path / "a.safetensors")
+    assert main(["calibrate", str(tmp_path / source), "--out", out, "--overwrite"]) == 2
     assert f"{tmp_path / 'a.png'}: is among the frames" in capsys.readouterr().err
 
 
