@@ -77,7 +77,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _parse(text: str, origin: str) -> Any:
     try:
         return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # All but the first are how PyYAML fails on a value that is not what its tag says, or is nested too deep.
         raise UsageError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
@@ -108,7 +109,8 @@ def _first_line(kind: type, error: ValidationError) -> str:
         expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         found = "" if isinstance(first["input"], (dict, list)) else f", found {first['input']!r}"
         line = f"key `{key}`: expected {expected}{found}"
-    return line + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return " ".join(f"{line}{more}".split())  # a key may be of several lines
 
 
 def _keys(kind: type, prefix: str = "") -> list[str]:
