@@ -20,7 +20,16 @@ UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # what pydantic ca
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes true and false alone for booleans, as YAML 1.2 does: `off` is a word."""
+    """Takes true and false alone for booleans, as YAML 1.2 does: `off` is a word. A key stands once in its section."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):  # others are refused later
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key `{key.value}` is there twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return node
 
 
 BOOLEAN = "tag:yaml.org,2002:bool"
