@@ -1,6 +1,7 @@
 """Makes a calibration of a camera from its recordings: the verb `irst calibrate`."""
 
 import logging
+import os
 from contextlib import closing
 from glob import glob
 from pathlib import Path
@@ -63,7 +64,8 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
             raise UsageError(f"{redact(uris[1])}: frames of {kinds[1]}, but {redact(uris[0])} has {kinds[0]}")
         calibration, counts, level = calibrate_flat(fields), [field.count for field in fields], fields[0].level
         method = "offset-only" if len(fields) == 1 else "two-point"
-    note = {"method": method, "sources": " ".join(map(redact, uris)), "frames": " ".join(map(str, counts))}
+    names = os.fsencode(" ".join(map(redact, uris))).decode(errors="replace")  # a file's name may be of any bytes
+    note = {"method": method, "sources": names, "frames": " ".join(map(str, counts))}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_file(out, to_bytes(calibration, note))
     write_file(picture, png(draw(calibration, level)))
