@@ -1,7 +1,9 @@
 """Makes a calibration of a camera from its recordings: the verb `irst calibrate`."""
 
 import logging
+import os
 from contextlib import closing
+from glob import glob
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
@@ -44,10 +46,12 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
     if out.suffix != SUFFIX:
         raise UsageError(f"--out {out}: expected a name that ends in {SUFFIX}")
     picture = out.with_suffix(".png")
+    # A source as it is, for a file's name may look like a glob, and what it matches if it is one.
+    inputs = {Path(name).resolve() for uri in uris for name in (uri, *glob(uri, recursive=True))}  # noqa: PTH207
     for path in (out, picture):
         if path.exists() and not overwrite:
             raise UsageError(f"{path}: is there already; add --overwrite, or choose another name with --out")
-        if path.exists() and {path.resolve(), path.resolve().parent} & {Path(uri).resolve() for uri in uris}:
+        if path.exists() and {path.resolve(), path.resolve().parent} & inputs:
             raise UsageError(f"{path}: is among the frames to calibrate from; choose another name with --out")
     if scene:
         sample, _ = _collect(uris[0], SceneSample, stop)
@@ -60,7 +64,8 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
             raise UsageError(f"{redact(uris[1])}: frames of {kinds[1]}, but {redact(uris[0])} has {kinds[0]}")
         calibration, counts, level = calibrate_flat(fields), [field.count for field in fields], fields[0].level
         method = "offset-only" if len(fields) == 1 else "two-point"
-    note = {"method": method, "sources": " ".join(map(redact, uris)), "frames": " ".join(map(str, counts))}
+    names = os.fsencode(" ".join(map(redact, uris))).decode(errors="replace")  # a file's name may be of any bytes
+    note = {"method": method, "sources": names, "frames": " ".join(map(str, counts))}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_file(out, to_bytes(calibration, note))
     write_file(picture, png(draw(calibration, level)))

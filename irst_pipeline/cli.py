@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 from threading import Event
 from typing import NoReturn
@@ -30,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="irst: %(message)s", stream=sys.stderr)
     logging.getLogger("irst").setLevel(logging.INFO)
+    if isinstance(sys.stdout, TextIOWrapper):  # a file's name may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     verb: Callable[[argparse.Namespace], None] = options.verb
     try:
         verb(options)

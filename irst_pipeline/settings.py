@@ -20,7 +20,16 @@ UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # what pydantic ca
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes true and false alone for booleans, as YAML 1.2 does: `off` is a word."""
+    """Takes true and false alone for booleans, as YAML 1.2 does: `off` is a word. A key stands once in its section."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):  # others are refused later
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key `{key.value}` is there twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return node
 
 
 BOOLEAN = "tag:yaml.org,2002:bool"
@@ -77,7 +86,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _parse(text: str, origin: str) -> Any:
     try:
         return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # All but the first are how PyYAML fails on a value that is not what its tag says, or is nested too deep.
         raise UsageError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
@@ -108,7 +118,8 @@ def _first_line(kind: type, error: ValidationError) -> str:
         expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         found = "" if isinstance(first["input"], (dict, list)) else f", found {first['input']!r}"
         line = f"key `{key}`: expected {expected}{found}"
-    return line + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return " ".join(f"{line}{more}".split())  # a key may be of several lines
 
 
 def _keys(kind: type, prefix: str = "") -> list[str]:

@@ -48,6 +48,11 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ("sinks: [video, vide]", "key `sinks.1`: expected 'tracks_jsonl'.* found 'vide'"),
         ("- a\n- b", "expected `key: value` lines, found list"),
         ("a: [1", "not valid YAML"),
+        ("video: {clahe: 2}\ndevice: cpu\nvideo: {agc: plateau}", "key `video` is there twice in .* line 3"),
+        ("queue_frames: !!int ''", "not valid YAML"),
+        ("device: !!bool maybe", "not valid YAML"),
+        ("device: !!timestamp today", "not valid YAML"),
+        ('"dev\\nice": cpu', "unknown key `dev ice`"),
     ],
 )
 def test_a_bad_file_is_told_in_one_line(text: str, expected: str, tmp_path: Path) -> None:

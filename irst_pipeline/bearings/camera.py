@@ -39,7 +39,8 @@ class PinholeSettings(Settings):
     focal_px: tuple[Positive, Positive] | None = None
     """Focal lengths along x and y, px; or else horizontal_fov_deg."""
     horizontal_fov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
-    """Field of view from the outer edge of the first column to that of the last, without distortion; square pixels."""
+    """Field of view from the outer edge of the first column to that of the last, as it would be without distortion and
+    with the optical axis in the middle; square pixels."""
     principal_point_px: tuple[FiniteFloat, FiniteFloat] | None = None
     """x and y of the optical axis; the middle of the frame without it."""
     distortion: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] = (0.0, 0.0, 0.0, 0.0, 0.0)

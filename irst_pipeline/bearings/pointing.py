@@ -14,6 +14,7 @@ from irst_pipeline.types import Floats, Frame
 KEYS = ("frame", "time_s")
 ANGLES = ("azimuth_deg", "elevation_deg", "roll_deg")  # the last may be missing
 UNKNOWN = np.full((3, 3), np.nan)
+ROUNDED = 1e-6  # s; times in a file may be rounded so, as they are in our logs
 
 
 def orientation(angles: Floats) -> Rotation:
@@ -43,10 +44,11 @@ class Pointing:
     def at(self, frame: Frame) -> Floats:
         """(3, 3) from the platform's axes to the world's; NaN before the first row and after the last."""
         key = frame.index if self._by_frame else frame.time
-        if not self._keys[0] <= key <= self._keys[-1]:
+        within = min(max(key, self._keys[0]), self._keys[-1])
+        if abs(key - within) > ROUNDED:
             return UNKNOWN
-        row = min(int(np.searchsorted(self._keys, key, "right")), len(self._steps)) - 1
-        share = (key - self._keys[row]) / (self._keys[row + 1] - self._keys[row])
+        row = min(int(np.searchsorted(self._keys, within, "right")), len(self._steps)) - 1
+        share = (within - self._keys[row]) / (self._keys[row + 1] - self._keys[row])
         return np.asarray(self._turns[row] @ cv2.Rodrigues(share * self._steps[row])[0])
 
 
@@ -70,6 +72,8 @@ def read_pointing(path: Path) -> Pointing:
     columns = (key, *(name for name in ANGLES if name in present))
     table = np.zeros((len(rows), 1 + len(ANGLES)))
     for values, (line, row) in zip(table, rows, strict=True):
+        if any(row.get(None, ())):  # as where decimals have commas, and all after the first is another column's
+            raise UsageError(f"{path} line {line}: more cells than columns; write decimals with a point, as 310.5")
         for i, name in enumerate(columns):
             values[i] = _number(row[name], f"{path} line {line}: {name}")
     lines = [line for line, _ in rows]

@@ -12,6 +12,8 @@ SAMPLE_BYTES = 1 << 28
 SPREAD = (16.0, 50.0, 84.0)  # percentiles over time: a standard deviation below, middle, and above
 ROWS = 16  # worked on at a time
 BLINKING = 2.0  # of the spread around it, at least
+ROUNDING = 0.5  # grey levels; a spread that comes of rounding alone
+REACH_MIN = 3.0  # grey levels; where those around a pixel change by less over time, rounding hides that it responds
 COARSE_PX = 8  # blocks in which the scene's own motion is looked for: the pattern is small in their means
 STRUCTURED = 90.0  # percentile of the differences between blocks, above which the scene has structure
 
@@ -55,8 +57,8 @@ def calibrate_scene(sample: SceneSample) -> Calibration:
     low, middle, high, reach = _over_time(sample.frames)
     spread = (high - low) / 2
     around = cv2.medianBlur(spread.astype(np.float32), SURROUNDINGS_PX)
-    blinking = outliers(spread) & (spread > BLINKING * around)
-    stuck = (reach == 0) & (np.asarray(cv2.medianBlur(reach, SURROUNDINGS_PX)) > 0)
+    blinking = outliers(spread) & (spread > BLINKING * np.maximum(around, ROUNDING))
+    stuck = (reach == 0) & (np.asarray(cv2.medianBlur(reach, SURROUNDINGS_PX)) >= REACH_MIN)
     bad = find_defects(middle, stuck, blinking)
     return Calibration(np.ones(bad.shape, np.float32), -middle.astype(np.float32), bad, sample.depth)
 

@@ -43,6 +43,15 @@ def test_between_rows_it_turns_evenly_and_the_short_way_round(key: str, tmp_path
     assert np.isnan(at(21)).all()
 
 
+def test_times_that_are_rounded_as_in_the_logs_reach_to_the_first_and_the_last_frame(tmp_path: Path) -> None:
+    path = write(tmp_path, "time_s,azimuth_deg,elevation_deg\n0.066667,7,0\n0.133333,9,0\n")
+    pointing = read_pointing(path)
+    for index, azimuth in ((2, 7), (3, 8), (4, 9)):
+        assert angles(pointing.at(Frame(IMAGE, index, index / 30, "clip")))[0] == pytest.approx(azimuth, abs=1e-4)
+    for index in (1, 5):
+        assert np.isnan(pointing.at(Frame(IMAGE, index, index / 30, "clip"))).all()
+
+
 def test_over_the_zenith_there_is_no_jump(tmp_path: Path) -> None:
     path = write(tmp_path, "time_s,azimuth_deg,elevation_deg,roll_deg\n0,10,80,0\n1,190,80,180\n")
     pointing = read_pointing(path)
@@ -81,6 +90,7 @@ HEAD = "frame,azimuth_deg,elevation_deg\n"
         (HEAD + "0,1,2\n1,nan,2\n", " line 3: azimuth_deg is 'nan'; expected a number, or strike the row out"),
         (HEAD + "0,1,2\n1,,2\n", " line 3: azimuth_deg is ''"),
         (HEAD + "0,1,2\n\n1,3\n", " line 4: elevation_deg is None"),
+        (HEAD + "0,310,5,4,0\n1,311,5,4,0\n", " line 2: more cells than columns; write decimals with a point"),
         (HEAD + "0,1,2\n1,west,2\n", " line 3: azimuth_deg is 'west'"),
         (HEAD + "0,1,2\n1,inf,2\n", " line 3: azimuth_deg is 'inf'"),
         (HEAD + "0,1,2\n1,3,90.5\n", r" line 3: elevation_deg beyond \+-90"),

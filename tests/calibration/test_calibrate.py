@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,27 @@ def test_what_was_found_is_said_and_drawn(folder: Path, tmp_path: Path, capsys: 
     assert main(["calibrate", flat, "--out", str(out), "--overwrite"]) == 0
 
 
-def test_no_frame_is_replaced_by_what_is_made_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("source", ["", "*.png", "a.png"])
+def test_no_frame_is_replaced_by_what_is_made_of_it(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in "ab":
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((48, 64), 100, np.uint8))
-    assert main(["calibrate", str(tmp_path), "--out", str(tmp_path / "a.safetensors"), "--overwrite"]) == 2
+    out = str(tmp_path / "a.safetensors")
+    assert main(["calibrate", str(tmp_path / source), "--out", out, "--overwrite"]) == 2
     assert f"{tmp_path / 'a.png'}: is among the frames" in capsys.readouterr().err
+
+
+def test_names_may_be_of_any_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = tmp_path / os.fsdecode(b"flat\xff")
+    frames.mkdir()
+    for index in range(16):
+        image = np.random.default_rng(index).normal(7000, 3, (48, 64)).astype(np.uint16)
+        (frames / f"{index}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    out = frames / "c.safetensors"
+    assert main(["calibrate", str(frames), "--out", str(out)]) == 0
+    assert "flat\\udcff/c.safetensors" in capsys.readouterr().out
+    assert read_calibration(out).depth == "uint16"
 
 
 def test_a_scene_that_stands_still_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

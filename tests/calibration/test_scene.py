@@ -64,6 +64,14 @@ def test_bad_pixels_are_found_and_no_others() -> None:
     assert found == dict(zip(Defect, expected, strict=True))
 
 
+def test_in_an_even_sky_of_8_bits_no_pixel_is_bad() -> None:
+    """Its noise is less than a level, so that many pixels read the same in all frames."""
+    random, sky = np.random.default_rng(2), np.linspace(100, 106, 48)[:, None] + np.zeros(64)
+    images = [np.rint(sky + random.normal(0, 0.16, sky.shape)).astype(np.uint8) for _ in range(100)]
+    assert (np.ptp(images, axis=0) == 0).mean() > 0.1
+    assert not calibrate_scene(sample(images)).bad.any()
+
+
 def test_a_slow_target_is_not_taken_away() -> None:
     images, path = panned()
     contrasts = []
