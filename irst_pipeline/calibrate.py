@@ -5,6 +5,7 @@ import os
 from contextlib import closing
 from glob import glob
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Event
 from typing import TypeVar
 
@@ -53,6 +54,13 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
             raise UsageError(f"{path}: is there already; add --overwrite, or choose another name with --out")
         if path.exists() and {path.resolve(), path.resolve().parent} & inputs:
             raise UsageError(f"{path}: is among the frames to calibrate from; choose another name with --out")
+    try:  # before frames are collected, for which there may be one chance
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        why = f"cannot write there ({error.strerror}); choose another place with --out"
+        raise IrstError(f"{out.parent}: {why}") from None
     if scene:
         sample, _ = _collect(uris[0], SceneSample, stop)
         calibration, method, counts, level = calibrate_scene(sample), "scene", [sample.count], 0.0
@@ -66,7 +74,6 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
         method = "offset-only" if len(fields) == 1 else "two-point"
     names = os.fsencode(" ".join(map(redact, uris))).decode(errors="replace")  # a file's name may be of any bytes
     note = {"method": method, "sources": names, "frames": " ".join(map(str, counts))}
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_file(out, to_bytes(calibration, note))
     write_file(picture, png(draw(calibration, level)))
     print(f"calibration  {method}, of {' and '.join(map(str, counts))} frames of {calibration.frames}")

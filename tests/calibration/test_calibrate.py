@@ -149,6 +149,7 @@ BAD = {
     "too few frames": ("SMALL/0.png", 1, "0.png: 1 frames, which are too few; give 16 or more"),
     "frames of two sizes": ("FLAT SMALL", 2, "frames of 40x30 uint16, but"),
     "another suffix": ("FLAT --out x.npz", 2, "--out x.npz: expected a name that ends in .safetensors"),
+    "no place for it, before anything is read": ("nowhere.mkv --out /proc/irst/c.safetensors", 1, "/proc/irst: cannot"),
     "nothing there": ("nowhere.mkv", 2, "nowhere.mkv: no such file"),
 }
 
