@@ -49,15 +49,15 @@ def luminance(image: NDArray[Any]) -> NDArray[Any]:
 class ImageSource(Recording):
     """Images as frames, `image_rate` of them a second.
 
-    They are taken for a recording: the first of them fixes for all how other depths become 16 bits. With `each` every
-    image does so for itself.
+    They are taken for a recording: the first of them fixes for all how other depths become 16 bits, until one of which
+    less than half would fit fixes it anew. With `each` every image does so for itself.
     """
 
     def __init__(self, name: str, paths: list[Path], image_rate: float, each: bool = False) -> None:
         super().__init__(name, image_rate, len(paths))
         self._paths = paths
         self._each = each
-        self._levels: tuple[float, float] | None = None
+        self._levels = (np.nan, np.nan)  # which nothing fits
         self._colour_said = False
 
     def close(self) -> None:
@@ -87,12 +87,11 @@ class ImageSource(Recording):
         values = image.astype(np.float64)
         if not np.isfinite(values).all():
             raise FrameError(f"{path}: holds NaN or infinite values")
-        if self._levels is None or self._each:
-            self._levels = level_range(image)
-            low, high = self._levels
+        low, high = self._levels
+        if self._each or ((values >= low) & (values <= high)).mean() < 0.5:
+            low, high = self._levels = level_range(image)
             name = path.name if self._each else self.name
             log.warning("%s: %s levels; %g .. %g becomes 0 .. %d", name, image.dtype, low, high, LEVEL_MAX)
-        low, high = self._levels
         return np.rint((values - low) * (LEVEL_MAX / (high - low))).clip(0, LEVEL_MAX).astype(np.uint16)
 
 
