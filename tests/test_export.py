@@ -43,17 +43,27 @@ def in_openvino(path: Path, frame: NDArray[np.float32]) -> Maps:
 
 
 # Lines of more than 1024 px are scanned in chunks.
-@pytest.mark.parametrize("run", [in_onnx_runtime, in_openvino])
-@pytest.mark.parametrize(("width", "height"), [(16, 16), (320, 256), (333, 101), (1100, 64), (61, 1290)])
-def test_runtimes_find_what_pytorch_finds(
-    run: Callable[[Path, NDArray[np.float32]], Maps], width: int, height: int, tmp_path: Path
-) -> None:
-    weights, frame = load_weights("lsnet-nano"), cut(width, height)
-    export_onnx(weights, tmp_path / "net.onnx", width, height)
+@pytest.fixture(scope="module", params=[(16, 16), (320, 256), (333, 101), (1100, 64), (61, 1290)], ids=str)
+def exported(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, NDArray[np.float32], tuple[torch.Tensor, torch.Tensor]]:
+    """The network for frames of one size, such a frame, and what PyTorch makes of it."""
+    weights, frame = load_weights("lsnet-nano"), cut(*request.param)
+    path = tmp_path_factory.mktemp("exported") / "net.onnx"
+    export_onnx(weights, path, *request.param)
     with torch.inference_mode():
-        expected = RawTargetNet(TargetNet(weights.network))(torch.from_numpy(frame))
-    probability, target = run(tmp_path / "net.onnx", frame)
-    assert expected[0].max() > 0.5 or min(width, height) == 16
+        probability, target = RawTargetNet(TargetNet(weights.network))(torch.from_numpy(frame))
+    return path, frame, (probability, target)
+
+
+@pytest.mark.parametrize("run", [in_onnx_runtime, in_openvino])
+def test_runtimes_find_what_pytorch_finds(
+    run: Callable[[Path, NDArray[np.float32]], Maps],
+    exported: tuple[Path, NDArray[np.float32], tuple[torch.Tensor, torch.Tensor]],
+) -> None:
+    path, frame, expected = exported
+    probability, target = run(path, frame)
+    assert expected[0].max() > 0.5 or min(frame.shape[2:]) == 16
     np.testing.assert_allclose(probability, expected[0].numpy(), rtol=0, atol=1e-3)
     np.testing.assert_allclose(target, expected[1].numpy(), rtol=0, atol=1e-3 * expected[1].abs().max().item())
 
