@@ -245,7 +245,6 @@ class Worker:
 
 def fuzz(count: int, seed: int, only: list[str], out: Path) -> bool:
     """Whether every case went well; prints how many were read and refused, and what went wrong."""
-    shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     reference = out / "reference.jsonl"
     reference.write_bytes(kinds()["log"][1][0][1])
@@ -285,4 +284,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (IrstError, OSError) as error:
+        sys.exit(f"fuzz: error: {error}")

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model, open_engine
+from irst_pipeline.errors import IrstError
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, render
@@ -130,4 +131,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (IrstError, OSError) as error:
+        sys.exit(f"soak: error: {error}")

@@ -22,6 +22,7 @@ from typing import Any
 import av
 
 from irst_pipeline import cli
+from irst_pipeline.errors import IrstError
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, simulate
 from irst_pipeline.sinks.base import parts_set_aside
@@ -139,4 +140,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (IrstError, OSError) as error:
+        sys.exit(f"soak_kill: error: {error}")
