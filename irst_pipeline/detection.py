@@ -12,6 +12,7 @@ from irst_pipeline.types import Detections, Floats, Frame, Image, Integers, Targ
 
 RIM = 4  # px round a blob's box in which the local background is measured
 GUARD = 1  # px of a blob's soft edge that belong to it and not to its background
+LEVELS = 65536.0  # grey levels of any image, at most
 NOISE_MIN = 0.3  # grey levels: the rounding of an integer image, 1/sqrt(12)
 LOCALISATION_SD = 0.1  # px; what remains of the centroid's error at any SNR (pixel response, compression)
 PIXEL_MOMENTS = np.array([1 / 12, 0.0, 1 / 12])  # px^2; a pixel has an extent of its own
@@ -122,8 +123,9 @@ def measure(image: Image, blobs: Blobs, chosen: Integers) -> Measured:
         return Measured(none, none, np.empty((0, 3)), none)
     owner, ys, xs = _windows(blobs.box[chosen], image.shape)
     levels = image[ys, xs].astype(np.float64)
-    offsets = range(2 * GUARD + 1)
-    near = np.stack([blobs.labels[ys + dy, xs + dx] for dy in offsets for dx in offsets])
+    around = np.arange(2 * GUARD + 1)
+    places = ys * blobs.labels.shape[1] + xs
+    near = blobs.labels.ravel()[places + np.add.outer(blobs.labels.shape[1] * around, around).reshape(-1, 1)]
     label, wanted = near[len(near) // 2], chosen[owner] + 1
     background, noise = _surroundings(levels, owner, (near == 0).all(0))
     contrast = levels - background[owner]
@@ -133,7 +135,7 @@ def measure(image: Image, blobs: Blobs, chosen: Integers) -> Measured:
     contrast *= np.where(cold, -1.0, 1.0)[owner]  # a cold target is measured as a hot one
     snr = np.maximum.reduceat(contrast[blob], starts) / noise
     own = blob | ((label == 0) & (near == wanted).any(0))
-    owner, ys, xs, weight = owner[own], ys[own], xs[own], np.clip(contrast[own], 0, None)
+    owner, ys, xs, weight = owner[own], ys[own], xs[own], np.maximum(contrast[own], 0)
 
     def per_blob(values: Floats) -> Floats:
         return np.asarray(np.bincount(owner, values, len(chosen)), np.float64)
@@ -170,7 +172,9 @@ def _surroundings(levels: Floats, owner: Integers, around: NDArray[np.bool_]) ->
     around = around | filled[owner]
     levels, owner = levels[around], owner[around]
     counts = np.bincount(owner)
-    ordered = levels[np.lexsort((levels, owner))]
+    # Windows come one after the other, so that all can be sorted at once, each apart from the next.
+    apart = LEVELS * owner
+    ordered = np.sort(levels + apart) - apart
     first = np.cumsum(counts) - counts
     background = (ordered[first + (counts - 1) // 2] + ordered[first + counts // 2]) / 2
     deviation = np.bincount(owner, np.abs(levels - background[owner])) / counts
