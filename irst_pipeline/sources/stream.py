@@ -67,8 +67,8 @@ class StreamFeed:
     ) -> Iterator[Picture | Damage | None]:
         stream = video_stream(container, self.name)
         stream.thread_type = "NONE"
-        stream.codec_context.options = MAX_PIXELS
         coded = stream.codec_context
+        coded.options = MAX_PIXELS
         refuse_size(coded.width, coded.height)
         if (wanted := self.options.get("input_format")) not in (None, coded.pix_fmt, coded.name):
             raise IrstError(f"it sends {coded.pix_fmt or coded.name}, not the {wanted} that it is asked for")

@@ -26,6 +26,7 @@ from irst_pipeline.training.preview import draw_preview
 from irst_pipeline.training.settings import TrainSettings
 
 MODEL = Path(__file__).with_name("small.yaml")
+NANO = Path(__file__).parents[2] / "configs" / "models" / "lsnet-nano.yaml"
 CPU = torch.device("cpu")
 
 
@@ -86,12 +87,12 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path)
 
 
 def test_it_learns_and_its_weights_load(data: Path, tmp_path: Path) -> None:
-    path = trained(settings(90, crop=48, batch=8, evaluate_every=30, learning_rate=8e-3), data, tmp_path, Event())
+    path = trained(settings(120, model=NANO, crop=48, batch=8, evaluate_every=60), data, tmp_path, Event())
     curve = [line.split(",") for line in (tmp_path / "curve.csv").read_text().splitlines()]
     assert curve[0] == ["step", "seconds", "loss", "iou points", "pd points", "fa points"]
-    assert [int(row[0]) for row in curve[1:]] == [30, 60, 90]
-    assert float(curve[3][2]) < 0.6 * float(curve[1][2])
-    assert load_weights(str(path)).network.config.channels == 16
+    assert [int(row[0]) for row in curve[1:]] == [60, 120]
+    assert float(curve[2][2]) < 0.6 * float(curve[1][2])
+    assert load_weights(str(path)).network.config.channels == 40
 
 
 def test_a_checkpoint_of_another_network_is_refused(data: Path, tmp_path: Path) -> None:
