@@ -35,6 +35,11 @@ class Stage(Iterator[T]):
         """Items that are made and not yet taken."""
         return self._queue.qsize()
 
+    def ready(self, seconds: float) -> bool:
+        """Wait until an item is made or the end has come; whether that was within so many seconds."""
+        with self._queue.not_empty:
+            return self._queue.not_empty.wait_for(lambda: bool(self._queue.queue), seconds)
+
     @property
     def held_seconds(self) -> float:
         """For how long the taker has been busy with the item that it took last; 0 while it waits for the next one."""

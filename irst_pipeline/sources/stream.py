@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from threading import Event
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 from av.container import InputContainer
@@ -17,9 +17,22 @@ from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sources.base import POLL_SECONDS, SIDE_MAX, SILENT, Damage, Picture, refuse_size
 from irst_pipeline.sources.video import image_of, video_stream
+from irst_pipeline.stage import Stage
 
 MAX_PIXELS = {"max_pixels": str(SIDE_MAX**2)}
 CAMERA_POLL_SECONDS = 2e-3
+SETTLE_SECONDS = 0.02
+# What shows that a frame was cut off: containers that pass on none, and decoders that do not invent the rest.
+WHOLE_CONTAINERS = {"v4l2", "matroska,webm"}
+WARY_DECODERS = {"rawvideo", "ffv1", "h264", "libdav1d", "mpeg2video", "mpeg4", "jpeg2000", "png"}
+
+
+class Arrival(NamedTuple):
+    """A packet, or a moment in which none came."""
+
+    packet: "av.Packet[Any] | None"
+    time: float
+    """On the clock of `time.perf_counter`."""
 
 
 @dataclass
@@ -73,18 +86,13 @@ class StreamFeed:
         if (wanted := self.options.get("input_format")) not in (None, coded.pix_fmt, coded.name):
             raise IrstError(f"it sends {coded.pix_fmt or coded.name}, not the {wanted} that it is asked for")
         decoder = _Decoder(stream)
-        asked = perf_counter()
-        for packet in packets:
-            arrived = perf_counter()
-            if silence and arrived - asked >= silence:  # what FFmpeg still had when it gave up waiting
-                raise IrstError(SILENT)
-            if packet is None:
-                yield None
-                continue
-            for item in decoder(packet) if packet.stream.index == stream.index else ():
+        arrivals: Iterable[Arrival] = _timed(packets, stream.index, silence)
+        if container.format.name not in WHOLE_CONTAINERS and coded.name not in WARY_DECODERS:
+            arrivals = _settled(arrivals)
+        for packet, arrived in arrivals:
+            for item in decoder(packet) if packet is not None else ():
                 yield item if isinstance(item, Damage) else self._picture(item, arrived)
             yield None
-            asked = perf_counter()
 
     def _picture(self, decoded: av.VideoFrame, arrived: float) -> Picture:
         refuse_size(decoded.width, decoded.height)
@@ -111,6 +119,49 @@ def _copied(container: InputContainer, ended: Event) -> Iterator["av.Packet[Any]
         packet.is_keyframe, packet.is_corrupt = lent.is_keyframe, not lent.size  # FFmpeg empties what is not whole
         del lent
         yield packet
+
+
+def _timed(packets: Iterable["av.Packet[Any] | None"], stream: int, silence: float | None) -> Iterator[Arrival]:
+    """The packets of one stream as they come; raises IrstError for what FFmpeg still had when it gave up waiting."""
+    asked = perf_counter()
+    for packet in packets:
+        arrived = perf_counter()
+        if silence and arrived - asked >= silence:
+            raise IrstError(SILENT)
+        yield Arrival(packet if packet is not None and packet.stream.index == stream else None, arrived)
+        if packet is not None:
+            asked = perf_counter()
+
+
+def _settled(arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
+    """The same, with the last packet before an end marked as damaged: nobody knows whether all of it came.
+
+    FFmpeg passes on what it has when a connection ends, and then says at once that it has. So a packet is kept until
+    the next one comes, which alone would take as long as a frame, or until SETTLE_SECONDS pass without an end.
+    """
+    kept: Arrival | None = None
+    failure: Exception | None = None
+    with closing(Stage(arrivals, 1)) as coming:
+        try:
+            for arrival in coming:
+                if arrival.packet is None:
+                    yield arrival
+                elif arrival.packet.size:
+                    if kept:
+                        yield kept
+                    kept = arrival
+                elif not kept:
+                    yield arrival  # so that the decoder gives what it has
+                if kept and not coming.ready(SETTLE_SECONDS):
+                    yield kept
+                    kept = None
+        except (av.FFmpegError, OSError) as error:
+            failure = error
+    if kept and kept.packet is not None:
+        kept.packet.is_corrupt = True
+        yield kept
+    if failure:
+        raise failure
 
 
 class _Decoder:

@@ -223,6 +223,41 @@ def test_of_a_stream_that_loses_packets_only_frames_as_they_were_sent_are_passed
         assert len(frames) > 10
 
 
+@pytest.mark.parametrize(
+    ("container", "codec", "pixels", "damaged"),
+    [
+        ("mpegts", "libx265", "gray12le", True),
+        ("nut", "libx265", "gray12le", True),
+        ("nut", "mjpeg", "yuvj444p", True),
+        ("nut", "libx264", "gray10le", True),
+        ("matroska", "libx265", "gray12le", False),  # FFmpeg passes on whole blocks only
+    ],
+)
+def test_of_a_stream_that_is_cut_off_in_mid_frame_only_frames_as_they_were_sent_are_passed_on(
+    container: str, codec: str, pixels: str, damaged: bool, tmp_path: Path
+) -> None:
+    images: list[Image] = [thermal(number, BLOCKS, 12) for number in range(8)]
+    if pixels == "gray10le":
+        images = [(image >> 2).astype(np.uint16) for image in images]
+    if pixels == "yuvj444p":
+        images = [np.stack([(image >> 4).astype(np.uint8)] * 3) for image in images]
+    out = io.BytesIO()
+    transmit(out, images, BLOCKS, container, codec, pixels, LOSSLESS if codec == "libx265" else {"preset": "ultrafast"})
+    sent = out.getvalue()
+    recording = tmp_path / f"recording.{container}"
+    recording.write_bytes(sent)
+    with closing(open_source(str(recording))) as file:
+        whole = {frame.image.tobytes() for frame in file}
+    cut = [sent[: int(part * len(sent))] for part in (0.41, 0.57, 0.68, 0.93)]
+    with serving([*cut, sent]) as uri, frames_of(uri) as (stream, source):
+        frames = list(takewhile(lambda _: source.reconnects < len(cut), stream))
+    assert len(whole) == len(images)
+    assert {frame.image.tobytes() for frame in frames} <= whole
+    assert len(frames) > 8
+    assert_in_order(frames)
+    assert (source.frames_failed >= len(cut)) == damaged
+
+
 def test_a_killed_camera_that_comes_again_is_one_reconnect_after_a_gap_of_its_length(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
