@@ -17,6 +17,7 @@ from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import MIN_SIZE
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import Weights
+from irst_pipeline.sources.base import SIDE_MAX
 
 OPSET = 17
 INPUT, PROBABILITY, TARGET = "frame", "probability", "target"
@@ -51,6 +52,8 @@ def export_onnx(weights: Weights, path: Path, width: int, height: int) -> None:
         raise UsageError("export: the package onnx is missing; pip install 'irst-pipeline[onnx]'") from None
     if min(width, height) < MIN_SIZE:
         raise UsageError(f"--size {width}x{height}: the network takes {MIN_SIZE}x{MIN_SIZE} px and more")
+    if max(width, height) > SIDE_MAX:
+        raise UsageError(f"--size {width}x{height}: at most {SIDE_MAX} px a side, as of a camera's frames")
     if path.exists():
         raise UsageError(f"{path}: exists already; remove it, or choose another name with --out")
     path.parent.mkdir(parents=True, exist_ok=True)

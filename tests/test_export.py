@@ -88,6 +88,7 @@ def test_the_file_says_what_it_takes(tmp_path: Path, capsys: pytest.CaptureFixtu
     ("model", "size", "reason"),
     [
         ("lsnet-nano", "15x64", "--size 15x64: the network takes 16x16 px and more"),
+        ("lsnet-nano", "1000000x64", "--size 1000000x64: at most 8192 px a side"),
         ("lsnet-tiny", "64x64", "lsnet-tiny: no such model; shipped: "),
     ],
 )
