@@ -26,6 +26,9 @@ ENLARGED_MAX = 4096
 TIME_BASE = Fraction(1, 90_000)
 """s; fine enough for any source's clock."""
 
+FRAMES_MAX = 100_000
+"""Frames in a part: what is remembered of each until it is closed, 60 bytes, would else fill the memory in weeks."""
+
 LOOK_SECONDS = 1.0
 """So often the disk is asked what is left."""
 
@@ -127,9 +130,11 @@ class AnnotatedVideo(Stateful):
 
     def _part_for(self, frame: Frame) -> "_Part":
         part = self._part
-        if part is not None and part.frames and is_full(self._header.rotate, part.file.size, frame.time - part.start):
-            self._end_part()
-            part = None
+        if part is not None and part.frames:
+            rotate, seconds = self._header.rotate, frame.time - part.start
+            if part.frames >= FRAMES_MAX or is_full(rotate, part.file.size, seconds):
+                self._end_part()
+                part = None
         if part is None:
             if self._path.exists() and self._path.stat().st_size:
                 last = [int(path.stem.rpartition("-")[2]) for path in parts_set_aside(self._path)[-1:]]

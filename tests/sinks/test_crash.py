@@ -209,6 +209,16 @@ def test_every_part_can_be_read_by_itself_and_together_they_are_all(rotate: Rota
     assert sum(map(decoded, videos)) == 100
 
 
+def test_a_video_of_very_many_frames_is_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("irst_pipeline.sinks.video.FRAMES_MAX", 30)
+    (sink,) = open_sinks(["video"], tmp_path, header())
+    for index in range(70):
+        sink.write(result(index, tracks([10], [20])))
+    sink.close()
+    path = tmp_path / "annotated.mp4"
+    assert [decoded(part) for part in (*parts_set_aside(path), path)] == [30, 30, 10]
+
+
 @pytest.mark.parametrize("name", [name for name in ALL if name not in ("mot", "video")])
 def test_a_file_that_cannot_take_its_header_is_one_line(name: SinkName, tmp_path: Path) -> None:
     path = tmp_path / {"tracks_jsonl": "tracks.jsonl", "tracks_csv": "tracks.csv", "detections": "detections.csv"}[name]
