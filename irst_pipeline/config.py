@@ -166,7 +166,7 @@ class VideoSettings(Settings):
 
 
 class RotateSettings(Settings):
-    """Parts of the files that grow as a run goes on; 0: one file, save that a video has 100,000 frames at most."""
+    """Parts of the files that grow as a run goes on; 0: one file, save that a video has 50,000 frames at most."""
 
     megabytes: NotNegative = 0.0
     """A part that is so large is the last one's predecessor ..."""

@@ -26,7 +26,7 @@ ENLARGED_MAX = 4096
 TIME_BASE = Fraction(1, 90_000)
 """s; fine enough for any source's clock."""
 
-FRAMES_MAX = 100_000
+FRAMES_MAX = 50_000
 """Frames in a part: what is remembered of each until it is closed, 60 bytes, would else fill the memory in weeks."""
 
 LOOK_SECONDS = 1.0
