@@ -27,7 +27,7 @@ TIME_BASE = Fraction(1, 90_000)
 """s; fine enough for any source's clock."""
 
 FRAMES_MAX = 50_000
-"""Frames in a part: what is remembered of each until it is closed, 60 bytes, would else fill the memory in weeks."""
+"""Frames in a part: what is remembered of each until it is closed, 70 bytes, would else fill the memory in weeks."""
 
 LOOK_SECONDS = 1.0
 """So often the disk is asked what is left."""
