@@ -150,7 +150,9 @@ def _settled(arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
                     if kept:
                         yield kept
                     kept = arrival
-                elif not kept:
+                elif kept:
+                    continue  # it is the end, as it seems, and no time that passes tells otherwise
+                else:
                     yield arrival  # so that the decoder gives what it has
                 if kept and not coming.ready(SETTLE_SECONDS):
                     yield kept
