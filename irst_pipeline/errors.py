@@ -1,5 +1,9 @@
 """The one family of errors whose message is the line the user sees."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class IrstError(Exception):
     """Something went wrong in a way the user can mend; the message names what and how. Exit code 1."""
@@ -15,3 +19,12 @@ class UsageError(IrstError):
 
 class FrameError(IrstError):
     """One frame could not be read; the next ones may be. Counted and reported, the run goes on."""
+
+
+@contextmanager
+def told_in_one_line(program: str) -> Iterator[None]:
+    """Ends the process with the line, and exit code 1, where something goes wrong that the user can mend."""
+    try:
+        yield
+    except (IrstError, OSError) as error:
+        sys.exit(f"{program}: error: {error}")

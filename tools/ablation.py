@@ -8,7 +8,6 @@ Held out is a tenth of each train split; nothing is scored on a test split. The 
 import argparse
 import csv
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from torch import Tensor, nn
 
-from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.errors import UsageError, told_in_one_line
 from irst_pipeline.lsnet.model import LSNet, Stage
 from irst_pipeline.lsnet.modules import BackgroundStep, SoftThreshold
 from irst_pipeline.settings import read_settings
@@ -106,7 +105,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with told_in_one_line("ablation"):
         main()
-    except IrstError as error:
-        sys.exit(f"ablation: error: {error}")

@@ -12,7 +12,6 @@ Every sequence is simulated, run as `irst run` does it, and scored as `irst eval
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from irst_pipeline.config import RunSettings
-from irst_pipeline.errors import IrstError
+from irst_pipeline.errors import told_in_one_line
 from irst_pipeline.evaluation.logs import find_log, find_truth, read_sequence
 from irst_pipeline.evaluation.tracking import Evaluation, TrackedSequence, evaluate
 from irst_pipeline.run import run_recordings
@@ -129,7 +128,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with told_in_one_line("benchmark_scenes"):
         main()
-    except IrstError as error:
-        sys.exit(f"benchmark_scenes: error: {error}")

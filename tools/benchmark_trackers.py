@@ -32,7 +32,7 @@ import numpy as np
 from tqdm import tqdm
 
 from irst_pipeline.config import TrackerSettings
-from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.errors import IrstError, UsageError, told_in_one_line
 from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, evaluate
 from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation.points import FALSE_SCORE, TARGET_SCORE, PointFrame, PointSettings, point_frames
@@ -314,7 +314,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with told_in_one_line("benchmark_trackers"):
         main()
-    except IrstError as error:
-        sys.exit(f"benchmark_trackers: error: {error}")

@@ -37,7 +37,7 @@ from irst_pipeline.calibration.file import read_calibration, to_bytes
 from irst_pipeline.calibration.maps import Calibration
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model
-from irst_pipeline.errors import IrstError
+from irst_pipeline.errors import IrstError, told_in_one_line
 from irst_pipeline.evaluation.logs import read_sequence
 from irst_pipeline.settings import Settings, read_settings
 from irst_pipeline.simulation import SceneSettings
@@ -284,7 +284,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with told_in_one_line("fuzz"):
         main()
-    except (IrstError, OSError) as error:
-        sys.exit(f"fuzz: error: {error}")

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model, open_engine
-from irst_pipeline.errors import IrstError
+from irst_pipeline.errors import told_in_one_line
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, render
@@ -131,7 +131,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with told_in_one_line("soak"):
         main()
-    except (IrstError, OSError) as error:
-        sys.exit(f"soak: error: {error}")

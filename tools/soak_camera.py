@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model, open_engine
-from irst_pipeline.errors import IrstError
+from irst_pipeline.errors import told_in_one_line
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation import render
@@ -90,7 +90,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with told_in_one_line("soak_camera"):
         main()
-    except (IrstError, OSError) as error:
-        sys.exit(f"soak_camera: error: {error}")

@@ -22,7 +22,7 @@ from typing import Any
 import av
 
 from irst_pipeline import cli
-from irst_pipeline.errors import IrstError
+from irst_pipeline.errors import told_in_one_line
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, simulate
 from irst_pipeline.sinks.base import parts_set_aside
@@ -140,7 +140,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with told_in_one_line("soak_kill"):
         main()
-    except (IrstError, OSError) as error:
-        sys.exit(f"soak_kill: error: {error}")
