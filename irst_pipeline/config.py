@@ -21,7 +21,7 @@ class DetectionSettings(Settings):
 
     threshold: Probability = 0.3
     """Probability above which a pixel belongs to a target; detections of no such pixel are weak."""
-    weak_threshold: Probability | None = 1e-4
+    weak_threshold: Probability | None = 0.01
     """Probability above which it may belong to a dim one, which the tracker finds out; None: none is looked for."""
     min_area: Count = 1
     """px; smaller blobs are ignored."""

@@ -26,5 +26,7 @@ def told_in_one_line(program: str) -> Iterator[None]:
     """Ends the process with the line, and exit code 1, where something goes wrong that the user can mend."""
     try:
         yield
+    except FileExistsError as error:
+        sys.exit(f"{program}: error: {error.filename}: is there already; choose another place with --out")
     except (IrstError, OSError) as error:
         sys.exit(f"{program}: error: {error}")

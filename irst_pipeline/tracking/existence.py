@@ -8,8 +8,8 @@ from irst_pipeline.state import Stateful
 from irst_pipeline.types import Floats, Integers
 
 SCORE_GAIN_MAX = 4.0  # a score alone is never more evidence than a factor of e^4
-WEAK_POWER, WEAK_PIVOT = 0.45, 6e-4
-"""Of detections from 1e-4 up, how much more often a score is a dim target's than clutter's goes with about this power
+WEAK_POWER, WEAK_PIVOT = 0.45, 0.01
+"""Of detections from 0.01 up, how much more often a score is a dim target's than clutter's goes with about this power
 of it, and is one at the pivot (measured on simulated skies and on recordings alike)."""
 SCORE_MIN = 1e-9  # of which there is a logarithm
 ASTRAY = 1.0  # so much of its evidence has to come while a track flies

@@ -171,16 +171,16 @@ class Tracker(Stateful):
         self, tracks: Population, shares: Shares, looks: Looks, shape: tuple[int, ...], dt: float
     ) -> Integers:
         """Rows of the detections that start tracks; counts these, and those of clutter."""
-
-        def taken(by: NDArray[np.bool_] | slice) -> NDArray[np.bool_]:
-            """Which detections are of these of the pairs"""
-            rows = shares.pairs.detections[by]
-            return np.bincount(rows, shares.probability[by], len(looks.score)) > 0.5
-
-        confirmed, weakly = tracks.confirmed[shares.pairs.tracks], tracks.begun_weakly[shares.pairs.tracks]
-        clutter, bright = ~taken(confirmed), looks.score >= self._settings.start_score
+        pairs, count = shares.pairs, len(looks.score)
+        confirmed, weakly = tracks.confirmed[pairs.tracks], tracks.begun_weakly[pairs.tracks]
+        # Which detections are of confirmed tracks, of tracks that a strong detection began, and of any.
+        by_confirmed, by_strong, by_any = (
+            np.bincount(pairs.detections, shares.probability * of_these, count) > 0.5
+            for of_these in (confirmed, ~weakly, 1)
+        )
+        clutter, bright = ~by_confirmed, looks.score >= self._settings.start_score
         # A tentative track that no strong detection began is too likely clutter to keep a bright target from its own.
-        starts = bright & ~taken(~weakly), ~bright & ~taken(slice(None))
+        starts = bright & ~by_strong, ~bright & ~by_any
         for kind, looked, started in zip(self._kinds, (~looks.weak, looks.weak), starts, strict=True):
             kind.clutter.add(looks.measured[clutter & looked], shape, dt)
             kind.starts.add(int(started.sum()), dt)
