@@ -190,11 +190,18 @@ class _Part:
     def close(self) -> None:
         """Make it an ordinary MP4; raises IrstError where that cannot be stored."""
         stream, self._stream = self._stream, None
+        size = self.file.size
         with ExitStack() as last:
+            last.callback(self._see_what_is_stored, size)
             last.callback(self.file.close)
             last.callback(self._close_container)
             if stream is not None and not self.file.failed:
                 self._container.mux(stream.encode(None))
+
+    def _see_what_is_stored(self, size: int) -> None:
+        """The last fragment comes before all that makes it an ordinary MP4: it is there if the file has grown."""
+        if self.file.size > size:
+            self.stored = self.frames
 
     def _close_container(self) -> None:
         try:

@@ -14,7 +14,7 @@ import yaml
 from irst_pipeline.calibration import open_calibrator
 from irst_pipeline.calibration.file import read_calibration
 from irst_pipeline.cli import main
-from irst_pipeline.config import CalibrationSettings
+from irst_pipeline.config import CalibrationSettings, DetectionSettings
 from irst_pipeline.errors import UsageError
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, simulate
@@ -62,11 +62,12 @@ def place_of(name: str) -> str:
 
 
 def false_detections(runs: Path, kind: str, name: str) -> tuple[int, int]:
-    """Detections farther than 3 px from every target, and those that are not."""
+    """Detections farther than 3 px from every target, and those that are not; weak ones are none yet."""
     with (runs / name / "scene/truth.csv").open() as file:
         truth = [(int(r["frame"]), float(r["x_px"]), float(r["y_px"])) for r in csv.DictReader(file)]
     with (runs / kind / place_of(name) / "detections.csv").open() as file:
-        found = [(int(r["frame"]), float(r["x_px"]), float(r["y_px"])) for r in csv.DictReader(file)]
+        rows = [row for row in csv.DictReader(file) if float(row["score"]) >= DetectionSettings().threshold]
+    found = [(int(r["frame"]), float(r["x_px"]), float(r["y_px"])) for r in rows]
     right = sum(any(f == frame and np.hypot(x - u, y - v) < 3 for f, u, v in truth) for frame, x, y in found)
     return len(found) - right, right
 
