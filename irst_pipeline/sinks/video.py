@@ -3,7 +3,8 @@
 import logging
 import shutil
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -181,27 +182,28 @@ class _Part:
         if self._pts >= self._next_key:  # one a second, whatever the frame rate, for players to seek to
             frame.pict_type = PictureType.I
             self._next_key = self._pts + int(1 / TIME_BASE)
-        size = self.file.size
-        self._container.mux(stream.encode(frame))
-        if self.file.size > size:  # a fragment of all before this one
-            self.stored = self.frames
+        with self._storing():
+            self._container.mux(stream.encode(frame))
         self.frames += 1
 
     def close(self) -> None:
         """Make it an ordinary MP4; raises IrstError where that cannot be stored."""
         stream, self._stream = self._stream, None
-        size = self.file.size
-        with ExitStack() as last:
-            last.callback(self._see_what_is_stored, size)
+        with self._storing(), ExitStack() as last:
             last.callback(self.file.close)
             last.callback(self._close_container)
             if stream is not None and not self.file.failed:
                 self._container.mux(stream.encode(None))
 
-    def _see_what_is_stored(self, size: int) -> None:
-        """The last fragment comes before all that makes it an ordinary MP4: it is there if the file has grown."""
-        if self.file.size > size:
-            self.stored = self.frames
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        """If the file grows, then first by a fragment of all frames so far, also where it becomes an ordinary MP4."""
+        size = self.file.size
+        try:
+            yield
+        finally:
+            if self.file.size > size:
+                self.stored = self.frames
 
     def _close_container(self) -> None:
         try:
