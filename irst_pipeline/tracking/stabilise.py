@@ -17,6 +17,8 @@ FEATURES_MIN = 20  # fewer that agree are no background
 AGREEING_MIN = 0.5  # of the features, how many must move as one
 RENEW_FRAMES = 15  # new features are sought so often, and whenever too many are lost
 TOLERANCE = 0.7  # of those px, between a feature and where the common motion takes it
+EXACT = 0.01  # px to which a feature is followed at best
+FREEDOM_COST = 1.5  # of Schwarz's criterion, for the errors of neighbouring features are not independent
 STILL = 0.25  # px; less motion than this at every corner is none, for the estimate is not much better
 LEVELS = (1.0, 99.0)  # percentiles shown as black and white to the feature tracker, which takes 8 bits
 
@@ -25,6 +27,8 @@ CONVERGED = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
 
 RESPONSE_MIN = 0.4
 """Of the phases, to be believed where features cannot be followed."""
+PHASES_STILL = 1.5
+"""px; a shift that short is none, for the phases of pictures without features are off by as much."""
 
 Points = NDArray[np.float32]
 
@@ -66,6 +70,7 @@ class Stabiliser(Stateful):
             shift, response = _shift(last, seen)
             matrix = self._follow(last, seen, self._points + shift)
             if matrix is None and response >= RESPONSE_MIN:
+                shift = shift if np.hypot(*shift) > PHASES_STILL else np.zeros(2, np.float32)
                 matrix = np.eye(3)
                 matrix[:2, 2] = shift
                 self._points = self._points + shift
@@ -86,25 +91,30 @@ class Stabiliser(Stateful):
         return matrix
 
     def _fit(self, before: Points, after: Points) -> tuple[Floats | None, NDArray[np.bool_]]:
-        """The matrix (3, 3) that takes most of the points to where they went, and which it takes there."""
-        nobody = np.zeros(len(before), bool)
+        """The matrix (3, 3) that takes most of the points to where they went, and which it takes there.
+
+        Of no motion, a shift and what else the model allows, the one that explains the points best for its freedom:
+        faint features are followed with errors, and a richer motion carries these to the corners.
+        """
         if len(before) < FEATURES_MIN:
-            return None, nobody
-        if self._model == "translation":
-            shift = np.median(after - before, axis=0)
-            matrix = np.eye(3)
-            matrix[:2, 2] = shift
-            return matrix, np.hypot(*(after - before - shift).T) <= TOLERANCE
-        fitted: Any
+            return None, np.zeros(len(before), bool)
+        shifted = np.eye(3)
+        shifted[:2, 2] = np.median(after - before, axis=0)
+        motions = [(0, np.eye(3)), (2, shifted)]
+        fitted: Any = None
         if self._model == "homography":
-            fitted, agreeing = cv2.findHomography(before, after, cv2.RANSAC, TOLERANCE)
-        else:
-            fitted, agreeing = cv2.estimateAffinePartial2D(before, after, None, cv2.RANSAC, TOLERANCE)
-        if fitted is None or not np.isfinite(fitted).all():
-            return None, nobody
-        matrix = np.eye(3)
-        matrix[: len(fitted)] = fitted
-        return matrix, np.asarray(agreeing)[:, 0] > 0
+            freedom, (fitted, _) = 8, cv2.findHomography(before, after, cv2.RANSAC, TOLERANCE)
+        elif self._model == "similarity":
+            freedom, (fitted, _) = 4, cv2.estimateAffinePartial2D(before, after, None, cv2.RANSAC, TOLERANCE)
+        if fitted is not None and np.isfinite(fitted).all():
+            matrix = np.eye(3)
+            matrix[: len(fitted)] = fitted
+            motions.append((freedom, matrix))
+        places = before.astype(np.float64)
+        misses = [np.hypot(*(CameraMotion(matrix, known=True).apply(places) - after).T) for _, matrix in motions]
+        surprises = [_surprise(missed, freedom) for missed, (freedom, _) in zip(misses, motions, strict=True)]
+        best = int(np.argmin(surprises))
+        return motions[best][1], misses[best] <= TOLERANCE
 
     def _scaled(self, matrix: Floats, step: int, shape: tuple[int, ...]) -> CameraMotion:
         """The motion in px of the whole frame, of which the means of `step` x `step` px were seen."""
@@ -115,6 +125,14 @@ class Stabiliser(Stateful):
         if np.abs(motion.apply(corners) - corners).max() < STILL:
             return CameraMotion(np.eye(3), known=True)
         return motion
+
+
+def _surprise(missed: Floats, freedom: int) -> float:
+    """How badly a motion of so many parameters explains features which it misses by so many px (n,): the criterion of
+    Schwarz (1978), which no feature weighs on by more than one that is not of the background (Torr, 1998)."""
+    count = 2 * len(missed)
+    error = np.mean(np.minimum(missed, TOLERANCE) ** 2) / 2 + EXACT**2
+    return float(count * np.log(error) + FREEDOM_COST * freedom * np.log(count))
 
 
 def _followed(last: NDArray[np.uint8], seen: NDArray[np.uint8], places: Points, guess: Points) -> tuple[Points, Points]:
