@@ -55,6 +55,10 @@ DETECTIONS_MAX = 2000
 """A frame; of more, those of the highest scores are taken, so that no frame takes for ever."""
 HOPELESS = np.log(0.05)
 """Evidence below which a tentative track is given up."""
+GAP_INTERVALS = 3.0
+"""A frame that comes so many times later than frames usually do comes after a gap."""
+INTERVAL_SHARE = 0.1
+"""Of what frames usually are apart, how much the last one says."""
 
 
 class Kind(Stateful):
@@ -102,10 +106,10 @@ class Tracker(Stateful):
     takes from others only as far as it is likely to be of a target. The detections that are left then start new tracks,
     strong ones also where only a tentative track of weak ones wants them. A track is confirmed once so much evidence
     speaks for it that clutter as dense as it is here would reach it no more often than the settings allow. A confirmed
-    track that is not seen coasts on its prediction until it has not been seen for too long; one that is seen in the
-    first frame after a gap lives on, however long the gap, unless clutter explains that as well. Out of the picture
-    nothing can be seen of a target: that it is not speaks against no track, so one that the camera swings away from
-    coasts there, unreported, and goes on when it is back.
+    track that is not seen coasts on its prediction until it has not been seen for too long. After a gap in the frames
+    that was longer than it may coast, nothing is taken for it; where frames are that rare anyhow, it is followed from
+    each to the next. Out of the picture nothing can be seen of a target: that it is not speaks against no track, so one
+    that the camera swings away from coasts there, unreported, and goes on when it is back.
 
     Weak detections, of which an image has many, are for targets that are dim or fade: a track may take them while half
     of its detections are weak, or step by step from a strong one. One that they began or carry is confirmed only if it
@@ -118,7 +122,7 @@ class Tracker(Stateful):
     A bright target that is suddenly elsewhere keeps its track: the one that begins there goes on under its id.
     """
 
-    kept = ("_tracks", "_time", "_next_id", "_strong", "_weak", "_persistence", "_spots")
+    kept = ("_tracks", "_time", "_interval", "_next_id", "_strong", "_weak", "_persistence", "_spots")
 
     def __init__(self, settings: TrackerSettings, weak_below: float = DetectionSettings().threshold) -> None:
         """`weak_below`: score of detections that are weak."""
@@ -132,6 +136,7 @@ class Tracker(Stateful):
         self._persistence, self._spots = Persistence(), Spots()
         self._tracks = Population.empty(len(models), len(models[0].transition(0.0)))
         self._time: float | None = None
+        self._interval: float | None = None
         self._next_id = 1
 
     def step(
@@ -150,10 +155,11 @@ class Tracker(Stateful):
             detections = detections.take(usable)
         self._spots.carry(time, motion)
         looks = self._looks(detections, shape)
-        tracks = self._predicted(dt, motion)
+        tracks, after_gap = self._predicted(dt, motion), self._after_gap(dt)
         needed = Needed(*(k.starts.evidence_needed(self._settings.false_tracks_per_hour) for k in self._kinds))
-        detected = self._settings.detection_probability * inside(tracks.states, shape)
-        shares = self._associate(tracks, looks, detected, needed)
+        may_be_seen = ~(after_gap & (time - tracks.last_seen > self._settings.coast_seconds))
+        detected = self._settings.detection_probability * inside(tracks.states, shape) * may_be_seen
+        shares = self._associate(tracks, looks, may_be_seen, detected, needed)
         own = shares.pairs.take(shares.own)
         lasting = looks.weak[own.detections] & (tracks.hits[own.tracks] >= LASTING_HITS)
         self._persistence.add(int(looks.weak.sum()), int(lasting.sum()))
@@ -162,6 +168,15 @@ class Tracker(Stateful):
         tracks, events = self._aged(tracks, frame.index, time, shape, needed)
         self._tracks = tracks.join(self._born(detections, founders, looks, time))
         return _report(self._tracks, time, shape, usable), events
+
+    def _after_gap(self, dt: float) -> bool:
+        """Whether frames are usually much less apart than these `dt` seconds; learns how much that is."""
+        if self._interval is None:
+            self._interval = dt or None
+            return False
+        long = GAP_INTERVALS * self._interval
+        self._interval += INTERVAL_SHARE * (min(dt, long) - self._interval)
+        return dt > long
 
     @property
     def _kinds(self) -> tuple[Kind, Kind]:
@@ -207,9 +222,13 @@ class Tracker(Stateful):
             misfit[fresh] = carried(misfit[fresh], dt, motion)
         return self._tracks._replace(mean=mean, covariance=covariance, weight=states.weight, misfit=misfit, age=age)
 
-    def _associate(self, tracks: Population, looks: Looks, detected: Floats, needed: Needed) -> Shares:
-        """`detected`: probability (n,) that the target of each is seen."""
+    def _associate(
+        self, tracks: Population, looks: Looks, may_be_seen: NDArray[np.bool_], detected: Floats, needed: Needed
+    ) -> Shares:
+        """`may_be_seen` (n,): tracks that may take detections; `detected` (n,): probability that their targets are seen."""
         pairs, density = gate(tracks.states, looks.measured, looks.noise, self._gate)
+        if not may_be_seen.all():
+            pairs, density = pairs.take(may_be_seen[pairs.tracks].nonzero()[0]), density[may_be_seen[pairs.tracks]]
         if looks.weak.any():
             # A bright target fades step by step; one that is gone for a while does not look like a dim one instead.
             gone = looks.score[pairs.detections] < FADED * tracks.score[pairs.tracks]

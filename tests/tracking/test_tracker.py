@@ -327,6 +327,35 @@ def test_after_a_gap_of_minutes_nothing_is_taken_for_an_old_track() -> None:
     assert tracks.status.tolist() == [TrackStatus.TENTATIVE]
 
 
+@every_kind
+@pytest.mark.parametrize("gap", [1.1, 2.0, 9.0, 20.0])
+def test_after_a_gap_longer_than_a_track_coasts_nothing_is_taken_for_it(settings: TrackerSettings, gap: float) -> None:
+    """Whatever comes into view, however near: nobody has seen that it is the same."""
+    scene = Scene(settings)
+    for i in range(60):
+        scene(moving(i), (200.0, 100.0), (30.0, 200.0))
+    tracks = scene(moving(59), (220.0, 120.0), (150.0, 40.0), time=59 / RATE + gap)
+    assert tracks.id.tolist() == [4, 5, 6]
+    assert set(tracks.status.tolist()) == {TrackStatus.TENTATIVE}
+    assert [event.kind for event in scene.events] == ["confirmed"] * 3 + ["dropped"] * 3
+
+
+@every_kind
+def test_over_a_gap_shorter_than_a_track_coasts_it_goes_on(settings: TrackerSettings) -> None:
+    scene = Scene(settings)
+    for i in range(60):
+        scene(moving(i))
+    tracks = scene(moving(59 + 24), time=(59 + 24) / RATE)
+    assert (tracks.id.tolist(), tracks.status.tolist()) == ([1], [TrackStatus.CONFIRMED])
+
+
+def test_where_frames_are_rarer_than_a_track_coasts_it_is_followed_all_the_same() -> None:
+    scene = Scene()
+    for i in range(20):
+        tracks = scene(moving(i, vx=20, vy=-5), time=1.25 * SETTINGS.coast_seconds * i)
+    assert (tracks.id.tolist(), tracks.status.tolist()) == ([1], [TrackStatus.CONFIRMED])
+
+
 @pytest.mark.parametrize("bad", ["x", "covariance", "negative", "score"])
 def test_a_detection_that_makes_no_sense_is_left_out(bad: str) -> None:
     scene = Scene()
