@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from irst_pipeline.calibration.file import to_bytes
-from irst_pipeline.calibration.flat import FlatField, calibrate_flat
+from irst_pipeline.calibration.flat import FlatField, calibrate_flat, flat_change
 from irst_pipeline.calibration.maps import Calibration, Defect, Plane
 from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_change
 from irst_pipeline.errors import IrstError, UsageError
@@ -30,6 +30,7 @@ log = logging.getLogger("irst")
 
 SUFFIX = ".safetensors"
 CHANGE_MIN = 0.06  # of `scene_change`; less is a scene that moves by less than its own fine structure
+CHANGE_MAX = 1.3  # of `flat_change`; more is no flat field
 COLOURS = ("white", "tab:blue", "tab:red", "tab:orange", "tab:green")  # of good pixels and each Defect
 SHOWN_PX = 3  # side of a bad pixel in the picture, so that it can be seen
 
@@ -70,6 +71,9 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
         fields, kinds = zip(*(_collect(uri, FlatField, stop) for uri in uris), strict=True)
         if len(set(kinds)) > 1:
             raise UsageError(f"{redact(uris[1])}: frames of {kinds[1]}, but {redact(uris[0])} has {kinds[0]}")
+        for uri, field in zip(uris, fields, strict=True):
+            if flat_change(field) > CHANGE_MAX:
+                log.warning("%s: something moves in it, and not in a flat field; add --scene for a scene", redact(uri))
         calibration, counts, level = calibrate_flat(fields), [field.count for field in fields], fields[0].level
         method = "offset-only" if len(fields) == 1 else "two-point"
     names = os.fsencode(" ".join(map(redact, uris))).decode(errors="replace")  # a file's name may be of any bytes

@@ -1,7 +1,6 @@
 """The `irst` command: one thin function per verb. Heavy imports wait until a verb needs them."""
 
 import argparse
-import json
 import logging
 import re
 import signal
@@ -56,20 +55,17 @@ def run(options: argparse.Namespace) -> None:
     from irst_pipeline.settings import read_settings
 
     flags = {
-        "model": options.model,
-        "device": options.device,
-        "camera.model": options.camera,
-        "camera.pointing": options.pointing,
-        "metrics.port": options.metrics,
-        "calibration.file": options.calibration,
+        "--model": ("model", options.model),
+        "--device": ("device", options.device),
+        "--camera": ("camera.model", options.camera),
+        "--pointing": ("camera.pointing", options.pointing),
+        "--metrics": ("metrics.port", options.metrics),
+        "--calibration": ("calibration.file", options.calibration),
     }
-    overrides = [
-        *options.set,
-        *(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in flags.items() if value is not None),
-    ]
+    given = {flag: (key, value) for flag, (key, value) in flags.items() if value is not None}
     if options.resume and options.overwrite:
         raise UsageError("--resume goes on with what --overwrite would remove; give one of them")
-    settings = read_settings(RunSettings, options.config, overrides)
+    settings = read_settings(RunSettings, options.config, options.set, given)
     sinks = [sink for sink in settings.sinks if sink != "video" or not options.no_video]
     if options.smooth and "smoothed" not in sinks:
         sinks.append("smoothed")

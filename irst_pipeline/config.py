@@ -114,7 +114,7 @@ class CameraSettings(Settings):
     @model_validator(mode="after")
     def _only_a_camera_points(self) -> Self:
         if self.pointing is not None and self.model is None:
-            raise ValueError("a model beside a pointing")
+            raise ValueError("a model (--camera) beside a pointing")
         return self
 
 

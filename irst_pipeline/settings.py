@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -46,8 +46,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-def read_settings(kind: type[T], path: Path | None, overrides: Sequence[str] = ()) -> T:
-    """Settings of `kind` from a YAML file (defaults without one), with KEY=VALUE overrides (dotted keys, YAML values).
+def read_settings(
+    kind: type[T], path: Path | None, overrides: Sequence[str] = (), flags: Mapping[str, tuple[str, Any]] | None = None
+) -> T:
+    """Settings of `kind` from a YAML file (defaults without one), with KEY=VALUE overrides (dotted keys, YAML values)
+    and what flags of the command line say, a dotted key and its value each.
 
     Raises UsageError, one line, for a file that cannot be read or a key or value that does not fit.
     """
@@ -59,15 +62,21 @@ def read_settings(kind: type[T], path: Path | None, overrides: Sequence[str] = (
         if not equals or not key:
             raise UsageError(f"--set {override}: expected KEY=VALUE, as in --set tracker.coast_seconds=2")
         _place(tree, key.split("."), _parse(value, f"--set {override}"))
-    return validate(kind, tree, "--set")
+    said = {}
+    for flag, (key, value) in (flags or {}).items():
+        _place(tree, key.split("."), value)
+        said[key] = flag
+    return validate(kind, tree, "--set", said)
 
 
-def validate(kind: type[T], tree: dict[str, Any], origin: str) -> T:
-    """`tree` as settings of `kind`; `origin` is what an error calls its source."""
+def validate(kind: type[T], tree: dict[str, Any], origin: str, flags: Mapping[str, str] | None = None) -> T:
+    """`tree` as settings of `kind`; `origin` is what an error calls its source, unless a flag has given the key."""
     try:
         return TypeAdapter(kind).validate_python(tree)
     except ValidationError as error:
-        raise UsageError(f"{origin}: {_first_line(kind, error)}") from None
+        key, line = _first_problem(kind, error)
+        flag = next((flag for given, flag in (flags or {}).items() if f"{given}.".startswith(f"{key}.")), origin)
+        raise UsageError(f"{flag}: {line}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -99,19 +108,15 @@ def _place(tree: dict[str, Any], keys: list[str], value: Any) -> None:
     tree[keys[-1]] = value
 
 
-def _first_line(kind: type, error: ValidationError) -> str:
-    """The first problem, in words: key, what was found, what was expected, and how many more there are."""
+def _first_problem(kind: type, error: ValidationError) -> tuple[str, str]:
+    """The first problem's key, and in words: key, what was found, what was expected, and how many more there are."""
     # A key that is not known comes first: a misspelt one is also reported as missing.
     problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] not in UNKNOWN)
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"]) or "the file"
-    plain = ".".join(part for part in first["loc"] if isinstance(part, str))
     if first["type"] in UNKNOWN:
-        known = _keys(kind)
-        near = difflib.get_close_matches(plain, known, 1) or [
-            k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]
-        ]
-        line = f"unknown key `{key}`" + (f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}")
+        plain = ".".join(part for part in first["loc"] if isinstance(part, str))
+        line = f"unknown key `{key}`; {_hint(plain, _keys(kind))}"
     elif first["type"] == "missing":
         line = f"key `{key}` is missing"
     else:
@@ -119,7 +124,16 @@ def _first_line(kind: type, error: ValidationError) -> str:
         found = "" if isinstance(first["input"], (dict, list)) else f", found {first['input']!r}"
         line = f"key `{key}`: expected {expected}{found}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return " ".join(f"{line}{more}".split())  # a key may be of several lines
+    return key, " ".join(f"{line}{more}".split())  # a key may be of several lines
+
+
+def _hint(key: str, known: list[str]) -> str:
+    """Which of the known keys may have been meant: one of its section that looks alike, or one so called elsewhere."""
+    section, _, name = key.rpartition(".")
+    beside = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
+    alike = difflib.get_close_matches(name, beside, 1) or [other for other in beside if other.startswith(name)]
+    near = [beside[other] for other in alike] or [k for k in known if k.rpartition(".")[2] == name]
+    return f"did you mean `{near[0]}`?" if near else f"known: {', '.join(beside.values() or known)}"
 
 
 def _keys(kind: type, prefix: str = "") -> list[str]:

@@ -1,6 +1,8 @@
 """The shipped network and the default settings on the two sample sequences, through the command."""
 
 import csv
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,8 @@ import pytest
 from irst_pipeline.cli import main
 from irst_pipeline.evaluation.matching import match
 
-VIDEOS = Path(__file__).parents[1] / "videos"
+ROOT = Path(__file__).parents[1]
+VIDEOS = ROOT / "videos"
 SAMPLES = {"clouds": "sequence16.mkv", "horizon": "sequence8.mp4"}
 TARGETS = {"clouds": range(1, 6), "horizon": range(1, 7)}
 ERROR_MAX = 0.5  # px, root mean square
@@ -80,3 +83,15 @@ def test_no_track_is_false_and_no_target_has_two(tracked: dict[str, Tracked], na
     assert sample.frames.keys() == set(TARGETS[name])
     assert all(len(ids) <= 1 for ids in sample.ids.values())
     assert not sample.tracks - {id_ for ids in sample.ids.values() for id_ in ids}
+
+
+def test_the_program_in_the_readme_follows_the_sample() -> None:
+    """As anybody would start it, in a process of its own, which ends without a word."""
+    program = (ROOT / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = [line.split() for line in done.stdout.splitlines()]
+    assert {int(frame) for frame, *_ in said} == set(range(200))
+    assert {int(track) for frame, track, status, *_ in said if int(frame) == 100 and int(status) > 0} == set(
+        range(1, 6)
+    )

@@ -1,6 +1,7 @@
 """Settings: what is accepted, and the one line that says why something is not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -39,6 +40,11 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
     [
         ("trackr: {}", "unknown key `trackr`; did you mean `tracker`?"),
         ("tracker: {coast_second: 3}", "unknown key `tracker.coast_second`; did you mean `tracker.coast_seconds`?"),
+        ("tracker: {coast: 3}", "unknown key `tracker.coast`; did you mean `tracker.coast_seconds`?"),
+        (
+            "detection: {sensitivity: 3}",
+            "unknown key `detection.sensitivity`; known: detection.threshold, .*max_detections$",
+        ),
         ("detection: {min_area: many}", "key `detection.min_area`: expected a valid integer, .* found 'many'"),
         ("detection: {threshold: 1.5}", "key `detection.threshold`: expected less than 1, found 1.5"),
         ("tracker: {target_score: [0.9, 0.4]}", "key `tracker`: expected scores of mean 0.9 with a spread below 0.300"),
@@ -68,6 +74,20 @@ def test_an_error_names_where_it_comes_from(tmp_path: Path) -> None:
     path.write_text("device: cpu\n")
     with pytest.raises(UsageError, match=r"^--set: unknown key `tracker\.confirm`"):
         read_settings(RunSettings, path, ["tracker.confirm=3"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"--metrics": ("metrics.port", 99999)}, "--metrics: key `metrics.port`: .* found 99999"),
+        ({"--pointing": ("camera.pointing", "p.csv")}, r"--pointing: key `camera`: expected a model \(--camera\)"),
+        ({"--device": ("device", "cpu")}, "--set: key `metrics.port`"),
+    ],
+)
+def test_an_error_names_the_flag_that_it_is_of(flags: dict[str, tuple[str, Any]], expected: str) -> None:
+    overrides = ["metrics.port=0"] if "--device" in flags else []
+    with pytest.raises(UsageError, match=f"^{expected}"):
+        read_settings(RunSettings, None, overrides, flags)
 
 
 def test_other_bad_input(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def _number(cell: str | None, where: str) -> float:
     except ValueError:
         number = np.nan
     if not np.isfinite(number):
-        raise UsageError(f"{where} is {cell!r}; expected a number, or strike the row out")
+        raise UsageError(f"{where} is {repr(cell) if cell else 'missing'}; expected a number, or strike the row out")
     return number
 
 

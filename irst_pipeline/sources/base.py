@@ -105,13 +105,15 @@ class Reader:
         self.frame_rate = frame_rate
         self.frame_count = frame_count
         self.frames_failed = 0
+        self._reports = 0
 
     def fail(self, reason: str) -> None:
         """Count a frame as failed; the first few are said."""
         self.frames_failed += 1
-        if self.frames_failed <= REPORTS_MAX:
+        self._reports += 1
+        if self._reports <= REPORTS_MAX:
             log.warning("%s: %s", self.name, reason)
-        elif self.frames_failed == REPORTS_MAX + 1:
+        elif self._reports == REPORTS_MAX + 1:
             log.warning("%s: more frames fail; they are counted, and no longer named", self.name)
 
 
@@ -127,27 +129,35 @@ class Recording(Reader, ABC):
     @abstractmethod
     def close(self) -> None: ...
 
+    def place(self, index: int) -> str:
+        """What a frame is called where it lies."""
+        return f"frame {index}"
+
     def stop_waiting(self) -> None:
         """It never waits."""
 
     def __iter__(self) -> Iterator[Frame]:
         first = None
-        unlike = 0
+        like = unlike = 0
         for frame in self.read():
             if first is None:
                 first = describe(frame)
             if describe(frame) == first:
+                like += 1
                 yield frame
                 continue
             if not unlike:
-                found = f"frame {frame.index} is {describe(frame)}, the first was {first}"
+                found = f"{self.place(frame.index)} is {describe(frame)}, the first was {first}"
                 log.warning("%s: %s; frames unlike the first are skipped", self.name, found)
             unlike += 1
             self.frames_failed += 1
         if first is None:
             raise IrstError(f"{self.name}: not one frame could be read ({self.frames_failed} failed)")
-        if self.frames_failed:
-            log.warning("%s: %d frame(s) could not be read", self.name, self.frames_failed)
+        if unlike:
+            mend = "; most are: take the first away if it does not belong" if unlike > like else ""
+            log.warning("%s: %d frame(s) unlike the first were skipped%s", self.name, unlike, mend)
+        if self.frames_failed > unlike:
+            log.warning("%s: %d frame(s) could not be read", self.name, self.frames_failed - unlike)
 
 
 def describe(frame: Frame) -> str:

@@ -60,6 +60,9 @@ class ImageSource(Recording):
         self._levels = (np.nan, np.nan)  # which nothing fits
         self._colour_said = False
 
+    def place(self, index: int) -> str:
+        return self._paths[index].name
+
     def close(self) -> None:
         """Nothing stays open between images."""
 

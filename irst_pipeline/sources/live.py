@@ -151,8 +151,10 @@ class LiveStream(Reader):
         arrived = picture.arrived
         frame = Frame(picture.image, self._index, self._clock(picture.time, arrived), self.name, arrived)
         if self._lost_since is not None:
-            self.reconnects += self._kind is not None
-            log.warning("%s: frames come again after %.1f s", self.name, arrived - self._lost_since)
+            again = self._kind is not None
+            self.reconnects += again
+            what = "frames come again" if again else "frames come"
+            log.warning("%s: %s after %.1f s", self.name, what, arrived - self._lost_since)
             self._lost_since = None
         if describe(frame) != self._kind:
             if self._kind is not None:

@@ -225,7 +225,7 @@ class Tracker(Stateful):
     def _associate(
         self, tracks: Population, looks: Looks, may_be_seen: NDArray[np.bool_], detected: Floats, needed: Needed
     ) -> Shares:
-        """`may_be_seen` (n,): tracks that may take detections; `detected` (n,): probability that their targets are seen."""
+        """`may_be_seen` (n,): tracks that may take detections; `detected` (n,): how probably their targets are seen."""
         pairs, density = gate(tracks.states, looks.measured, looks.noise, self._gate)
         if not may_be_seen.all():
             pairs, density = pairs.take(may_be_seen[pairs.tracks].nonzero()[0]), density[may_be_seen[pairs.tracks]]

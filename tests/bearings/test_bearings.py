@@ -119,7 +119,10 @@ def test_without_a_camera_logs_are_as_ever(folder: Path) -> None:
     [
         ("--camera none.yaml", "none.yaml: cannot read it (No such file or directory)"),
         ("--camera camera.yaml --pointing {}.csv", "sequence16.csv: cannot read it (No such file or directory)"),
-        ("--pointing sequence16.pointing.csv", "--set: key `camera`: expected a model beside a pointing"),
+        (
+            "--pointing sequence16.pointing.csv",
+            "--pointing: key `camera`: expected a model (--camera) beside a pointing",
+        ),
         ("--camera large.yaml", "sequence16.mkv: frames of 128x96 px, but the camera model is for 640x512 px"),
     ],
 )

@@ -144,6 +144,15 @@ def test_a_scene_that_stands_still_is_warned_of(tmp_path: Path, caplog: pytest.L
     assert (read_calibration(tmp_path / "c.safetensors").gain == 1).all()
 
 
+def test_a_scene_that_is_taken_for_a_flat_field_is_warned_of(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for what, moves in (("flat", False), ("scene", True)):
+        recording = str(folder / "dead" / what / "sequence16.mkv")
+        assert main(["calibrate", recording, "--out", str(tmp_path / f"{what}.safetensors")]) == 0
+        assert ("something moves in it" in caplog.text) == moves
+
+
 BAD = {
     "two levels too near": ("FLAT FLAT", 1, "clearly different temperatures"),
     "three fields": ("FLAT FLAT FLAT", 2, "3 sources; give one or two flat fields"),

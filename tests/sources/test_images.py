@@ -173,7 +173,22 @@ def test_frames_of_another_size_or_depth_are_skipped_counted_and_said_once(
         save(tmp_path / f"{name}.png", image)
     frames, failed = read(tmp_path)
     assert ([frame.index for frame in frames], failed) == ([0, 3], 2)
-    assert sum("unlike the first" in r.message for r in caplog.records) == 1
+    said = [record.message.partition(": ")[2] for record in caplog.records]
+    assert said[0].startswith("b.png is ")
+    assert said[0].endswith("frames unlike the first are skipped")
+    assert said[1:] == ["2 frame(s) unlike the first were skipped"]
+
+
+def test_damage_among_many_frames_of_another_size_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(20):
+        save(tmp_path / f"{number}.png", picture(size=(48, 64) if number % 20 else (40, 64)))
+    (tmp_path / "20.png").write_bytes(b"not a picture")
+    frames, failed = read(tmp_path)
+    assert (len(frames), failed) == (1, 20)
+    said = "\n".join(record.message for record in caplog.records)
+    assert "20.png: not a readable image" in said
+    assert "19 frame(s) unlike the first were skipped; most are: take the first away if it does not belong" in said
+    assert "1 frame(s) could not be read" in said
 
 
 @pytest.mark.parametrize("uri", ["", "*.mp4", "*.png"])
