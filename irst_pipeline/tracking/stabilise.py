@@ -18,7 +18,7 @@ AGREEING_MIN = 0.5  # of the features, how many must move as one
 RENEW_FRAMES = 15  # new features are sought so often, and whenever too many are lost
 TOLERANCE = 0.7  # of those px, between a feature and where the common motion takes it
 EXACT = 0.01  # px to which a feature is followed at best
-FREEDOM_COST = 1.5  # of Schwarz's criterion, for the errors of neighbouring features are not independent
+FREEDOM_COST = 1.5  # times Schwarz's, for the errors of features near to one another are not independent
 STILL = 0.25  # px; less motion than this at every corner is none, for the estimate is not much better
 LEVELS = (1.0, 99.0)  # percentiles shown as black and white to the feature tracker, which takes 8 bits
 

@@ -174,9 +174,9 @@ class Tracker(Stateful):
         if self._interval is None:
             self._interval = dt or None
             return False
-        long = GAP_INTERVALS * self._interval
-        self._interval += INTERVAL_SHARE * (min(dt, long) - self._interval)
-        return dt > long
+        usual = self._interval
+        self._interval += INTERVAL_SHARE * (dt - usual)
+        return dt > GAP_INTERVALS * usual
 
     @property
     def _kinds(self) -> tuple[Kind, Kind]:
