@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from irst_pipeline.config import CameraModel
 from irst_pipeline.levels import eight_bits, percentiles
 from irst_pipeline.state import Stateful
-from irst_pipeline.types import STANDS_STILL, CameraMotion, Floats, Image
+from irst_pipeline.types import STANDS_STILL, CameraMotion, Floats, Image, Integers
 
 SIDE_MAX = 200  # px; larger frames are looked at smaller, at a whole fraction, which also averages their noise
 FEATURES = 80
@@ -100,21 +100,21 @@ class Stabiliser(Stateful):
             return None, np.zeros(len(before), bool)
         shifted = np.eye(3)
         shifted[:2, 2] = np.median(after - before, axis=0)
-        motions = [(0, np.eye(3)), (2, shifted)]
+        motions, freedom = [np.eye(3), shifted], [0, 2]
         fitted: Any = None
         if self._model == "homography":
-            freedom, (fitted, _) = 8, cv2.findHomography(before, after, cv2.RANSAC, TOLERANCE)
+            fitted, _ = cv2.findHomography(before, after, cv2.RANSAC, TOLERANCE)
         elif self._model == "similarity":
-            freedom, (fitted, _) = 4, cv2.estimateAffinePartial2D(before, after, None, cv2.RANSAC, TOLERANCE)
+            fitted, _ = cv2.estimateAffinePartial2D(before, after, None, cv2.RANSAC, TOLERANCE)
         if fitted is not None and np.isfinite(fitted).all():
             matrix = np.eye(3)
             matrix[: len(fitted)] = fitted
-            motions.append((freedom, matrix))
-        places = before.astype(np.float64)
-        misses = [np.hypot(*(CameraMotion(matrix, known=True).apply(places) - after).T) for _, matrix in motions]
-        surprises = [_surprise(missed, freedom) for missed, (freedom, _) in zip(misses, motions, strict=True)]
-        best = int(np.argmin(surprises))
-        return motions[best][1], misses[best] <= TOLERANCE
+            motions.append(matrix)
+            freedom.append(8 if self._model == "homography" else 4)
+        there = np.stack(motions) @ np.vstack([before.T, np.ones(len(before))])
+        errors = np.square(there[:, :2] / there[:, 2:] - after.T).sum(1)
+        best = int(_surprise(errors, np.array(freedom)).argmin())
+        return motions[best], errors[best] <= TOLERANCE**2
 
     def _scaled(self, matrix: Floats, step: int, shape: tuple[int, ...]) -> CameraMotion:
         """The motion in px of the whole frame, of which the means of `step` x `step` px were seen."""
@@ -127,12 +127,13 @@ class Stabiliser(Stateful):
         return motion
 
 
-def _surprise(missed: Floats, freedom: int) -> float:
-    """How badly a motion of so many parameters explains features which it misses by so many px (n,): the criterion of
-    Schwarz (1978), which no feature weighs on by more than one that is not of the background (Torr, 1998)."""
-    count = 2 * len(missed)
-    error = np.mean(np.minimum(missed, TOLERANCE) ** 2) / 2 + EXACT**2
-    return float(count * np.log(error) + FREEDOM_COST * freedom * np.log(count))
+def _surprise(errors: Floats, freedom: Integers) -> Floats:
+    """How badly each motion (m,), of so many parameters, explains features that it misses by such px^2 (m, n): the
+    criterion of Schwarz (1978), which no feature weighs on by more than one that is not of the background (Torr, 1998).
+    """
+    count = 2 * errors.shape[1]
+    mean = np.minimum(errors, TOLERANCE**2).mean(1) / 2 + EXACT**2
+    return np.asarray(count * np.log(mean) + FREEDOM_COST * freedom * np.log(count))
 
 
 def _followed(last: NDArray[np.uint8], seen: NDArray[np.uint8], places: Points, guess: Points) -> tuple[Points, Points]:
