@@ -130,12 +130,13 @@ class Run:
         kind = self.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self.mixed_precision, cache_enabled=False):
             stages = self.network.unfold(frames, len(self.network.stages))
+            with torch.no_grad():
+                taught = self.teacher(frames).logits if self.teacher else None
         stages = [Decomposition(*(part.float() for part in stage)) for stage in stages]
         loss = training_loss(stages, frames, mask, weight, self.settings.decomposition)
-        if self.teacher is not None:
-            with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=self.mixed_precision):
-                taught = seen_turned(self.teacher, frames, self.step).float().sigmoid()
-            loss = loss + self.settings.distillation * cross_entropy(stages[-1].logits, taught, weight).mean()
+        if taught is not None:
+            entropy = cross_entropy(stages[-1].logits, taught.float().sigmoid(), weight).mean()
+            loss = loss + self.settings.distillation * entropy
         return loss.item(), torch.autograd.grad(loss, list(self.network.parameters()), allow_unused=True)
 
     def save(self) -> None:
@@ -178,16 +179,6 @@ class Run:
             reason = str(error).splitlines()[0]
             raise UsageError(f"{path}: not a checkpoint of this run ({reason}); train into another folder") from None
         return True
-
-
-def seen_turned(teacher: LSNet, frames: Tensor, step: int) -> Tensor:
-    """The teacher's logits (B, 1, S, S) of frames that it sees turned and mirrored, in each step another way: over
-    eight steps it says what the mean of its eight views would, and that is a better teacher than any of them."""
-    turns, mirrored = divmod(step % 8, 2)
-    sides = (2, 3)
-    view = torch.rot90(frames.flip(3) if mirrored else frames, turns, sides)
-    logits = torch.rot90(teacher(view).logits, -turns, sides)
-    return logits.flip(3) if mirrored else logits
 
 
 def _mixes_channels(parameter: nn.Parameter) -> bool:
