@@ -11,7 +11,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 
 
 def test_a_run_leaves_no_thread_and_no_file_open_and_holds_no_more_at_its_end(tmp_path: Path) -> None:
-    command = [sys.executable, "tools/soak.py", "--frames", "600", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "tools/soak.py", "--frames", "3000", "--out", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout
     assert "left behind: 0 threads, 0 file handles" in done.stdout
