@@ -14,7 +14,7 @@ from irst_pipeline.types import Floats, Frame
 KEYS = ("frame", "time_s")
 ANGLES = ("azimuth_deg", "elevation_deg", "roll_deg")  # the last may be missing
 UNKNOWN = np.full((3, 3), np.nan)
-ROUNDED = 1e-6  # s; times in a file may be rounded so, as they are in our logs
+ROUNDED = 1e-6  # s or rad; numbers in a file may be rounded so, as times are in our logs
 
 
 def orientation(angles: Floats) -> Rotation:
@@ -40,6 +40,8 @@ class Pointing:
         self._keys, turns = keys, orientation(angles)
         self._turns = turns.as_matrix()
         self._steps = (turns[:-1].inv() * turns[1:]).as_rotvec()
+        self.turned = np.linalg.norm(self._steps, axis=1)
+        """(n - 1,) rad, from each row to the next."""
 
     def at(self, frame: Frame) -> Floats:
         """(3, 3) from the platform's axes to the world's; NaN before the first row and after the last."""
@@ -81,7 +83,10 @@ def read_pointing(path: Path) -> Pointing:
     _refuse(np.diff(table[:, 0]) <= 0, path, lines[1:], f"{key} does not increase; sort the rows, one for each {key}")
     if len(table) < 2:
         raise UsageError(f"{path}: fewer than two rows; give one for the first frame and one for the last at least")
-    return Pointing(path, key, table[:, 0], table[:, 1:])
+    pointing = Pointing(path, key, table[:, 0], table[:, 1:])
+    way = "half a turn from the row before, so either way round; give a row between"
+    _refuse(pointing.turned > np.pi - ROUNDED, path, lines[1:], way)
+    return pointing
 
 
 def _number(cell: str | None, where: str) -> float:

@@ -96,6 +96,7 @@ HEAD = "frame,azimuth_deg,elevation_deg\n"
         (HEAD + "0,1,2\n1,3,90.5\n", r" line 3: elevation_deg beyond \+-90"),
         (HEAD + "0,1,2\n5,1,2\n5,1,2\n", " line 4: frame does not increase; sort"),
         (HEAD + "0,1,2\n", ": fewer than two rows"),
+        (HEAD + "0,10,0\n5,20,0\n9,200,0\n", " line 4: half a turn from the row before"),
     ],
 )
 def test_a_bad_file_is_told_in_one_line(text: str, expected: str, tmp_path: Path) -> None:
