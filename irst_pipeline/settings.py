@@ -62,15 +62,14 @@ def read_settings(
         if not equals or not key:
             raise UsageError(f"--set {override}: expected KEY=VALUE, as in --set tracker.coast_seconds=2")
         _place(tree, key.split("."), _parse(value, f"--set {override}"))
-    said = {}
-    for flag, (key, value) in (flags or {}).items():
+    flags = flags or {}
+    for key, value in flags.values():
         _place(tree, key.split("."), value)
-        said[key] = flag
-    return validate(kind, tree, "--set", said)
+    return validate(kind, tree, "--set", {key: flag for flag, (key, _) in flags.items()})
 
 
 def validate(kind: type[T], tree: dict[str, Any], origin: str, flags: Mapping[str, str] | None = None) -> T:
-    """`tree` as settings of `kind`; `origin` is what an error calls its source, unless a flag has given the key."""
+    """`tree` as settings of `kind`; `origin` is what an error calls its source, but for keys that a flag has given."""
     try:
         return TypeAdapter(kind).validate_python(tree)
     except ValidationError as error:

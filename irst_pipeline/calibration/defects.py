@@ -15,9 +15,14 @@ FLOOR = 0.1  # grey levels; a smaller spread than this is rounding
 Mask = NDArray[np.bool_]
 
 
+def surroundings(values: Floats) -> Floats:
+    """(H, W): the median of the 5 x 5 about each value, of which bad pixels, that lie alone, are no part."""
+    return np.asarray(cv2.medianBlur(values.astype(np.float32), SURROUNDINGS_PX), np.float64)
+
+
 def above_surroundings(values: Floats) -> Floats:
-    """(H, W): each value less the median of the 5 x 5 about it."""
-    return values - np.asarray(cv2.medianBlur(values.astype(np.float32), SURROUNDINGS_PX))
+    """(H, W): each value less that of its surroundings."""
+    return values - surroundings(values)
 
 
 def outliers(values: Floats, floor: float = FLOOR) -> Mask:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_pipeline.calibration.defects import Mask, find_defects, outliers
+from irst_pipeline.calibration.defects import Mask, find_defects, outliers, surroundings
 from irst_pipeline.calibration.maps import Calibration, Defect
 from irst_pipeline.errors import IrstError
 from irst_pipeline.types import Floats, Image
@@ -16,7 +16,6 @@ NOISE_MIN = 0.5  # grey levels; where there is less, rounding hides what noise a
 RESPONSES = (0.25, 4.0)  # of a pixel to a change of level, over the usual one; beyond these it is bad
 RESPONSE_FLOOR = 1e-3  # of the usual response; a smaller spread of responses than this is none
 CONTRAST_MIN = 10.0  # between two flat fields, over the noise of one frame
-SPREAD_PX = 5  # side of the square in which bad pixels, which lie alone, are left out of account
 
 
 class FlatField:
@@ -84,8 +83,8 @@ def calibrate_flat(fields: Sequence[FlatField]) -> Calibration:
 def flat_change(field: FlatField) -> float:
     """How much more than usual the most restless place of a field changes: 1.2 and less in a flat field, more where
     something moved over it."""
-    sd = field.sd.astype(np.float32)
-    return float(cv2.medianBlur(sd, SPREAD_PX).max() / max(float(np.median(sd)), NOISE_MIN))
+    sd = field.sd
+    return float(surroundings(sd).max()) / max(float(np.median(sd)), NOISE_MIN)
 
 
 def _defects(field: FlatField) -> NDArray[np.uint8]:

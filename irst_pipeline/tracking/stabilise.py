@@ -18,6 +18,7 @@ AGREEING_MIN = 0.5  # of the features, how many must move as one
 RENEW_FRAMES = 15  # new features are sought so often, and whenever too many are lost
 TOLERANCE = 0.7  # of those px, between a feature and where the common motion takes it
 EXACT = 0.01  # px to which a feature is followed at best
+FREEDOM = {"similarity": 4, "homography": 8}  # parameters of those models
 FREEDOM_COST = 1.5  # times Schwarz's, for the errors of features near to one another are not independent
 STILL = 0.25  # px; less motion than this at every corner is none, for the estimate is not much better
 LEVELS = (1.0, 99.0)  # percentiles shown as black and white to the feature tracker, which takes 8 bits
@@ -71,8 +72,7 @@ class Stabiliser(Stateful):
             matrix = self._follow(last, seen, self._points + shift)
             if matrix is None and response >= RESPONSE_MIN:
                 shift = shift if np.hypot(*shift) > PHASES_STILL else np.zeros(2, np.float32)
-                matrix = np.eye(3)
-                matrix[:2, 2] = shift
+                matrix = _shifting(shift)
                 self._points = self._points + shift
         if matrix is None:
             self._points = np.empty((0, 2), np.float32)
@@ -98,9 +98,7 @@ class Stabiliser(Stateful):
         """
         if len(before) < FEATURES_MIN:
             return None, np.zeros(len(before), bool)
-        shifted = np.eye(3)
-        shifted[:2, 2] = np.median(after - before, axis=0)
-        motions, freedom = [np.eye(3), shifted], [0, 2]
+        motions, freedom = [np.eye(3), _shifting(np.median(after - before, axis=0))], [0, 2]
         fitted: Any = None
         if self._model == "homography":
             fitted, _ = cv2.findHomography(before, after, cv2.RANSAC, TOLERANCE)
@@ -110,9 +108,10 @@ class Stabiliser(Stateful):
             matrix = np.eye(3)
             matrix[: len(fitted)] = fitted
             motions.append(matrix)
-            freedom.append(8 if self._model == "homography" else 4)
-        there = np.stack(motions) @ np.vstack([before.T, np.ones(len(before))])
-        errors = np.square(there[:, :2] / there[:, 2:] - after.T).sum(1)
+            freedom.append(FREEDOM[self._model])
+        places = before.astype(np.float64)
+        there = np.stack([CameraMotion(matrix, known=True).apply(places) for matrix in motions])
+        errors = np.square(there - after).sum(2)
         best = int(_surprise(errors, np.array(freedom)).argmin())
         return motions[best], errors[best] <= TOLERANCE**2
 
@@ -125,6 +124,13 @@ class Stabiliser(Stateful):
         if np.abs(motion.apply(corners) - corners).max() < STILL:
             return CameraMotion(np.eye(3), known=True)
         return motion
+
+
+def _shifting(shift: Points) -> Floats:
+    """The matrix (3, 3) that takes all places so far, (2,) px."""
+    matrix = np.eye(3)
+    matrix[:2, 2] = shift
+    return matrix
 
 
 def _surprise(errors: Floats, freedom: Integers) -> Floats:

@@ -227,13 +227,13 @@ class Tracker(Stateful):
     ) -> Shares:
         """`may_be_seen` (n,): tracks that may take detections; `detected` (n,): how probably their targets are seen."""
         pairs, density = gate(tracks.states, looks.measured, looks.noise, self._gate)
-        if not may_be_seen.all():
-            pairs, density = pairs.take(may_be_seen[pairs.tracks].nonzero()[0]), density[may_be_seen[pairs.tracks]]
+        wanted = may_be_seen[pairs.tracks]
         if looks.weak.any():
             # A bright target fades step by step; one that is gone for a while does not look like a dim one instead.
             gone = looks.score[pairs.detections] < FADED * tracks.score[pairs.tracks]
-            other = looks.weak[pairs.detections] & gone & ~tracks.may_be_dim[pairs.tracks]
-            pairs, density = pairs.take((~other).nonzero()[0]), density[~other]
+            wanted &= ~(looks.weak[pairs.detections] & gone & ~tracks.may_be_dim[pairs.tracks])
+        if not wanted.all():
+            pairs, density = pairs.take(wanted.nonzero()[0]), density[wanted]
         score_gain = looks.score_gain[tracks.begun_weakly[pairs.tracks].astype(int), pairs.detections]
         gain = np.log(self._settings.detection_probability / looks.clutter[pairs.detections]) + density + score_gain
         both = contested(pairs, tracks.confirmed)
