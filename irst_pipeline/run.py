@@ -23,6 +23,7 @@ from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.weights import Weights
+from irst_pipeline.memory import give_back_large_blocks
 from irst_pipeline.metrics import WatchedRun, answering
 from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.sinks import RESULT_FILES, RunHeader, Sink, open_sinks
@@ -171,6 +172,7 @@ def carry_out(
 
     What it takes to go on from there is stored with the first result, once a second, and with the last.
     """
+    give_back_large_blocks()
     state = run.checkpoint.state if run.checkpoint else None
     with ExitStack() as opened:
         sinks = open_sinks(settings.sinks, run.folder, run.header, state and part_of(state, "sinks"))

@@ -44,8 +44,13 @@ def normalise(frames: Tensor) -> Normalised:
     sees in the frame: it is brought to within `IMPULSE_MAX` of its neighbours.
     """
     centre, scale = grey_levels(frames)
+    return Normalised(in_units(frames, centre, scale), centre, scale)
+
+
+def in_units(frames: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+    """Raw frames (B, 1, H, W), or parts of them, in the units of the whole frame's `grey_levels`; float32."""
     units = ((frames.float() - centre) / scale).clamp(-UNITS_MAX, UNITS_MAX)
     around = F.pad(units, (1, 1, 1, 1), mode="reflect")
     cross = around[..., :-2, 1:-1], around[..., 2:, 1:-1], around[..., 1:-1, :-2], around[..., 1:-1, 2:]
     highest, lowest = reduce(torch.maximum, cross), reduce(torch.minimum, cross)
-    return Normalised(torch.clamp(units, lowest - IMPULSE_MAX, highest + IMPULSE_MAX), centre, scale)
+    return torch.clamp(units, lowest - IMPULSE_MAX, highest + IMPULSE_MAX)

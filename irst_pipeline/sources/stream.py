@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sources.base import POLL_SECONDS, SIDE_MAX, SILENT, Damage, Picture, refuse_size
-from irst_pipeline.sources.video import image_of, video_stream
+from irst_pipeline.sources.video import LENIENT, image_of, video_stream
 from irst_pipeline.stage import Stage
 
 MAX_PIXELS = {"max_pixels": str(SIDE_MAX**2)}
@@ -71,9 +71,9 @@ class StreamFeed:
         options = {"fpsprobesize": "0", **MAX_PIXELS, **self.options}
         if self.pipe:
             pipe = opened.enter_context(closing(_Pipe(self.place, ended)))
-            return av.open(pipe, "r", self.format, options, metadata_errors="replace", buffer_size=1 << 16)
+            return av.open(pipe, "r", self.format, options, buffer_size=1 << 16, **LENIENT)
         timeout = settings.open_seconds, settings.read_seconds
-        return av.open(self.place, "r", self.format, options, metadata_errors="replace", timeout=timeout)
+        return av.open(self.place, "r", self.format, options, timeout=timeout, **LENIENT)
 
     def _pictures(
         self, container: InputContainer, packets: Iterable["av.Packet[Any] | None"], silence: float | None

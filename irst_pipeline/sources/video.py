@@ -21,6 +21,8 @@ from irst_pipeline.types import Frame, Image
 
 NEUTRAL = 128  # 8-bit chroma of a grey pixel
 COLOUR_MIN = 8  # levels from neutral; lossy coding of a grey picture stays below
+# Titles that are not UTF-8 are nothing to end for; since PyAV 19 they do not have to be.
+LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 ESTIMATE_SLACK = 0.01  # of the frames that duration times rate promises may be missing without a word
 
 
@@ -114,7 +116,7 @@ class VideoSource(Recording):
 
 def open_container(path: Path) -> InputContainer:
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(str(path), **LENIENT)
     except av.InvalidDataError:
         raise IrstError(f"{path}: not a video, or one cut short before its index was written") from None
     except (av.FFmpegError, OSError) as error:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from irst_pipeline.datasets import HALF_MAXIMUM, MASKED, UNKNOWN, Sample
-from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.normalise import grey_levels, in_units
 
 POSITIVE_SHARE = 0.85  # of the crops of a frame with targets, how many hold one
 SCALED_SHARE, SCALE_MAX = 0.5, 2.0
@@ -58,10 +58,11 @@ def random_crop(
     scale = SCALE_MAX ** rng.uniform(-1, 1) if not settled and rng.random() < SCALED_SHARE else 1.0
     window = round(size / scale)
     missing = [(0, max(0, window - side)) for side in sample.image.shape]
-    whole = normalise(torch.from_numpy(sample.image)[None, None]).frames[0, 0].numpy()
-    whole, marks = np.pad(whole, missing, mode="symmetric"), np.pad(sample.mask, missing, constant_values=UNKNOWN)
+    levels = grey_levels(torch.from_numpy(sample.image)[None, None])
+    whole, marks = np.pad(sample.image, missing, "symmetric"), np.pad(sample.mask, missing, constant_values=UNKNOWN)
     y, x = _corner(marks, window, rng)
-    image, labels = (plane[y : y + window, x : x + window] for plane in (whole, marks))
+    cut, labels = (plane[y : y + window, x : x + window] for plane in (whole, marks))
+    image = in_units(torch.from_numpy(cut.copy())[None, None], *levels)[0, 0].numpy()
     mask, weight = (labels == MASKED).astype(np.float32), (labels != UNKNOWN).astype(np.float32)
     if window != size:
         shrink = cv2.INTER_AREA if window > size else cv2.INTER_LINEAR

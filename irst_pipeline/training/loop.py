@@ -3,19 +3,22 @@
 import copy
 import csv
 import math
+import os
+import signal
 import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from irst_pipeline.engine import load_model
@@ -41,10 +44,10 @@ STATE_FILE, WEIGHTS_FILE, CURVE_FILE, PREVIEW_FILE = (
 )
 WARM_UP_STEPS = 100
 DECAY_SHARE = 0.8  # of all steps, at the end, over which the learning rate falls to zero
-BATCHES_AHEAD = 4
+RECORDED_AFTER = 3  # steps of one shape, in which what is made at the first use is made
 
-Gradients = tuple[float, tuple[Tensor | None, ...]]
-"""The loss of some crops, and its gradient by each of the network's parameters."""
+Gradients = tuple[Tensor, tuple[Tensor | None, ...]]
+"""The loss of some crops, a scalar, and its gradient by each of the network's parameters."""
 
 
 def learning_rate(settings: TrainSettings, step: int) -> float:
@@ -78,53 +81,67 @@ class Run:
         chosen = set(map(id, kernels))
         others = [p for p in network.parameters() if id(p) not in chosen]
         rate, decay = settings.learning_rate, settings.weight_decay
+        # What changes from step to step lies where a recorded step reads it.
+        rates = [torch.tensor(rate, device=self.device) for _ in range(2)]
+        on_gpu = self.device.type == "cuda"
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "muon": Muon(kernels, rate, decay),
-            "adam": torch.optim.AdamW(others, rate, betas=(0.9, 0.99), weight_decay=decay),
+            "muon": Muon(kernels, rates[0], decay),
+            "adam": torch.optim.AdamW(others, rates[1], betas=(0.9, 0.99), weight_decay=decay, capturable=on_gpu),
         }
+        self.follow = torch.tensor(0.0, device=self.device)
+        """How far the running mean goes towards the weights in a step."""
+        self.recorded = RecordedStep(self) if on_gpu else None
 
     def train_step(self, batch: Batch, shards: ThreadPoolExecutor | None) -> float:
-        """One step of the optimisers; returns the loss. Raises IrstError, with nothing changed, if it is not finite.
+        """One step of the optimisers; returns the loss. Raises IrstError, with no checkpoint made, if it is not finite.
 
         On a CPU each of the threads of `shards` takes its share of the crops: the network's many small operations leave
         most of a core idle when each is divided over all cores instead.
         """
-        if shards is None:
-            results = [self._gradients(batch)]
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"].fill_(learning_rate(self.settings, self.step))
+        # Early on the running mean would remember the random start: it follows faster then.
+        self.follow.fill_(1 - min(self.settings.average, (self.step + 1) / (self.step + 11)))
+        if self.recorded is not None:
+            outcome = self.recorded(batch)
+        elif shards is None:
+            outcome = self.whole_step(batch)
         else:
             count = min(torch.get_num_threads(), len(batch.frames))
             pieces = zip(*(plane.chunk(count) for plane in batch), strict=True)
             results = list(shards.map(lambda piece: self._gradients(Batch(*piece)), pieces))
-        with one_thread():
-            return self._step(batch, results)
-
-    def _step(self, batch: Batch, results: list[Gradients]) -> float:
-        # Every loss is a mean over frames: shards weigh by their number of frames.
-        shares = [len(plane) / len(batch.frames) for plane in batch.frames.chunk(len(results))]
-        loss = sum(share * loss for share, (loss, _) in zip(shares, results, strict=True))
-        for parameter, *gradients in zip(self.network.parameters(), *(g for _, g in results), strict=True):
-            parts = [share * g for share, g in zip(shares, gradients, strict=True) if g is not None]
-            parameter.grad = torch.stack(parts).sum(0) if parts else None
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm).item()
+            with one_thread():
+                outcome = self._follow_gradients(_pooled(results, batch))
+        loss, norm = outcome.tolist()
         if not math.isfinite(loss + norm):
             raise IrstError(
                 f"{self.folder}: the loss or its gradient is not finite at step {self.step} (loss {loss}, gradient "
                 f"{norm}); {STATE_FILE} holds the last good checkpoint: go on from it with a lower learning_rate"
             )
-        for optimiser in self.optimisers.values():
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(self.settings, self.step)
-            optimiser.step()
         self.step += 1
-        # Early on the running mean would remember the random start: it follows faster then.
-        decay = min(self.settings.average, self.step / (self.step + 10))
+        return float(loss)
+
+    def whole_step(self, batch: Batch) -> Tensor:
+        """The step of a batch that lies on the device, which nothing waits for: its loss and norm, as a tensor (2,)."""
+        return self._follow_gradients(self._gradients(batch))
+
+    def _follow_gradients(self, gradients: Gradients) -> Tensor:
+        loss, by_parameter = gradients
+        for parameter, gradient in zip(self.network.parameters(), by_parameter, strict=True):
+            parameter.grad = gradient
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
+        for optimiser in self.optimisers.values():
+            optimiser.step()
         with torch.no_grad():
-            for mean, now in zip(self.mean.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(now, 1 - decay)
-        return loss
+            means: list[Tensor] = list(self.mean.parameters())
+            away = torch._foreach_sub(list(self.network.parameters()), means)
+            torch._foreach_mul_(away, self.follow)
+            torch._foreach_add_(means, list(away))
+        return torch.stack([loss.detach(), norm])
 
     def _gradients(self, batch: Batch) -> Gradients:
-        frames, mask, weight = (plane.to(self.device) for plane in batch)
+        frames, mask, weight = batch
         # The cache of rounded weights is one for all threads: what a thread finds in it, and so how its gradients are
         # rounded, would depend on how far the others are. Each weight is used once: nothing is rounded twice.
         kind = self.device.type
@@ -137,7 +154,7 @@ class Run:
         if taught is not None:
             entropy = cross_entropy(stages[-1].logits, taught.float().sigmoid(), weight).mean()
             loss = loss + self.settings.distillation * entropy
-        return loss.item(), torch.autograd.grad(loss, list(self.network.parameters()), allow_unused=True)
+        return loss, torch.autograd.grad(loss, list(self.network.parameters()), allow_unused=True)
 
     def save(self) -> None:
         """Replace weights and checkpoint, each whole: a kill in the middle leaves the one before."""
@@ -179,6 +196,56 @@ class Run:
             reason = str(error).splitlines()[0]
             raise UsageError(f"{path}: not a checkpoint of this run ({reason}); train into another folder") from None
         return True
+
+
+class RecordedStep:
+    """A run's whole step on a GPU as one CUDA graph: thousands of small operations take longer to ask for than to do.
+
+    The first steps of each shape of batch are done as they are, the next is recorded, and from there on played.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._stream = run, torch.cuda.Stream(run.device)
+        self._shape, self._seen = torch.Size(), 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._batch: Batch | None = None
+        self._outcome: Tensor | None = None
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Loss and norm, (2,) on the device, of a step with a batch in the CPU's memory."""
+        if batch.frames.shape != self._shape:
+            self._graph, self._shape, self._seen = None, batch.frames.shape, 0
+            self._batch = Batch(*(torch.empty_like(plane, device=self._run.device) for plane in batch))
+        assert self._batch is not None
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            for here, plane in zip(self._batch, batch, strict=True):
+                here.copy_(plane, non_blocking=True)
+            if self._seen < RECORDED_AFTER:
+                self._outcome = self._run.whole_step(self._batch)
+                self._seen += 1
+            elif self._graph is None:
+                self._graph = torch.cuda.CUDAGraph()
+                # What other threads do meanwhile, as to pin batches, is none of the recording's business.
+                with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+                    self._outcome = self._run.whole_step(self._batch)
+                self._graph.replay()
+            else:
+                self._graph.replay()
+        torch.cuda.current_stream().wait_stream(self._stream)
+        assert self._outcome is not None
+        return self._outcome
+
+
+def _pooled(results: list[Gradients], batch: Batch) -> Gradients:
+    """Of shards of a batch: every loss is a mean over frames, so shards weigh by their number of frames."""
+    shares = [len(plane) / len(batch.frames) for plane in batch.frames.chunk(len(results))]
+    loss = torch.stack([share * loss.detach() for share, (loss, _) in zip(shares, results, strict=True)]).sum()
+    pooled = []
+    for gradients in zip(*(g for _, g in results), strict=True):
+        parts = [share * g for share, g in zip(shares, gradients, strict=True) if g is not None]
+        pooled.append(torch.stack(parts).sum(0) if parts else None)
+    return loss, tuple(pooled)
 
 
 def _mixes_channels(parameter: nn.Parameter) -> bool:
@@ -256,10 +323,9 @@ def train(run: Run, data: Path, stop: Event) -> Path:
     threads = torch.get_num_threads()
     with (
         tqdm(total=settings.steps, initial=run.step, desc="training", unit="step", mininterval=5) as progress,
-        ThreadPoolExecutor(threads) as drawing,
         ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as shards,
     ):
-        for batch in _draw_ahead(drawing, sources, settings, run.step):
+        for batch in _draw_ahead(sources, settings, run.step, run.device):
             losses.append(run.train_step(batch, shards if run.device.type == "cpu" else None))
             progress.update()
             last, stopping = run.step == settings.steps, stop.is_set()
@@ -283,14 +349,32 @@ def _claim(folder: Path) -> None:
         raise UsageError(f"{folder}: holds files, but no {STATE_FILE} to go on from; train into another folder")
 
 
-def _draw_ahead(
-    pool: ThreadPoolExecutor, sources: list[DataSet], settings: TrainSettings, first: int
-) -> Iterator[Batch]:
-    """The batches from step `first` on, drawn while those before them are worked on."""
-    waiting: deque[Future[Batch]] = deque()
-    for step in range(first, settings.steps):
-        waiting.append(pool.submit(draw_batch, sources, settings, step))
-        if len(waiting) > BATCHES_AHEAD:
-            yield waiting.popleft().result()
-    for batch in waiting:
-        yield batch.result()
+class Steps(Dataset[Batch]):
+    """The batch of each step."""
+
+    def __init__(self, sources: list[DataSet], settings: TrainSettings) -> None:
+        self._sources, self._settings = sources, settings
+
+    def __getitem__(self, step: int) -> Batch:
+        return draw_batch(self._sources, self._settings, step)
+
+
+def _draw_ahead(sources: list[DataSet], settings: TrainSettings, first: int, device: torch.device) -> Iterable[Batch]:
+    """The batches from step `first` on, drawn by processes while those before them are worked on."""
+    steps = range(first, settings.steps)
+    return DataLoader(
+        Steps(sources, settings),
+        batch_size=None,
+        sampler=steps,
+        num_workers=min(len(steps), os.cpu_count() or 1),
+        worker_init_fn=_draw_alone,
+        multiprocessing_context="fork" if steps else None,  # the frames are there already, and not once more in each
+        pin_memory=device.type == "cuda",
+    )
+
+
+def _draw_alone(_: int) -> None:
+    cv2.setNumThreads(0)
+    # A signal to the whole group is the training process's to answer: it still waits for batches that are under way.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,11 +1,11 @@
 """The training loss: overlap of the detections, and the constraints of the decomposition."""
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from irst_pipeline.lsnet.model import Decomposition
+from irst_pipeline.training.muon import FINE, ROUGH, orthogonal
 
 CROSS_ENTROPY_WEIGHT = 0.5
 STAGE_DISCOUNT = 0.5  # weight of each earlier stage against the one after it
@@ -59,24 +59,29 @@ def decomposition_loss(parts: Decomposition, frames: Tensor, background: Tensor,
 
 
 def effective_rank_log(images: Tensor) -> Tensor:
-    """Entropy of each image's singular values as shares of their sum, its mean taken off: (B, 1, H, W) to (B,).
+    """log((sum s)^2 / sum s^2) of each image's singular values s, its mean taken off: (B, 1, H, W) to (B,).
 
-    The logarithm of the effective rank (Roy and Vetterli, 2007), as `irst explain` shows it.
+    The logarithm of an effective rank: r for r equal values, as is the one of `irst explain`, which takes Shannon's
+    entropy of their shares where this takes Renyi's of order two. Of an image U S V^T the sum of the values is its
+    product with U V^T, which is also that sum's gradient: matrix products do, where a decomposition would take longer
+    than all the rest of a step.
     """
     levels = images.nan_to_num()  # a loss that is not finite is told by the other terms
-    values = torch.linalg.svdvals(levels[:, 0] - levels.mean((2, 3)).unsqueeze(-1))
-    shares = values / values.sum(-1, keepdim=True).clamp(min=EPSILON)
-    return torch.special.entr(shares + EPSILON).sum(-1)
+    levels = levels[:, 0] - levels.mean((2, 3)).unsqueeze(-1)
+    with torch.no_grad():
+        rotations = orthogonal(levels, 5 * (ROUGH,) + 3 * (FINE,))
+    sums, squares = (levels * rotations).sum((1, 2)), levels.square().sum((1, 2))
+    return 2 * (sums + EPSILON).log() - (squares + EPSILON**2).log()
 
 
 def rank_growth(stages: list[Decomposition]) -> Tensor:
     """By how much the logarithm of the background's effective rank grows from stage to stage, summed over those and
-    averaged over frames. It is judged on a window in the middle, for decompositions of whole frames would take longer
-    than all the rest of a step."""
+    averaged over frames. It is judged on a window in the middle."""
     height, width = stages[0].background.shape[-2:]
     top, left = max(0, height - RANK_WINDOW) // 2, max(0, width - RANK_WINDOW) // 2
-    window = np.s_[..., top : top + RANK_WINDOW, left : left + RANK_WINDOW]
-    ranks = effective_rank_log(torch.cat([parts.background[window] for parts in stages])).view(len(stages), -1)
+    rows, columns = slice(top, top + RANK_WINDOW), slice(left, left + RANK_WINDOW)
+    ranks = effective_rank_log(torch.cat([parts.background[..., rows, columns] for parts in stages]))
+    ranks = ranks.view(len(stages), -1)
     return F.relu(ranks.diff(dim=0)).sum(0).mean()
 
 

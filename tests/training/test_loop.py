@@ -241,7 +241,7 @@ def test_the_curve_knows_steps_of_any_number_of_digits(data: Path, tmp_path: Pat
 @pytest.mark.gpu
 def test_it_trains_stops_and_goes_on_with_a_teacher_on_a_gpu(data: Path, tmp_path: Path) -> None:
     save_weights(build_network(MODEL, 2, CPU), tmp_path / "teacher.safetensors", {})
-    s, gpu = settings(40, teacher=str(tmp_path / "teacher.safetensors"), evaluate_every=20), torch.device("cuda")
+    s, gpu = settings(120, teacher=str(tmp_path / "teacher.safetensors"), evaluate_every=60), torch.device("cuda")
     train(open_run(s, tmp_path / "run", gpu), data, StopAfter(9))
     path = train(open_run(s, tmp_path / "run", gpu), data, Event())
     losses = [float(row.split(",")[2]) for row in (tmp_path / "run" / "curve.csv").read_text().splitlines()[1:]]

@@ -51,10 +51,22 @@ def test_a_decomposition_that_sums_to_the_frame_costs_less(masked: tuple[torch.T
     assert training_loss([exact], frames, mask, weight, 1.0) < training_loss([empty], frames, mask, weight, 1.0)
 
 
-def test_the_rank_in_the_loss_is_that_of_explain() -> None:
-    images = torch.randn(2, 1, 40, 32)
-    for image, found in zip(images[:, 0].numpy(), effective_rank_log(images), strict=True):
-        assert found.exp().item() == pytest.approx(effective_rank(singular_values(image)), rel=1e-3)
+@pytest.mark.parametrize("rank", [1, 3, 16])
+def test_the_rank_in_the_loss_is_that_of_explain_where_all_directions_are_alike(rank: int) -> None:
+    left, right = (torch.linalg.qr(torch.randn(side, side)).Q[:, 1 : rank + 1] for side in (40, 32))
+    image = (left - left.mean(0)) @ right.T
+    assert effective_rank(singular_values(image.numpy())) == pytest.approx(rank, rel=0.1)
+    assert effective_rank_log(image[None, None]).exp().item() == pytest.approx(rank, rel=0.1)
+
+
+def test_the_gradient_of_the_rank_is_that_of_its_singular_values() -> None:
+    images = torch.randn(2, 1, 40, 32, requires_grad=True)
+    values = torch.linalg.svdvals(images[:, 0] - images.mean((2, 3)).unsqueeze(-1))
+    by_values = 2 * values.sum(-1).log() - values.square().sum(-1).log()
+    ours = effective_rank_log(images)
+    torch.testing.assert_close(ours, by_values, rtol=0, atol=0.01)
+    ours_by, values_by = (torch.autograd.grad(ranks.sum(), images)[0].flatten() for ranks in (ours, by_values))
+    assert torch.cosine_similarity(ours_by, values_by, dim=0) > 0.98
 
 
 def test_the_rank_of_a_background_may_fall_but_not_rise_from_stage_to_stage() -> None:
