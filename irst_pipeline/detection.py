@@ -16,6 +16,7 @@ LEVELS = 65536.0  # grey levels of any image, at most
 NOISE_MIN = 0.3  # grey levels: the rounding of an integer image, 1/sqrt(12)
 LOCALISATION_SD = 0.1  # px; what remains of the centroid's error at any SNR (pixel response, compression)
 PIXEL_MOMENTS = np.array([1 / 12, 0.0, 1 / 12])  # px^2; a pixel has an extent of its own
+CUT_SD = 0.5  # of the width or height of a blob that the frame's border cuts off; so far beside lies its true centre
 SHAPE_SD = 0.1  # of a blob's extent; by so much its outline, and with it the centroid, changes between frames
 
 
@@ -25,7 +26,7 @@ def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> De
     Their centroid is weighted with the image's contrast to the local background; its covariance is that of a blob of
     the measured second moments at the measured SNR, sigma^2 / SNR^2 (Winick, "Cramer-Rao lower bounds on the
     performance of charge-coupled-device optical position estimators", 1986), plus a share of the blob's extent, by
-    which an outline changes between frames, plus a floor.
+    which an outline changes between frames, plus a floor; at the frame's border also what may lie outside.
     """
     blobs = find_blobs(_cores(found, frame.image.shape, settings.threshold), frame.image.shape)
     large = np.flatnonzero(blobs.area >= settings.min_area)
@@ -147,6 +148,9 @@ def measure(image: Image, blobs: Blobs, chosen: Integers) -> Measured:
     moments = np.stack([per_blob(weight * product) for product in (dx * dx, dx * dy, dy * dy)], 1) + PIXEL_MOMENTS
     relative = 1 / np.maximum(snr, 1.0) ** 2 + SHAPE_SD**2
     covariance = moments * relative[:, None] + np.array([1.0, 0.0, 1.0]) * LOCALISATION_SD**2
+    corner, size = blobs.box[chosen, :2], blobs.box[chosen, 2:]
+    cut = (corner == 0) | (corner + size == image.shape[::-1])
+    covariance[:, ::2] += (cut * CUT_SD * size) ** 2
     return Measured(x, y, covariance, snr)
 
 

@@ -118,6 +118,17 @@ def test_targets_at_the_border(x: int, y: int) -> None:
     assert np.isfinite(detections.covariance).all()
 
 
+def test_a_target_that_the_border_cuts_off_is_as_far_beside_as_its_covariance_says() -> None:
+    for beyond in np.arange(-1.0, 1.1, 0.25):
+        for x, y in ((SHAPE[1] - 1 + beyond, 30.0), (-beyond, 30.0), (30.0, SHAPE[0] - 1 + beyond), (30.0, -beyond)):
+            one = seen((x, y, 500.0))
+            error = np.array([one.x[0] - x, one.y[0] - y])
+            xx, xy, yy = one.covariance[0]
+            assert error @ np.linalg.solve([[xx, xy], [xy, yy]], error) < 9
+            along = yy if y == 30 else xx
+            assert along < 0.1, "along the border it is seen whole"
+
+
 def test_nothing_and_everything() -> None:
     assert len(seen()) == 0
     full = np.ones(SHAPE, np.float32)

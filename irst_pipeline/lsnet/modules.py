@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from irst_pipeline.lsnet.scan import selective_scan
 
 STRIP_MIN = 7  # attention kernels wider than this are split into a row and a column strip
+SCAN_MAX = 2.0**14  # of a scan's output, far above any scene's: float16, which has room for 65,504, is not to overflow
 
 
 class FrameNorm(nn.GroupNorm):
@@ -99,7 +100,7 @@ class AxialScan(nn.Module):
         y = y + self.skip * value
         if self.gate is not None:
             y = y * F.silu(self.gate(x))
-        return self.out(y)
+        return self.out(y).clamp(-SCAN_MAX, SCAN_MAX)
 
     def _lines(self, value: Tensor, step: Tensor, decay: Tensor, keys: Tensor) -> Tensor:
         """Scan along the last axis. value (B, K*P, H, W), step and decay (B, K, H, W), keys (B, 2n, H, W)."""

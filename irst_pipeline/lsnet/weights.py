@@ -15,7 +15,6 @@ from irst_pipeline.lsnet.model import LSNet, LSNetConfig
 
 FORMAT = "irst.lsnet/1"
 SHIPPED = Path(__file__).parent / "shipped"
-UNTRAINED = {"lsnet-base": "configs/train/lsnet-base.yaml"}  # members of the family without weights yet
 
 
 class WeightsError(Exception):
@@ -58,8 +57,6 @@ def load_weights(name: str) -> Weights:
     Raises WeightsError for an unknown name, a missing or damaged file, or weights of another network.
     """
     path = Path(name) if name not in shipped_names() else SHIPPED / f"{name}.safetensors"
-    if name in UNTRAINED:
-        raise WeightsError(f"{name}: not trained yet; `irst train --config {UNTRAINED[name]}` trains it, on a GPU")
     if not path.is_file():
         raise WeightsError(f"{name}: no such model; shipped: {', '.join(shipped_names())}, or give a .safetensors file")
     try:

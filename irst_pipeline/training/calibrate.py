@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say.
+"""What a trained network still needs: probabilities that mean what they say, and kernels that float16 has room for.
 
 Crops are chosen to hold targets, which whole frames seldom do: a network trained on them outlines too much and raises
 too many alarms at a probability of one half.
@@ -9,6 +9,7 @@ import torch
 
 from irst_pipeline.datasets import MASKED, UNKNOWN, Sample
 from irst_pipeline.lsnet.model import LSNet
+from irst_pipeline.lsnet.modules import BackgroundStep
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.types import Floats
 
@@ -26,6 +27,19 @@ def calibrate(network: LSNet, sets: list[list[Sample]], device: torch.device) ->
     with torch.no_grad():
         network.get_parameter("head.out.bias").add_(best)
     return best
+
+
+def bring_to_scale(network: LSNet) -> None:
+    """Scale the kernels that take up what the scans put out so that nothing comes out more than twice as large.
+
+    A norm follows, which takes their scale away again, and so nothing holds it in training; float16 would overflow. By
+    powers of two, which change no digit.
+    """
+    for module in network.modules():
+        if isinstance(module, BackgroundStep) and len(module.up):
+            kernel = module.up[-1].get_parameter("0.weight")
+            with torch.no_grad():
+                kernel.mul_(2.0 ** -(kernel.abs().sum((1, 2, 3)).max() / 2).log2().ceil())
 
 
 def _iou_by_shift(network: LSNet, samples: list[Sample], device: torch.device) -> Floats:

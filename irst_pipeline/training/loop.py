@@ -30,7 +30,7 @@ from irst_pipeline.lsnet.weights import save_weights, write_tensors
 from irst_pipeline.settings import read_settings
 from irst_pipeline.sinks.base import write_file
 from irst_pipeline.training.batches import Batch, DataSet, draw_batch, read_sources
-from irst_pipeline.training.calibrate import calibrate
+from irst_pipeline.training.calibrate import bring_to_scale, calibrate
 from irst_pipeline.training.loss import cross_entropy, training_loss
 from irst_pipeline.training.muon import Muon
 from irst_pipeline.training.preview import draw_preview
@@ -329,8 +329,10 @@ def train(run: Run, data: Path, stop: Event) -> Path:
             losses.append(run.train_step(batch, shards if run.device.type == "cpu" else None))
             progress.update()
             last, stopping = run.step == settings.steps, stop.is_set()
-            if last and exact:
-                calibrate(run.mean, exact, run.device)
+            if last:
+                bring_to_scale(run.mean)
+                if exact:
+                    calibrate(run.mean, exact, run.device)
             if last or run.step % settings.evaluate_every == 0:
                 curve.add(float(np.mean(losses)))
                 progress.set_postfix(loss=f"{np.mean(losses):.3f}", refresh=False)

@@ -8,10 +8,11 @@ import torch
 
 from irst_pipeline.datasets import MASKED, Sample
 from irst_pipeline.lsnet.normalise import normalise
-from irst_pipeline.training.calibrate import calibrate
+from irst_pipeline.training.calibrate import bring_to_scale, calibrate
 from irst_pipeline.training.loop import build_network
 
-MODEL = Path(__file__).parents[2] / "configs" / "models" / "lsnet-nano.yaml"
+MODELS = Path(__file__).parents[2] / "configs" / "models"
+MODEL = MODELS / "lsnet-nano.yaml"
 
 
 @pytest.mark.parametrize("excess", [-1.5, 0.0, 2.0])
@@ -34,3 +35,21 @@ def test_frames_without_targets_do_not_move_the_logits() -> None:
     cpu, network = torch.device("cpu"), build_network(MODEL, 1, torch.device("cpu")).eval()
     image = np.random.default_rng(0).normal(100, 5, (64, 64)).astype(np.uint8)
     assert calibrate(network, [[Sample("s", image, np.zeros_like(image))]], cpu) == 0
+
+
+def test_kernels_that_have_grown_are_made_small_again_and_nothing_else_changes() -> None:
+    network, kernel = (
+        build_network(MODELS / "lsnet-base.yaml", 1, torch.device("cpu")).eval(),
+        "background.up.1.0.weight",
+    )
+    frames = torch.randn(1, 1, 64, 64)
+    with torch.inference_mode():
+        torch.nn.init.normal_(network.stages[0].get_parameter("background.out.weight"))  # else nothing is seen of it
+        for stage in network.stages:
+            stage.get_parameter(kernel).mul_(1e4)
+        before = network(frames)
+        bring_to_scale(network)
+        for ours, expected in zip(network(frames), before, strict=True):
+            torch.testing.assert_close(ours, expected, rtol=0, atol=0.02)  # what the epsilon of the norm makes
+    for stage in network.stages:
+        assert 1 < stage.get_parameter(kernel).abs().sum((1, 2, 3)).max() <= 2
