@@ -49,7 +49,9 @@ def export_onnx(weights: Weights, path: Path, width: int, height: int) -> None:
     try:
         import onnx
     except ImportError:
-        raise UsageError("export: the package onnx is missing; pip install 'irst-pipeline[onnx]'") from None
+        raise UsageError("export: the package onnx is missing; in the source folder pip install -e '.[onnx]'") from None
+    if path.suffix.lower() != ".onnx":
+        raise UsageError(f"--out {path}: ONNX Runtime and others go by the name's end; call it {path.name}.onnx")
     if min(width, height) < MIN_SIZE:
         raise UsageError(f"--size {width}x{height}: the network takes {MIN_SIZE}x{MIN_SIZE} px and more")
     if max(width, height) > SIDE_MAX:

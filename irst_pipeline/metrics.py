@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from socketserver import ThreadingTCPServer
 from threading import Thread
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ log = logging.getLogger("irst")
 BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # s, of the histograms
 REQUEST_SECONDS = 5.0  # a client that is slower about its request is hung up on
 POLL_SECONDS = 0.1
+END_OF_HEAD = b"\r\n\r\n"
 
 
 class WatchedRun(NamedTuple):
@@ -141,6 +143,14 @@ def answering(settings: MetricsSettings, runs: Sequence[WatchedRun]) -> Iterator
                 self._answer(200 if found["status"] == "ok" else 503, found)
             else:
                 self._answer(404, {"status": "not found", "known": ["/metrics", "/healthz"]})
+
+        def do_HEAD(self) -> None:  # noqa: N802
+            """What GET answers without its body; some monitors ask for no more."""
+            client, self.wfile = self.wfile, BytesIO()
+            self.do_GET()
+            head = self.wfile.getvalue().partition(END_OF_HEAD)[0]
+            self.wfile = client
+            self.wfile.write(head + END_OF_HEAD)
 
         def _answer(self, code: int, body: dict[str, Any]) -> None:
             self.send_response(code)

@@ -100,6 +100,12 @@ def test_what_cannot_be_exported_is_said(
     assert not any(tmp_path.iterdir())
 
 
+def test_a_name_that_says_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--model", "lsnet-nano", "--out", str(tmp_path / "net.bin"), "--size", "64x64"]) == 2
+    assert "net.bin: ONNX Runtime and others go by the name's end; call it net.bin.onnx" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_size_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["export", "--model", "lsnet-nano", "--out", str(tmp_path / "net.onnx"), "--size", "320,256"])

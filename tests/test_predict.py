@@ -155,7 +155,8 @@ def test_nothing_is_replaced_unasked(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere"], "nowhere: no images here"),
+        (["nowhere"], "nowhere: no such file or folder"),
+        (["nowhere/*.png"], "nowhere/*.png: no images here"),
         ([str(Path(__file__).parents[1] / "videos/horizon/sequence8.mp4")], "no images here; images end in"),
         ([".", "--model", "other"], "other: no such model"),
         ([".", "--device", "tpu"], "device tpu: expected"),

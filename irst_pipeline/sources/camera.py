@@ -47,8 +47,8 @@ class CameraFeed:
 
     def __post_init__(self) -> None:
         if Aravis is None:
-            line = "cameras need Aravis 0.8 (gir1.2-aravis-0.8 in Debian) and pip install 'irst-pipeline[gige]'"
-            raise UsageError(f"{self.place}: {line}")
+            packages = "Aravis 0.8 (gir1.2-aravis-0.8 in Debian) and, in the source folder, pip install -e '.[gige]'"
+            raise UsageError(f"{self.place}: cameras need {packages}")
 
     def connect(self, settings: LiveSettings, ended: Event) -> Generator[Picture | Damage | None]:
         """As `Feed`."""

@@ -1,7 +1,7 @@
 """Image sequences: 8 and 16-bit as they are, colour as luminance, other depths through one fixed map to 16 bits."""
 
 from collections.abc import Iterator
-from glob import escape, glob
+from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ def find_images(uri: str) -> list[Path]:
     names = natsorted(glob(pattern, recursive=True), alg=ns.PATH)  # noqa: PTH207 (Path.glob refuses absolute patterns)
     paths = [Path(name) for name in names]
     images = [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not paths and not path.is_dir() and not has_magic(uri):
+        raise UsageError(f"{redact(uri)}: no such file or folder")
     if not images:
         raise UsageError(f"{redact(uri)}: no images here; images end in {', '.join(SUFFIXES)}")
     return images

@@ -91,6 +91,12 @@ class Run:
         self.follow = torch.tensor(0.0, device=self.device)
         """How far the running mean goes towards the weights in a step."""
         self.recorded = RecordedStep(self) if on_gpu else None
+        if on_gpu:
+            # Many operations then read and write a pixel once: 1.4 times as fast, after two minutes for each size of
+            # crop in which it is compiled. Where it cannot be, as without a C compiler, it goes on as it was.
+            torch._dynamo.config.suppress_errors = True
+            for part in (*network.stages, network.head):
+                part.compile(dynamic=False)
 
     def train_step(self, batch: Batch, shards: ThreadPoolExecutor | None) -> float:
         """One step of the optimisers; returns the loss. Raises IrstError, with no checkpoint made, if it is not finite.

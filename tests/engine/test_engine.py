@@ -21,17 +21,18 @@ from irst_pipeline.engine.base import BatchTooLargeError, above_threshold
 from irst_pipeline.engine.cuda import pack_found, unpack_found
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.normalise import normalise
-from irst_pipeline.lsnet.weights import load_weights
+from irst_pipeline.lsnet.weights import load_weights, shipped_names
 from irst_pipeline.sources import open_source
 from irst_pipeline.types import Frame, Image, TargetPixels
 
 CLOUDS = Path(__file__).parents[2] / "videos" / "clouds" / "sequence16.mkv"
+NANO = "lsnet-nano"
 TOLERANCE = 0.1  # of a probability; what half precision may change in a single pixel
 EVERY_PIXEL = -1.0  # a threshold below any probability
 
 
 def nano(device: str, threshold: float = EVERY_PIXEL, newest: bool = False) -> Engine[Any]:
-    return open_engine(load_weights("lsnet-nano").network, device, threshold, newest)
+    return open_engine(load_weights(NANO).network, device, threshold, newest)
 
 
 @pytest.fixture(scope="module", params=["cpu", "cpu newest", "cpu shared", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -55,11 +56,11 @@ def as_frame(image: Image, index: int = 0) -> Frame:
     return Frame(image, index, index / 30, "test")
 
 
-def reference(image: Image) -> tuple[np.ndarray, np.ndarray]:
+def reference(image: Image, model: str = NANO) -> tuple[np.ndarray, np.ndarray]:
     """Probability and T by the network itself, in float32 on the CPU."""
     normalised = normalise(torch.from_numpy(image.astype(np.int32))[None, None])
     with torch.inference_mode():
-        parts = load_weights("lsnet-nano").network(normalised.frames)
+        parts = load_weights(model).network(normalised.frames)
     return parts.logits.sigmoid()[0, 0].numpy(), (parts.target * normalised.scale)[0, 0].numpy()
 
 
@@ -239,11 +240,13 @@ def test_what_is_packed_on_a_device_is_what_lies_above_the_threshold() -> None:
 
 
 @pytest.mark.gpu
-def test_half_precision_finds_the_same_detections() -> None:
+@pytest.mark.parametrize("model", shipped_names())
+def test_half_precision_finds_the_same_detections(model: str) -> None:
     settings = RunSettings().detection
+    engine = open_engine(load_weights(model).network, "cuda", settings.threshold, newest=False)
     with closing(open_source(str(CLOUDS))) as source:
-        for frame, found, _ in nano("cuda", settings.threshold).run(source):
-            maps = reference(frame.image)
+        for frame, found, _ in engine.run(source):
+            maps = reference(frame.image, model)
             exact = detect(frame, above_threshold(*maps, settings.threshold), settings)
             half = detect(frame, found, settings)
             assert len(half) == len(exact)
