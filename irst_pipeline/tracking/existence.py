@@ -14,7 +14,6 @@ is one near the pivot. On simulated skies the power is 0.9; with half of it nois
 SCORE_MIN = 1e-9  # of which there is a logarithm
 ASTRAY = 1.0  # so much of its evidence has to come while a track flies
 FADED = 0.03  # of its last score; by no more does a bright target fade between two detections
-UNSEEN_FRAMES = 3  # after so many more without a detection its target does not fade, it is gone
 LASTING_HITS = 3  # a weak detection that a track of so many takes goes on
 LASTING_MAX = 0.5  # share of the weak detections that go on, above which they are of the scene
 MEMORY_FRAMES = 60

@@ -17,7 +17,6 @@ from irst_pipeline.tracking.existence import (
     LASTING_HITS,
     LASTING_MAX,
     MEMORY_FRAMES,
-    UNSEEN_FRAMES,
     Persistence,
     Scores,
     Starts,
@@ -231,8 +230,7 @@ class Tracker(Stateful):
         wanted = may_be_seen[pairs.tracks]
         if looks.weak.any():
             # A bright target fades step by step; one that is gone for a while does not look like a dim one instead.
-            gone = tracks.missed[pairs.tracks] > UNSEEN_FRAMES
-            gone |= looks.score[pairs.detections] < FADED * tracks.score[pairs.tracks]
+            gone = looks.score[pairs.detections] < FADED * tracks.score[pairs.tracks]
             wanted &= ~(looks.weak[pairs.detections] & gone & ~tracks.may_be_dim[pairs.tracks])
         if not wanted.all():
             pairs, density = pairs.take(wanted.nonzero()[0]), density[wanted]

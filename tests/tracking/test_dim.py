@@ -156,19 +156,6 @@ def test_a_bright_target_that_fades_step_by_step_keeps_its_track() -> None:
     assert tracks.hits.tolist() == [40]
 
 
-def test_a_bright_target_that_faded_and_was_gone_is_not_taken_for_a_weak_detection() -> None:
-    scene = Scene()
-    for i in range(30):
-        scene(moving(i))
-    scene.score = 0.1
-    scene(moving(30))
-    for _ in range(5):
-        scene()
-    tracks = scene(moving(36))
-    (known,) = np.flatnonzero(tracks.id == 1)
-    assert tracks.hits[known] == 31
-
-
 def test_a_track_of_what_has_faded_ends_when_it_goes_astray() -> None:
     scene = Scene()
     for i in range(30):
