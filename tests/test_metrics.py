@@ -209,9 +209,9 @@ def test_only_this_machine_may_ask_unless_told_otherwise() -> None:
             assert ask(port, "/")[0] == 404
             with socket.create_connection(("127.0.0.1", port)) as client:
                 client.sendall(b"HEAD /metrics HTTP/1.0\r\n\r\n")
-                head, end, body = b"".join(iter(lambda: client.recv(4096), b"")).partition(b"\r\n\r\n")
+                head, end, after = b"".join(iter(lambda: client.recv(4096), b"")).partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.0 200")
-            assert (end, body) == (b"\r\n\r\n", b"")
+            assert (end, after) == (b"\r\n\r\n", b"")
             with socket.socket() as probe:
                 assert (probe.connect_ex(("127.0.0.2", port)) == 0) == others
 
