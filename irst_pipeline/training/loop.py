@@ -6,8 +6,9 @@ import math
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -44,6 +45,7 @@ STATE_FILE, WEIGHTS_FILE, CURVE_FILE, PREVIEW_FILE = (
 )
 WARM_UP_STEPS = 100
 DECAY_SHARE = 0.8  # of all steps, at the end, over which the learning rate falls to zero
+BATCHES_AHEAD = 4
 RECORDED_AFTER = 3  # steps of one shape, in which what is made at the first use is made
 
 Gradients = tuple[Tensor, tuple[Tensor | None, ...]]
@@ -329,9 +331,10 @@ def train(run: Run, data: Path, stop: Event) -> Path:
     threads = torch.get_num_threads()
     with (
         tqdm(total=settings.steps, initial=run.step, desc="training", unit="step", mininterval=5) as progress,
+        ThreadPoolExecutor(threads) as drawing,
         ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as shards,
     ):
-        for batch in _draw_ahead(sources, settings, run.step, run.device):
+        for batch in _draw_ahead(drawing, sources, settings, run.step, run.device):
             losses.append(run.train_step(batch, shards if run.device.type == "cpu" else None))
             progress.update()
             last, stopping = run.step == settings.steps, stop.is_set()
@@ -367,18 +370,37 @@ class Steps(Dataset[Batch]):
         return draw_batch(self._sources, self._settings, step)
 
 
-def _draw_ahead(sources: list[DataSet], settings: TrainSettings, first: int, device: torch.device) -> Iterable[Batch]:
-    """The batches from step `first` on, drawn by processes while those before them are worked on."""
+def _draw_ahead(
+    pool: ThreadPoolExecutor, sources: list[DataSet], settings: TrainSettings, first: int, device: torch.device
+) -> Iterable[Batch]:
+    """The batches from step `first` on, drawn while those before them are worked on.
+
+    For a GPU by processes, for threads share one interpreter and could not keep up; on a CPU by the threads of `pool`.
+    """
     steps = range(first, settings.steps)
-    return DataLoader(
-        Steps(sources, settings),
-        batch_size=None,
-        sampler=steps,
-        num_workers=min(len(steps), os.cpu_count() or 1),
-        worker_init_fn=_draw_alone,
-        multiprocessing_context="fork" if steps else None,  # the frames are there already, and not once more in each
-        pin_memory=device.type == "cuda",
-    )
+    if device.type == "cuda" and steps:
+        return DataLoader(
+            Steps(sources, settings),
+            batch_size=None,
+            sampler=steps,
+            num_workers=min(len(steps), os.cpu_count() or 1),
+            worker_init_fn=_draw_alone,
+            multiprocessing_context="fork",  # the frames are there already, and not once more in each
+            pin_memory=True,
+        )
+    return _drawn_by_threads(pool, sources, settings, steps)
+
+
+def _drawn_by_threads(
+    pool: ThreadPoolExecutor, sources: list[DataSet], settings: TrainSettings, steps: range
+) -> Iterator[Batch]:
+    waiting: deque[Future[Batch]] = deque()
+    for step in steps:
+        waiting.append(pool.submit(draw_batch, sources, settings, step))
+        if len(waiting) > BATCHES_AHEAD:
+            yield waiting.popleft().result()
+    for batch in waiting:
+        yield batch.result()
 
 
 def _draw_alone(_: int) -> None:
