@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import cycle
 
 import numpy as np
@@ -50,8 +50,7 @@ class CpuEngine(Engine[Ticket]):
         self.slots = 1  # until OpenVINO has said how many pay
         self._hint = "LATENCY" if newest else "THROUGHPUT"
         self._network = TargetNet(network).eval()
-        self._core = openvino.Core()
-        self.device = f"cpu, OpenVINO on {self._core.get_property('CPU', 'FULL_DEVICE_NAME')}"
+        self.device = f"cpu, OpenVINO on {_core().get_property('CPU', 'FULL_DEVICE_NAME')}"
         self._requests = lru_cache(SIZES_KEPT)(self._compile)
 
     def warm_up(self, image: Image, _count: int) -> None:
@@ -81,15 +80,22 @@ class CpuEngine(Engine[Ticket]):
     def _compile(self, height: int, width: int) -> Iterator[openvino.InferRequest]:
         """Requests for frames of one size, taken in turn."""
         model = to_openvino(self._network, height, width)
-        compiled = self._core.compile_model(model, "CPU", {"PERFORMANCE_HINT": self._hint})
+        compiled = _core().compile_model(model, "CPU", {"PERFORMANCE_HINT": self._hint})
         if self._hint == "THROUGHPUT":
             self.slots = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         return cycle([compiled.create_infer_request() for _ in range(self.slots)])
 
 
+@cache
+def _core() -> openvino.Core:
+    """The one that all engines share and that stays: each puts a stack for signals on the thread that it is made in,
+    and of several that go in another order than they came one that is gone is left there."""
+    return openvino.Core()
+
+
 def has_bfloat16() -> bool:
     """Whether this processor multiplies in bfloat16; where it does not, PyTorch is many times slower in it."""
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _normalised(image: Image) -> Normalised:
