@@ -24,12 +24,12 @@ LEVEL_MAX = 65535
 def find_images(uri: str) -> list[Path]:
     """The images in a folder, matching a glob or of one file, in natural order; raises UsageError if there are none."""
     path = Path(uri)
+    if not path.exists() and not has_magic(uri):
+        raise UsageError(f"{redact(uri)}: no such file or folder")
     pattern = f"{escape(uri)}/*" if path.is_dir() else escape(uri) if path.exists() else uri
     names = natsorted(glob(pattern, recursive=True), alg=ns.PATH)  # noqa: PTH207 (Path.glob refuses absolute patterns)
     paths = [Path(name) for name in names]
     images = [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
-    if not paths and not path.is_dir() and not has_magic(uri):
-        raise UsageError(f"{redact(uri)}: no such file or folder")
     if not images:
         raise UsageError(f"{redact(uri)}: no images here; images end in {', '.join(SUFFIXES)}")
     return images

@@ -232,13 +232,12 @@ class RecordedStep:
             if self._seen < RECORDED_AFTER:
                 self._outcome = self._run.whole_step(self._batch)
                 self._seen += 1
-            elif self._graph is None:
-                self._graph = torch.cuda.CUDAGraph()
-                # What other threads do meanwhile, as to pin batches, is none of the recording's business.
-                with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
-                    self._outcome = self._run.whole_step(self._batch)
-                self._graph.replay()
             else:
+                if self._graph is None:
+                    self._graph = torch.cuda.CUDAGraph()
+                    # What other threads do meanwhile, as to pin batches, is none of the recording's business.
+                    with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+                        self._outcome = self._run.whole_step(self._batch)
                 self._graph.replay()
         torch.cuda.current_stream().wait_stream(self._stream)
         assert self._outcome is not None

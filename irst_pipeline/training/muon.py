@@ -49,7 +49,8 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor, rounds: Sequence[Polynomial] = 5 * (ROUGH,)) -> Tensor:
-    """Matrices (..., m, n) with singular values brought near one, in 0.7 to 1.2, by Newton and Schulz's iteration.
+    """Matrices (..., m, n) with singular values brought near one, by five rough rounds into 0.7 to 1.2, by Newton and
+    Schulz's iteration.
 
     Every round multiplies X by a polynomial P of its Gram matrix G, which makes P G P of G: all rounds but the last
     product can be done on the smaller side.

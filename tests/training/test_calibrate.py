@@ -38,10 +38,8 @@ def test_frames_without_targets_do_not_move_the_logits() -> None:
 
 
 def test_kernels_that_have_grown_are_made_small_again_and_nothing_else_changes() -> None:
-    network, kernel = (
-        build_network(MODELS / "lsnet-base.yaml", 1, torch.device("cpu")).eval(),
-        "background.up.1.0.weight",
-    )
+    network = build_network(MODELS / "lsnet-base.yaml", 1, torch.device("cpu")).eval()
+    kernel = "background.up.1.0.weight"
     frames = torch.randn(1, 1, 64, 64)
     with torch.inference_mode():
         torch.nn.init.normal_(network.stages[0].get_parameter("background.out.weight"))  # else nothing is seen of it
