@@ -124,7 +124,8 @@ def simulate(options: argparse.Namespace) -> None:
     from irst_pipeline.simulation import SceneSettings
     from irst_pipeline.simulation import simulate as run_simulation
 
-    run_simulation(read_settings(SceneSettings, options.scene), options.out, options.seed)
+    scene = read_settings(SceneSettings, options.scene)
+    run_simulation(scene, options.out, options.seed, options.overwrite, [options.scene])
     print(f"sequence and ground truth: {options.out}")
 
 
@@ -236,7 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint, weights, curve")
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
 
-    verb = verbs.add_parser("simulate", help="make a sequence with exact ground truth")
+    verb = verbs.add_parser("simulate", parents=[overwrite], help="make a sequence with exact ground truth")
     verb.set_defaults(verb=simulate)
     verb.add_argument("scene", type=Path, help="YAML of the scene, as videos/horizon/scene.yaml")
     verb.add_argument("--out", type=Path, required=True)

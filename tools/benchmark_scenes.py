@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from irst_pipeline.config import RunSettings
-from irst_pipeline.errors import told_in_one_line
+from irst_pipeline.errors import UsageError, told_in_one_line
 from irst_pipeline.evaluation.logs import find_log, find_truth, read_sequence
 from irst_pipeline.evaluation.tracking import Evaluation, TrackedSequence, evaluate
 from irst_pipeline.run import run_recordings
@@ -114,6 +114,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/scenes"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
+    if options.out.exists():
+        raise UsageError(f"{options.out}: exists already; remove it, or choose another folder with --out")
     settings = read_settings(RunSettings, None, ["sinks=[tracks_jsonl]", *options.set])
     lines = []
     for name in options.only:

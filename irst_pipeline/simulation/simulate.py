@@ -1,7 +1,7 @@
 """Renders a scene into video files with exact ground truth."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,8 +22,17 @@ from irst_pipeline.simulation.camera import Camera, View
 from irst_pipeline.simulation.scene import SceneSettings
 from irst_pipeline.simulation.sensor import Sensor
 from irst_pipeline.simulation.targets import Targets, TargetState
+from irst_pipeline.sinks.base import prepare_folder
 from irst_pipeline.types import Floats
 
+FILES = SCENE_FILE, DEEP_FILE, SHOWN_FILE, TRUTH_FILE, MOT_FILE, CAMERA_FILE = (
+    "scene.yaml",
+    "sequence16.mkv",
+    "sequence8.mp4",
+    "truth.csv",
+    "truth.mot.txt",
+    "truth_camera.csv",
+)
 BLACK, WHITE, GREY = 16, 235, 128  # of 8-bit video in its usual, limited range; chroma without colour
 STREAMS = ("clouds", "terrain", "flights", "noise", "formations", "sea", "urban", "camera", "pattern")
 """What draws random numbers of its own, each a stream of the seed; a new one goes to the end."""
@@ -82,8 +91,11 @@ def _nearest(image: Floats, state: TargetState) -> float:
     return float(image[row, column])
 
 
-def simulate(scene: SceneSettings, out: Path, seed: int) -> None:
-    """Writes the sequence of `scene` and `seed` into the folder `out`, which is made and must not hold anything.
+def simulate(
+    scene: SceneSettings, out: Path, seed: int, overwrite: bool = False, inputs: Iterable[Path] = ()
+) -> None:
+    """Writes the sequence of `scene` and `seed` into the folder `out`, which is made and must not hold anything; with
+    `overwrite`, a sequence that it holds is replaced, if that takes none of the `inputs` with it.
 
     - sequence16.mkv: FFV1, gray16le, the 14-bit frames exactly.
     - sequence8.mp4: lossless H.264, yuv420p; `view_levels` of the scene linearly as luma 16 to 235.
@@ -95,10 +107,10 @@ def simulate(scene: SceneSettings, out: Path, seed: int) -> None:
     """
     if seed < 0:
         raise UsageError(f"--seed {seed}: expected a whole number from 0")
-    _claim(out)
+    prepare_folder(out, FILES, inputs, overwrite)
     tree = yaml.safe_dump(scene.model_dump(mode="json"), sort_keys=False)
     try:
-        (out / "scene.yaml").write_text(f"# irst simulate scene.yaml --out DIR --seed {seed}\n{tree}")
+        (out / SCENE_FILE).write_text(f"# irst simulate scene.yaml --out DIR --seed {seed}\n{tree}")
         with (
             Video16(out, scene) as deep,
             Video8(out, scene) as shown,
@@ -112,16 +124,6 @@ def simulate(scene: SceneSettings, out: Path, seed: int) -> None:
                     writer.write(frame)
     except (OSError, av.FFmpegError) as error:
         raise IrstError(f"{out}: cannot write the sequence ({error.strerror or error}); it is incomplete") from None
-
-
-def _claim(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        occupied = any(out.iterdir())
-    except OSError as error:
-        raise UsageError(f"--out {out}: cannot use it as a folder ({error.strerror}); name another") from None
-    if occupied:
-        raise UsageError(f"--out {out}: holds files already; name a new folder or empty this one")
 
 
 class Video:
@@ -154,7 +156,7 @@ class Video16(Video):
 
     def __init__(self, out: Path, scene: SceneSettings) -> None:
         options = {"level": "3", "context": "1", "slicecrc": "1", "g": "30"}
-        super().__init__(out / "sequence16.mkv", "ffv1", "gray16le", scene, options)
+        super().__init__(out / DEEP_FILE, "ffv1", "gray16le", scene, options)
 
     def write(self, frame: TrueFrame) -> None:
         self.add(frame.image, frame.index)
@@ -166,7 +168,7 @@ class Video8(Video):
     LOSSLESS: ClassVar = {"qp": "0", "preset": "medium"}
 
     def __init__(self, out: Path, scene: SceneSettings, encoder: dict[str, str] = LOSSLESS) -> None:
-        super().__init__(out / "sequence8.mp4", "libx264", "yuv420p", scene, encoder)
+        super().__init__(out / SHOWN_FILE, "libx264", "yuv420p", scene, encoder)
         self._black, self._white = scene.view_levels
 
     def write(self, frame: TrueFrame) -> None:
@@ -194,7 +196,7 @@ class TruthCsv(TruthFile):
     """Everything known of every target, inside the image or not."""
 
     def __init__(self, out: Path) -> None:
-        super().__init__(out / "truth.csv")
+        super().__init__(out / TRUTH_FILE)
         self._file.write("frame,time_s,id,x_px,y_px,vx_px_s,vy_px_s,snr,visible\n")
 
     def write(self, frame: TrueFrame) -> None:
@@ -212,7 +214,7 @@ class TruthMot(TruthFile):
     """
 
     def __init__(self, out: Path, scene: SceneSettings) -> None:
-        super().__init__(out / "truth.mot.txt")
+        super().__init__(out / MOT_FILE)
         self._scene = scene
         self._side = 1 + 2 * math.ceil(2 * scene.sensor.psf_sigma_px)
 
@@ -228,7 +230,7 @@ class TruthCamera(TruthFile):
     """Where the camera looks: how far it has moved over the scene, and rolled clockwise, since the first frame."""
 
     def __init__(self, out: Path) -> None:
-        super().__init__(out / "truth_camera.csv")
+        super().__init__(out / CAMERA_FILE)
         self._file.write("frame,time_s,dx_px,dy_px,roll_deg\n")
 
     def write(self, frame: TrueFrame) -> None:

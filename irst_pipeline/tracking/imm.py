@@ -31,10 +31,15 @@ class Mixture(NamedTuple):
 
 def combined(mixture: Mixture) -> Gaussians:
     """The normal distributions (n, d) of the same first two moments."""
-    mean = (mixture.weight[..., None] * mixture.mean).sum(1)
+    mean = np.einsum("nm,nmd->nd", mixture.weight, mixture.mean)
     away = mixture.mean - mean[:, None]
     spread = mixture.covariance + away[..., None] * away[..., None, :]
-    return Gaussians(mean, (mixture.weight[..., None, None] * spread).sum(1))
+    return Gaussians(mean, np.einsum("nm,nmij->nij", mixture.weight, spread))
+
+
+def placed(mixture: Mixture) -> Gaussians:
+    """What the same says of the positions (n, 2)."""
+    return combined(Mixture(*positions(mixture.states), mixture.weight))
 
 
 def inside(mixture: Mixture, shape: tuple[int, ...]) -> Floats:

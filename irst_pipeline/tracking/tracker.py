@@ -22,7 +22,7 @@ from irst_pipeline.tracking.existence import (
     Starts,
     weak_gain,
 )
-from irst_pipeline.tracking.imm import Mixture, combined, inside, predicted, updated_softly
+from irst_pipeline.tracking.imm import Mixture, combined, inside, placed, predicted, updated_softly
 from irst_pipeline.tracking.joint import joint_shares
 from irst_pipeline.tracking.jumps import gone_on
 from irst_pipeline.tracking.kalman import Gaussians, innovations, mahalanobis, positions
@@ -307,7 +307,7 @@ class Tracker(Stateful):
         columns["last_seen"][rows] = self._time
         columns["detection"] = np.full(count, -1)
         columns["detection"][rows] = seen
-        expected = combined(Mixture(*(part[rows] for part in tracks.states)))
+        expected = placed(Mixture(*(part[rows] for part in tracks.states)))
         columns["nis"] = np.full(count, np.nan)
         columns["nis"][rows] = mahalanobis(innovations(expected, measured[own], noise[own]))
         return Population(**columns)

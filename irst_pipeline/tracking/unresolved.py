@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_pipeline.tracking.association import Pairs
-from irst_pipeline.tracking.imm import Mixture, combined
-from irst_pipeline.tracking.kalman import Gaussians, log_density, positions
+from irst_pipeline.tracking.imm import Mixture, placed
+from irst_pipeline.tracking.kalman import Gaussians, log_density
 from irst_pipeline.types import Floats, Integers
 
 
@@ -24,8 +24,7 @@ def contested(pairs: Pairs, confirmed: NDArray[np.bool_]) -> Integers:
 
 def expected_places(tracks: Mixture, which: Integers) -> Gaussians:
     """Positions (u, 2, 2) of the tracks `which` (u, 2)."""
-    states = combined(Mixture(*(part[which.ravel()] for part in tracks)))
-    places = positions(states)
+    places = placed(Mixture(*(part[which.ravel()] for part in tracks)))
     return Gaussians(places.mean.reshape(-1, 2, 2), places.covariance.reshape(-1, 2, 2, 2))
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from irst_pipeline.errors import UsageError
+from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation import SceneSettings, simulate
 from irst_pipeline.simulation.sensor import Sensor, SensorSettings
@@ -232,7 +232,7 @@ def a_full_folder(out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prepare", "words"), [(a_file, "cannot use it as a folder"), (a_full_folder, "name a new folder or empty this")]
+    ("prepare", "words"), [(a_file, "out: is a file"), (a_full_folder, "add --overwrite, or choose another folder")]
 )
 def test_an_output_in_use_is_left_alone(prepare: Callable[[Path], None], words: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -243,13 +243,26 @@ def test_an_output_in_use_is_left_alone(prepare: Callable[[Path], None], words: 
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_sequence_is_replaced_where_that_is_asked_for(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    simulate(scene(camera={"pan_px_s": [5, 0]}), out, 1)
+    (out / "notes.txt").write_text("mine")
+    simulate(scene(), out, 2, overwrite=True)
+    assert "--seed 2" in (out / "scene.yaml").read_text()
+    assert (out / "notes.txt").exists()
+    assert not (out / "truth_camera.csv").exists()  # of a camera at rest nothing is said
+    with pytest.raises(UsageError, match=re.escape("scene.yaml: would be replaced")):
+        simulate(scene(), out, 3, overwrite=True, inputs=[out / "scene.yaml"])
+    assert "--seed 2" in (out / "scene.yaml").read_text()
+
+
 def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--seed -1: expected a whole number from 0"):
         simulate(scene(), tmp_path / "out", -1)
 
 
 def test_an_unwritable_folder_is_one_line() -> None:
-    with pytest.raises(UsageError, match="/proc/irst-out: cannot"):
+    with pytest.raises(IrstError, match="/proc/irst-out: cannot"):
         simulate(scene(), Path("/proc/irst-out"), 1)
 
 
