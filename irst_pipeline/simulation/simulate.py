@@ -91,9 +91,7 @@ def _nearest(image: Floats, state: TargetState) -> float:
     return float(image[row, column])
 
 
-def simulate(
-    scene: SceneSettings, out: Path, seed: int, overwrite: bool = False, inputs: Iterable[Path] = ()
-) -> None:
+def simulate(scene: SceneSettings, out: Path, seed: int, overwrite: bool = False, inputs: Iterable[Path] = ()) -> None:
     """Writes the sequence of `scene` and `seed` into the folder `out`, which is made and must not hold anything; with
     `overwrite`, a sequence that it holds is replaced, if that takes none of the `inputs` with it.
 
