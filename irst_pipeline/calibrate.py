@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from irst_pipeline.calibration.file import to_bytes
-from irst_pipeline.calibration.flat import FlatField, calibrate_flat, flat_change
+from irst_pipeline.calibration.flat import STILL_MAX, FlatField, calibrate_flat, cut_off, flat_change
 from irst_pipeline.calibration.maps import Calibration, Defect, Plane
 from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_change
 from irst_pipeline.errors import IrstError, UsageError
@@ -72,6 +72,11 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
         if len(set(kinds)) > 1:
             raise UsageError(f"{redact(uris[1])}: frames of {kinds[1]}, but {redact(uris[0])} has {kinds[0]}")
         for uri, field in zip(uris, fields, strict=True):
+            if (share := cut_off(field)) > STILL_MAX:
+                raise IrstError(
+                    f"{redact(uri)}: {share:.0%} of the pixels stay at its lowest or highest level: black or saturated; give "
+                    "a flat field that the camera is exposed for"
+                )
             if flat_change(field) > CHANGE_MAX:
                 log.warning("%s: something moves in it, and not in a flat field; add --scene for a scene", redact(uri))
         calibration, counts, level = calibrate_flat(fields), [field.count for field in fields], fields[0].level

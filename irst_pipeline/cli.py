@@ -27,7 +27,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a verb; returns the exit code: 0, 1 for a failure, 2 for a usage or config error."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    # Standard input with its format behind it would be taken for a flag.
+    options = _parser().parse_args([f"stdin://{word[1:]}" if word.startswith("-?") else word for word in words])
     logging.basicConfig(format="irst: %(message)s", stream=sys.stderr)
     logging.getLogger("irst").setLevel(logging.INFO)
     if isinstance(sys.stdout, TextIOWrapper):  # a file's name may hold what the terminal cannot show
@@ -36,16 +38,22 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         verb(options)
     except IrstError as error:
-        print(f"irst: error: {error}", file=sys.stderr)
+        _say_error(str(error))
         return error.exit_code
     except OSError as error:
         # What the file system refuses is the user's to mend, wherever it comes up.
-        print(f"irst: error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        _say_error(f"{error.filename or 'a file'}: {error.strerror or error}")
         return IrstError.exit_code
     except KeyboardInterrupt:
         print("irst: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _say_error(line: str) -> None:
+    from irst_pipeline.sources.address import without_passwords
+
+    print(f"irst: error: {without_passwords(line)}", file=sys.stderr)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -127,6 +127,8 @@ class LiveSettings(Settings):
     """One that then sends nothing for so long is lost."""
     retry_seconds: Positive = 1.0
     """The longest time from one try to connect again to the next; the first is 0.25 s, each next one twice as long."""
+    give_up_seconds: Positive | None = None
+    """A source without frames for so long ends its run; None: it is waited for for ever."""
 
 
 class MetricsSettings(Settings):

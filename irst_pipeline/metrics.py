@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from socket import getaddrinfo
 from socketserver import ThreadingTCPServer
 from threading import Thread
 from typing import Any, NamedTuple
@@ -113,6 +114,10 @@ class _Server(ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 64
 
+    def __init__(self, host: str, port: int, handler: type[MetricsHandler]) -> None:
+        self.address_family = getaddrinfo(host, port)[0][0]  # of ::1 another than of 127.0.0.1
+        super().__init__((host, port), handler)
+
     def handle_error(self, *_: object) -> None:
         log.warning("metrics: a request was not answered: %s", sys.exc_info()[1])
 
@@ -158,9 +163,10 @@ def answering(settings: MetricsSettings, runs: Sequence[WatchedRun]) -> Iterator
             self.end_headers()
             self.wfile.write(f"{json.dumps(body)}\n".encode())
 
-    place = f"{settings.host}:{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    place = f"{host}:{settings.port}"
     try:
-        server = _Server((settings.host, settings.port), Handler)
+        server = _Server(settings.host, settings.port, Handler)
     except OSError as error:
         why = f"cannot answer there ({error.strerror}); choose another port with --metrics, or another metrics.host"
         raise UsageError(f"metrics at {place}: {why}") from None

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -84,6 +84,9 @@ def run_recordings(
             opened.enter_context(closing(open_source(uri, settings.image_rate, realtime, settings.live, stop)))
             for uri in uris
         ]
+        for source, name in zip(sources, distinct([source.name for source in sources]), strict=True):
+            if source.live:  # two streams of one host are told apart, also in what is logged of them
+                source.name = name
         live = any(source.live for source in sources)
         engine = open_engine(weights.network, settings.device, settings.detection.lowest, newest=live)
         if live or len(sources) > 1:  # a shared engine gives a frame back as soon as it is done, not with the next one
@@ -110,14 +113,21 @@ def run_recordings(
                 pool.submit(_finish, run, engine, settings, stop, progress, watch.statistics)
                 for run, watch in zip(runs, watched, strict=True)
             ]
+            for result in ended if len(ended) > 1 else ():
+                result.add_done_callback(_tell_failure)  # at once, for the others may go on for weeks
     for run, result in zip(runs, ended, strict=True):
         if not result.exception():
             _summarise(run.folder, result.result())
     failures = [error for result in ended if (error := result.exception())]
-    for error in failures[1:]:
-        log.error("error: %s", error)
-    if failures:
+    if failures and (len(runs) == 1 or not isinstance(failures[0], IrstError)):
         raise failures[0]
+    if failures:
+        raise type(failures[0])(f"{len(failures)} of {len(runs)} sources could not go on")
+
+
+def _tell_failure(ended: "Future[dict[str, Any]]") -> None:
+    if error := ended.exception():
+        log.error("error: %s", error)
 
 
 def result_folders(names: list[str], out: Path | None) -> list[Path]:

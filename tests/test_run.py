@@ -213,7 +213,8 @@ def test_a_recording_may_have_a_name_that_is_not_utf8(tmp_path: Path) -> None:
 def test_a_recording_that_fails_does_not_stop_the_others(odd: Path, tmp_path: Path) -> None:
     code, out, error = irst("run", odd / "tiny.png", CLOUDS, "--no-video", "--out", tmp_path)
     assert code == 1
-    assert error.strip().splitlines()[-1].startswith("irst: error: tiny.png: 8x8 px")
+    assert "irst: error: tiny.png: 8x8 px" in error
+    assert error.strip().splitlines()[-1] == "irst: error: 1 of 2 sources could not go on"
     assert "Traceback" not in error
     assert "complete: 90 frames" in out
     assert report(tmp_path / "tiny")["outcome"].startswith("failed: ")
@@ -403,6 +404,20 @@ def test_bad_input_is_told_in_one_line(
     assert last.startswith("irst: error: ")
     assert expected in last
     assert "Traceback" not in error
+
+
+def test_a_failure_is_told_while_the_other_source_goes_on(odd: Path, tmp_path: Path) -> None:
+    os.mkfifo(silent := tmp_path / "silent.nut")
+    command = [sys.executable, "-m", "irst_pipeline.cli", "run", f"fifo://{silent}", str(odd / "tiny.png")]
+    with subprocess.Popen(
+        [*command, "--no-video", "--out", str(tmp_path / "out")], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        said = next(line for line in process.stderr if "error" in line)
+        assert said.startswith("irst: error: tiny.png: 8x8 px")
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 1
 
 
 def test_a_failure_is_in_the_report(odd: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ STUCK = 0.1  # of the usual noise; a pixel with less does not respond
 NOISE_MIN = 0.5  # grey levels; where there is less, rounding hides what noise a good pixel has
 RESPONSES = (0.25, 4.0)  # of a pixel to a change of level, over the usual one; beyond these it is bad
 RESPONSE_FLOOR = 1e-3  # of the usual response; a smaller spread of responses than this is none
+STILL_MAX = 0.05  # of `cut_off`; more is no flat field to learn from
 CONTRAST_MIN = 10.0  # between two flat fields, over the noise of one frame
 
 
@@ -85,6 +86,15 @@ def flat_change(field: FlatField) -> float:
     something moved over it."""
     sd = field.sd
     return float(surroundings(sd).max()) / max(float(np.median(sd)), NOISE_MIN)
+
+
+def cut_off(field: FlatField) -> float:
+    """Share of the pixels that are black or saturated, at the lowest or the highest level of a field while others vary;
+    some are bad pixels. 0 for a camera with so few levels that they hide its noise."""
+    mean, sd = field.mean, field.sd
+    ends = [np.isclose(mean, end, rtol=0, atol=1e-3) for end in (mean.min(), mean.max())]
+    shares = [np.mean(at) for at in ends if at.all() or np.median(sd[~at]) >= NOISE_MIN]
+    return float(max(shares, default=0.0))
 
 
 def _defects(field: FlatField) -> NDArray[np.uint8]:

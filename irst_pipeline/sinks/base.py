@@ -24,6 +24,7 @@ _MENDS = {
     errno.EACCES: "choose a folder you may write to",
     errno.EPERM: "choose a folder you may write to",
     errno.EROFS: "choose a folder on a disk that can be written",
+    errno.EFBIG: "files may not be so large here: raise that limit (ulimit -f), or set rotate.megabytes",
     errno.ENOENT: "create that folder first, or choose another",
 }
 

@@ -3,6 +3,7 @@
 import re
 
 NETWORK = ("rtsp", "rtsps", "rtp", "udp", "tcp", "http", "https")
+QUERY = r"\?|=|%3F|%3D"  # what begins one, or a value in it, also percent-encoded
 LOCAL = ("gige", "usb3", "v4l2", "fifo", "stdin")  # without passwords
 
 
@@ -17,10 +18,16 @@ def scheme_of(uri: str) -> str | None:
 def redact(uri: str) -> str:
     """`uri` as it may be shown and stored: of a network address, user and password are gone, and what follows ? or =.
 
-    All up to the last @ counts as a password that may hold any sign. Other addresses and paths stay as they are.
+    All up to the last @ counts as a password that may hold any sign, and what is percent-encoded as what it stands for.
+    Other addresses and paths stay as they are.
     """
-    scheme = re.match(r"([A-Za-z][\w+.-]*):/+", uri)  # also with a slash too few
-    if not scheme or scheme[1].lower() in LOCAL:
+    scheme = re.match(rf"([A-Za-z][\w+.-]*):/+|({'|'.join(NETWORK)}):", uri, re.IGNORECASE)  # also with slashes too few
+    if not scheme or (scheme[1] or "").lower() in LOCAL:
         return uri
-    rest = re.sub(r".*@", "***@", uri[scheme.end() :], flags=re.DOTALL)
-    return scheme[0] + re.sub(r"([?=]).*", r"\1***", rest, flags=re.DOTALL)
+    rest = re.sub(r".*(@|%40)", "***@", uri[scheme.end() :], flags=re.DOTALL)
+    return scheme[0] + re.sub(f"({QUERY}).*", r"\1***", rest, flags=re.DOTALL | re.IGNORECASE)
+
+
+def without_passwords(text: str) -> str:
+    """A line with what may be a user's name and password left out, wherever an address has got into it."""
+    return re.sub(r"([A-Za-z][\w+.-]*:/*)[^\s/][^\s]*@", r"\1***@", text)

@@ -14,9 +14,11 @@ from irst_pipeline.types import Frame, Image
 log = logging.getLogger("irst")
 
 REPORTS_MAX = 10  # failures said one by one; further ones are counted, and said as a sum at the end
-SIDE_MAX = 8192  # px; larger frames of a live source are refused before they take memory
+SIDE_MIN = 16  # px; of less no network makes anything
+SIDE_MAX, PIXELS_MAX = 8192, 4096**2  # px; larger frames of a live source are refused before they take memory
 POLL_SECONDS = 0.1
 SILENT = "nothing came in time"
+SIZES = f"{SIDE_MIN} to {SIDE_MAX} px a side are taken, and {PIXELS_MAX >> 20} Mpx in all"
 
 
 class Source(Protocol):
@@ -90,9 +92,14 @@ class Feed(Protocol):
 
 
 def refuse_size(width: int, height: int) -> None:
-    """Raises IrstError for a live source's frames that would take too much memory."""
-    if max(width, height) > SIDE_MAX:
-        raise IrstError(f"frames of {width}x{height} px are refused; {SIDE_MAX} px a side at most")
+    """Raises IrstError for a live source's frames that would take too much memory, or are too small for a network."""
+    if not sound_size(width, height):
+        raise IrstError(f"frames of {width}x{height} px are refused; {SIZES}")
+
+
+def sound_size(width: int, height: int) -> bool:
+    """Whether frames of so many px are taken from a live source."""
+    return min(width, height) >= SIDE_MIN and max(width, height) <= SIDE_MAX and width * height <= PIXELS_MAX
 
 
 class Reader:

@@ -10,7 +10,7 @@ import numpy as np
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError, UsageError
-from irst_pipeline.sources.base import POLL_SECONDS, SIDE_MAX, SILENT, Damage, Picture, refuse_size
+from irst_pipeline.sources.base import PIXELS_MAX, POLL_SECONDS, SILENT, Damage, Picture, refuse_size
 
 try:
     import gi
@@ -24,7 +24,7 @@ except (ImportError, ValueError):
 MONO8 = 0x01080001
 FORMATS = {"Mono8": MONO8, "Mono10": 0x01100003, "Mono12": 0x01100005, "Mono14": 0x01100025, "Mono16": 0x01100007}
 BUFFERS = 8  # in which frames wait
-BYTES_MAX = 2 * SIDE_MAX**2
+BYTES_MAX = 2 * PIXELS_MAX
 
 
 @dataclass(frozen=True)

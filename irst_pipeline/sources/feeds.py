@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl
 import av
 
 from irst_pipeline.errors import UsageError
-from irst_pipeline.sources.address import LOCAL, NETWORK, redact, scheme_of
-from irst_pipeline.sources.base import SIDE_MAX, Feed
+from irst_pipeline.sources.address import LOCAL, NETWORK, QUERY, redact, scheme_of
+from irst_pipeline.sources.base import SIZES, Feed, sound_size
 from irst_pipeline.sources.stream import StreamFeed
 
 OPTIONS = {
@@ -16,12 +16,13 @@ OPTIONS = {
     "rtsp_flags": "prefer_tcp",
     "overrun_nonfatal": "1",  # UDP that came faster than it was read costs packets, not the connection
 }
+PORTLESS = ("rtp", "udp", "tcp")  # protocols without a port of their own
 SEALED = {"protocol_whitelist": "pipe"}  # nothing else is opened, whatever a playlist in a pipe asks for
 LISTEN = {"rtsp_flags": "listen", "listen_timeout": "3600"}  # s, FFmpeg's own limit, which its default sets wrongly
 NONBLOCKING = {"fflags": "+4"}  # AVFMT_FLAG_NONBLOCK, which has no name there; a driver waits for ever otherwise
 NUMBER = r"\d{1,9}(\.\d+)?"
 FIELDS = {  # what is expected of them, in words and as a pattern
-    "size": (f"WIDTHxHEIGHT, at most {SIDE_MAX} px a side", r"[1-9]\d{0,8}x[1-9]\d{0,8}"),
+    "size": (f"WIDTHxHEIGHT; {SIZES}", r"[1-9]\d{0,8}x[1-9]\d{0,8}"),
     "fps": ("frames a second", NUMBER),
     "exposure": ("microseconds", NUMBER),
     "gain": ("the number that the camera is to be set to", f"-?{NUMBER}"),
@@ -33,7 +34,7 @@ def feed_of(uri: str) -> Feed:
     """The live source behind `uri`; raises UsageError, which shows no password, for one that cannot be meant so."""
     scheme = scheme_of(uri) or ""
     if scheme in NETWORK:
-        return _networked(uri, scheme)
+        return _networked(scheme + uri[len(scheme) :], scheme)
     if scheme not in LOCAL:
         known = ", ".join(f"{kind}://" for kind in (*NETWORK, *LOCAL))
         raise UsageError(f"{scheme}://: no such kind of source; give a file, a folder, a glob, or one of {known}")
@@ -58,10 +59,13 @@ def feed_of(uri: str) -> Feed:
 
 
 def _networked(uri: str, scheme: str) -> StreamFeed:
-    said = re.split("[?=]", redact(uri).partition("://")[2].rpartition("@")[2])[0]
+    said = re.split(QUERY, redact(uri).partition("://")[2].rpartition("@")[2], flags=re.IGNORECASE)[0]
     name = _plain(said)
     if not name:
         raise UsageError(f"{redact(uri)}: no host in it; write {scheme}://HOST:PORT/PATH")
+    port = re.fullmatch(r"(?:\[.*\]|[^:/]*)(?::(\d+))?(?:/.*)?", said)
+    if port is None or (port[1] is None and scheme in PORTLESS) or not 0 < int(port[1] or 1) < 1 << 16:
+        raise UsageError(f"{redact(uri)}: no port of 1 to 65535 in it; write {scheme}://HOST:PORT/PATH")
     if scheme == "rtsp" and uri.endswith("?listen"):
         return StreamFeed(name, uri.removesuffix("?listen"), "rtsp", OPTIONS | LISTEN)
     return StreamFeed(name, uri, options=OPTIONS)
@@ -106,7 +110,7 @@ def _check(uri: str, fields: dict[str, str], known: tuple[str, ...]) -> None:
         expected, pattern = FIELDS.get(key, ("", ""))
         sound = not pattern or re.fullmatch(pattern, value) is not None
         if key == "size" and sound:
-            sound = max(map(int, value.split("x"))) <= SIDE_MAX
+            sound = sound_size(*map(int, value.split("x")))
         if key == "fps" and sound:
             sound = 0 < float(value) < 1e6
         if not sound:

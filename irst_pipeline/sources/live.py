@@ -1,5 +1,6 @@
 """Live cameras and streams, which may be lost and come again."""
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -14,6 +15,7 @@ from irst_pipeline.types import Frame
 
 RETRY_SECONDS = 0.25  # from one try to connect to the next; each time twice as long
 JUMP_SECONDS = 1.0
+AHEAD_SECONDS, FADE_SECONDS = 10.0, 100.0
 STEP_SECONDS = 1e-3
 JOIN_SECONDS = 1.0  # FFmpeg may be in the middle of a read that nothing but its timeout ends
 
@@ -22,14 +24,16 @@ class Clock:
     """Times of a live source's frames, in seconds since its first one; they always increase.
 
     A frame is later than the one before it by as much as their time stamps say, unless that is nothing or less, or more
-    than JUMP_SECONDS and ahead of the wall clock. Then, and where a time stamp is missing or the connection is a new
-    one, it is later by the time that the wall clock saw pass between them, and at least by STEP_SECONDS.
+    than JUMP_SECONDS and ahead of the wall clock, or all such steps together leave it by AHEAD_SECONDS (which the clock
+    of a camera that is a little too fast does not, for the lead fades). Then, and where a time stamp is missing or the
+    connection is a new one, it is later by the time that the wall clock saw pass between them, and at least by
+    STEP_SECONDS.
     """
 
     def __init__(self) -> None:
         self._stamp: float | None = None
         self._time: float | None = None
-        self._start = self._came = 0.0
+        self._start = self._came = self._ahead = 0.0
 
     def connected(self) -> None:
         """Time stamps to come have nothing to do with those before."""
@@ -40,9 +44,15 @@ class Clock:
         if self._time is None:
             self._time, self._start = 0.0, now
         else:
+            passed = now - self._came
             step = stamp - self._stamp if stamp is not None and self._stamp is not None else 0.0
-            sane = step > 0 and (step <= JUMP_SECONDS or self._time + step <= now - self._start)
-            self._time += step if sane else max(STEP_SECONDS, now - self._came)
+            ahead = self._ahead * math.exp(-passed / FADE_SECONDS) + step - passed
+            near = abs(ahead) < AHEAD_SECONDS if step <= JUMP_SECONDS else self._time + step <= now - self._start
+            if not (step > 0 and near):
+                ahead += passed - step
+                step = max(STEP_SECONDS, passed)
+            self._time += step
+            self._ahead = ahead
         self._came, self._stamp = now, stamp
         return self._time
 
@@ -51,9 +61,9 @@ class LiveStream(Reader):
     """The frames of a live source as they come, across any number of losses.
 
     A thread of its own connects, reads and decodes, and connects again at intervals that double, with jitter, for as
-    long as it takes; so that whoever iterates can stop at once, whatever FFmpeg is waiting for. Indices count frames
-    that came, also those that were not whole. Size and depth may change from one frame to the next. Only
-    standard input comes to an end.
+    long as it takes, or as the settings allow; so that whoever iterates can stop at once, whatever FFmpeg is waiting
+    for. Indices count frames that came, also those that were not whole. Size and depth may change from one frame to the
+    next. By itself only standard input comes to an end.
     """
 
     live = True
@@ -67,6 +77,7 @@ class LiveStream(Reader):
         self._clock = Clock()
         self._index = -1
         self._kind: str | None = None  # size and depth of the frames; None before the first
+        self._last: float | None = None  # when the newest frame came
         self._lost_since: float | None = None
 
     def stop_waiting(self) -> None:
@@ -120,10 +131,11 @@ class LiveStream(Reader):
                         pause = RETRY_SECONDS
                         yield frame
             except IrstError as error:
-                reason = str(error).removeprefix(f"{self.name}: ")
+                reason = str(error).removeprefix(f"{self._feed.name}: ")
             if not self._feed.reopens:
                 break
             self._say_lost(reason)
+            self._give_up(reason)
             # What has been waited for already needs no pause: a frozen server, a sender that is to call.
             self._ended.wait(max(0.0, begun + pause * random.uniform(0.5, 1.0) - perf_counter()))
             pause = min(2 * pause, self._settings.retry_seconds)
@@ -150,6 +162,7 @@ class LiveStream(Reader):
     def _frame(self, picture: Picture) -> Frame:
         arrived = picture.arrived
         frame = Frame(picture.image, self._index, self._clock(picture.time, arrived), self.name, arrived)
+        self._last = arrived
         if self._lost_since is not None:
             again = self._kind is not None
             self.reconnects += again
@@ -165,5 +178,12 @@ class LiveStream(Reader):
     def _say_lost(self, reason: str) -> None:
         """Once for each loss, however often it is tried to connect again."""
         if self._lost_since is None and not self._ended.is_set():
-            self._lost_since = perf_counter()
+            self._lost_since = perf_counter() if self._last is None else self._last
             log.warning("%s: no frames (%s); connecting again until they come", self.name, reason)
+
+    def _give_up(self, reason: str) -> None:
+        """Raises IrstError once a loss has lasted for longer than is waited for."""
+        limit = self._settings.give_up_seconds
+        if limit is not None and self._lost_since is not None and perf_counter() - self._lost_since > limit:
+            why = f"no frames for {limit:g} s ({reason}); given up, as live.give_up_seconds says"
+            raise IrstError(f"{self.name}: {why}")

@@ -1,5 +1,6 @@
 """Live sources that FFmpeg reads: network streams, cameras of this machine, pipes."""
 
+import ctypes
 import os
 import select
 from collections.abc import Generator, Iterable, Iterator
@@ -15,11 +16,14 @@ from av.video.stream import VideoStream
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
-from irst_pipeline.sources.base import POLL_SECONDS, SIDE_MAX, SILENT, Damage, Picture, refuse_size
+from irst_pipeline.sources.base import PIXELS_MAX, POLL_SECONDS, SILENT, Damage, Picture, refuse_size
 from irst_pipeline.sources.video import LENIENT, image_of, video_stream
 from irst_pipeline.stage import Stage
 
-MAX_PIXELS = {"max_pixels": str(SIDE_MAX**2)}
+MAX_PIXELS = {"max_pixels": str(PIXELS_MAX)}
+# A packet may claim to be of any length, and FFmpeg would take it all in before anyone sees it. The handle of a library
+# finds what those have that it needs.
+ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(1 << 28))
 CAMERA_POLL_SECONDS = 2e-3
 SETTLE_SECONDS = 0.02
 # What shows that a frame was cut off: containers that pass on none, and decoders that do not invent the rest.
@@ -82,7 +86,8 @@ class StreamFeed:
         stream.thread_type = "NONE"
         coded = stream.codec_context
         coded.options = MAX_PIXELS
-        refuse_size(coded.width, coded.height)
+        if coded.width:  # else a frame has to come first
+            refuse_size(coded.width, coded.height)
         if (wanted := self.options.get("input_format")) not in (None, coded.pix_fmt, coded.name):
             raise IrstError(f"it sends {coded.pix_fmt or coded.name}, not the {wanted} that it is asked for")
         decoder = _Decoder(stream)

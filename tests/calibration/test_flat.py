@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from irst_pipeline.calibration.flat import calibrate_flat
+from irst_pipeline.calibration.flat import STILL_MAX, calibrate_flat, cut_off
 from irst_pipeline.calibration.maps import Calibration, Defect
 from irst_pipeline.errors import IrstError
 from irst_pipeline.types import Image
@@ -54,6 +54,22 @@ def test_bad_pixels_are_found_and_no_others(levels: list[float]) -> None:
     stack = np.stack(flat(7300, defects=True))
     assert (stack[:, calibration.bad == Defect.DEAD] == 0).all()
     assert (stack[:, calibration.bad == Defect.HOT] == DEFECTS["hot_level"]).all()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8, 1.0])
+@pytest.mark.parametrize("end", [0, 16383])
+def test_a_field_that_is_black_or_saturated_in_part_is_told_from_a_good_one(share: float, end: int) -> None:
+    images = flat(7300, defects=True)
+    assert cut_off(field(images)) < STILL_MAX
+    limit = np.quantile(mean_of(images), 1 - share if end else share)
+    gone = mean_of(images) >= limit if end else mean_of(images) <= limit
+    clipped = [np.where(gone, np.uint16(end), image) for image in images]
+    assert cut_off(field(clipped)) == pytest.approx(share, abs=0.02)
+
+
+def test_a_field_of_few_levels_without_noise_is_not_taken_for_a_saturated_one() -> None:
+    levels = np.random.default_rng(1).integers(127, 130, (48, 64)).astype(np.uint8)
+    assert cut_off(field([levels] * 20)) == 0
 
 
 def test_a_pixel_that_responds_too_little_is_bad() -> None:

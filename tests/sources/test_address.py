@@ -8,6 +8,7 @@ import pytest
 
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sources import open_source, redact
+from irst_pipeline.sources.address import without_passwords
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,9 @@ from irst_pipeline.sources import open_source, redact
         ("rtsp://cam/user=admin_password=secret_channel=1", "rtsp://cam/user=***"),
         ("http://cam/video.cgi?user=a&pwd=secret", "http://cam/video.cgi?***"),
         ("rtsp:/user:secret@cam", "rtsp:/***@cam"),
+        ("rtsp:user:secret@cam/ir", "rtsp:***@cam/ir"),
+        ("rtsp://user%3Asecret%40cam/ir", "rtsp://***@cam/ir"),
+        ("http://cam/v%3Fpassword%3Dsecret", "http://cam/v%3F***"),
         ("udp://239.0.0.1:5004", "udp://239.0.0.1:5004"),
         ("v4l2:///dev/video0?format=gray16le", "v4l2:///dev/video0?format=gray16le"),
         ("gige://10.0.0.9?format=Mono16&gain=3", "gige://10.0.0.9?format=Mono16&gain=3"),
@@ -33,7 +37,10 @@ def test_what_is_shown_of_an_address_holds_no_password(uri: str, shown: str) -> 
     [
         ("rtsp://user:secret@10.0.0.5:554/ir/1", "10-0-0-5-554-ir-1"),
         ("http://cam/v.cgi?pwd=secret", "cam-v-cgi"),
+        ("http://cam/v%3Fpwd%3Dsecret", "cam-v"),
         ("udp://@239.0.0.1:5004", "239-0-0-1-5004"),
+        ("tcp://[::1]:7000/ir", "1-7000-ir"),
+        ("RTSP://cam/ir", "cam-ir"),
         ("-", "stdin"),
     ],
 )
@@ -50,7 +57,12 @@ def test_names_are_fit_for_folders(uri: str, name: str) -> None:
         ("v4l2:///dev/null?bits=14", "no field bits"),
         ("stdin://?format=gray16le", "need format and size"),
         ("stdin://?format=grey16&size=64x48", "no pixel format grey16"),
-        ("stdin://?format=gray16le&size=100000x100000", "at most 8192 px"),
+        ("stdin://?format=gray16le&size=100000x100000", "16 to 8192 px a side are taken, and 16 Mpx in all"),
+        ("stdin://?format=gray16le&size=8192x8192", "16 to 8192 px a side are taken, and 16 Mpx in all"),
+        ("stdin://?format=gray16le&size=640x8", "16 to 8192 px a side are taken, and 16 Mpx in all"),
+        ("tcp://user:secret@cam", "no port of 1 to 65535 in it; write tcp://HOST:PORT/PATH"),
+        ("udp://239.0.0.1:99999", "no port of 1 to 65535 in it"),
+        ("rtsp://cam:ir/1", "no port of 1 to 65535 in it"),
         ("stdin://?format=gray16le&size=64x48&fps=0", "fps 0"),
         ("fifo:///dev/null?format=gray&size=64x48", "no FIFO"),
         ("/dev/null", "is a device; a camera's is written as v4l2:///dev/null"),
@@ -72,6 +84,20 @@ def test_what_cannot_be_meant_is_told_in_one_line(uri: str, said: str) -> None:
         open_source(uri)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("user:secret@cam/ir: no such file or folder", "user:***@cam/ir: no such file or folder"),
+        ("live.read_seconds: found 'rtsp://a:secret@b'", "live.read_seconds: found 'rtsp://***@b'"),
+        ("http:/u:secret@h/x.yaml: is not there", "http:/***@h/x.yaml: is not there"),
+        ("rtsp://***@h/ir: no frames", "rtsp://***@h/ir: no frames"),
+        ("a.mp4: 8x8 px; give a@b.mp4", "a.mp4: 8x8 px; give a@b.mp4"),
+    ],
+)
+def test_a_line_says_no_password_wherever_an_address_has_got_into_it(line: str, said: str) -> None:
+    assert without_passwords(line) == said
 
 
 def test_a_fifo_is_not_waited_for_as_if_it_were_a_file(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice, takewhile
 from pathlib import Path
 from threading import Event
@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 
 from irst_pipeline.config import LiveSettings
+from irst_pipeline.errors import IrstError
 from irst_pipeline.sources import Source, open_source
 from irst_pipeline.sources.live import Clock
 from irst_pipeline.types import Frame, Image
@@ -342,6 +343,61 @@ def test_frames_too_large_are_refused_before_they_take_memory(size: str, caplog:
     assert sum("no frames" in message for message in caplog.messages) == 1
 
 
+def test_a_frame_too_small_for_any_network_does_not_end_the_stream(caplog: pytest.LogCaptureFixture) -> None:
+    tiny = [np.full((8, 8), 7, np.uint16)] * 5
+    with serving([recorded(tiny), recorded(LEVELS)]) as uri, frames_of(uri) as (stream, _):
+        assert_genuine(list(islice(stream, 20)))
+    assert "frames of 8x8 px are refused; 16 to 8192 px a side are taken" in caplog.text
+
+
+CLAIMS = """
+import resource, sys, threading
+from irst_pipeline.config import LiveSettings
+from irst_pipeline.sources import open_source
+source = open_source(sys.argv[1], live=LiveSettings(open_seconds=10, read_seconds=10))
+threading.Timer(6, source.close).start()
+assert not list(source)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+class Endless(BaseHTTPRequestHandler):
+    """A part of a motion JPEG that claims two gigabytes, and sends zeros for as long as anyone listens."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=part")
+        self.end_headers()
+        self.wfile.write(b"--part\r\nContent-Type: image/jpeg\r\nContent-Length: 2000000000\r\n\r\n")
+        with suppress(OSError):
+            while True:
+                self.wfile.write(bytes(1 << 20))
+
+
+def test_a_packet_that_claims_gigabytes_does_not_take_them() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}/v"
+        ran = subprocess.run(
+            [sys.executable, "-c", CLAIMS, uri], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        )
+        server.shutdown()
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) < 700, ran.stderr  # MB
+
+
+def test_a_source_that_stays_away_is_given_up_where_that_is_asked_for() -> None:
+    settings = LiveSettings(open_seconds=2.0, retry_seconds=0.2, give_up_seconds=1.0)
+    with serving([recorded(LEVELS), b""]) as uri, closing(open_source(uri, live=settings)) as source:
+        frames: list[Frame] = []
+        begun = time.monotonic()
+        with pytest.raises(IrstError, match=r"no frames for 1 s \(.*\); given up, as live.give_up_seconds says"):
+            frames.extend(source)
+        assert len(frames) == 20
+        assert 1 < time.monotonic() - begun < 15
+
+
 @pytest.mark.parametrize("answer", [None, b""], ids=["refused", "mute"])
 def test_stop_ends_the_waiting_at_once(answer: bytes | None) -> None:
     stop = Event()
@@ -366,6 +422,20 @@ def test_times_follow_the_time_stamps_where_these_are_sane_and_else_the_wall_clo
     assert clock(2.0, 107.28) == pytest.approx(7.28)  # a pause that time stamps and wall clock both tell
     assert clock(2.04, 107.28) == pytest.approx(7.32)  # two frames at once
     assert clock(2.04, 107.28) == pytest.approx(7.321)  # which say the same time
+
+
+@pytest.mark.parametrize("step", [0.45, 0.001], ids=["too fast", "too slow"])
+def test_time_stamps_of_another_scale_do_not_lead_away_from_the_wall_clock(step: float) -> None:
+    clock = Clock()
+    times = np.array([clock(step * i, 0.04 * i) for i in range(5000)])
+    assert abs(times[-1] - 4999 * 0.04) < 35
+    assert (np.diff(times) > 0).all()
+
+
+def test_a_camera_whose_clock_is_a_little_off_keeps_its_even_times_for_days() -> None:
+    clock = Clock()
+    times = np.array([clock(0.04 * (1 + 1e-4) * i, 0.04 * i) for i in range(0, 10**6, 10)])
+    np.testing.assert_allclose(np.diff(times), 0.4 * (1 + 1e-4), rtol=1e-6)
 
 
 def command(*arguments: object) -> list[str]:
