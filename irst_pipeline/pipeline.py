@@ -18,6 +18,7 @@ from irst_pipeline.bearings import Platform
 from irst_pipeline.config import RunSettings
 from irst_pipeline.detection import detect
 from irst_pipeline.engine import Engine
+from irst_pipeline.errors import UsageError
 from irst_pipeline.sinks import Sink
 from irst_pipeline.sources import Source
 from irst_pipeline.stage import Stage
@@ -49,7 +50,7 @@ def run_pipeline(
     """
     cv2.setNumThreads(1)  # the stages have threads of their own, and OpenCV's take a quarter more processor time
     statistics.begin()
-    frames_in = map(calibrate, source) if calibrate else iter(source)
+    frames_in = _fitting(source, calibrate, platform)
     first = next(frames_in, None)
     if first is None:
         return
@@ -86,6 +87,27 @@ def _closing(stage: Stage[T], source: Source) -> Iterator[Stage[T]]:
     finally:
         source.stop_waiting()
         stage.close()
+
+
+def _fitting(source: Source, calibrate: Callable[[Frame], Frame] | None, platform: Platform | None) -> Iterator[Frame]:
+    """The frames, calibrated. Raises UsageError for one that calibration or camera model are not for.
+
+    After one that they are for, such a one of a live source is only counted as failed: its camera may come to its
+    senses.
+    """
+    fitted = False
+    for frame in source:
+        try:
+            if platform:
+                platform.refuse_another_size(frame)
+            calibrated = calibrate(frame) if calibrate else frame
+        except UsageError as error:
+            if not (fitted and source.live):
+                raise
+            source.fail(f"frame {frame.index}: {str(error).removeprefix(f'{source.name}: ')}")
+            continue
+        fitted = True
+        yield calibrated
 
 
 def _read(frames: Iterator[Frame], stop: Event, statistics: RunStatistics) -> Iterator[Frame]:

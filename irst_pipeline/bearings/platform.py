@@ -117,7 +117,7 @@ class Platform(Stateful):
 
         Raises UsageError for a frame of another size than the camera's.
         """
-        self._refuse_size(frame)
+        self.refuse_another_size(frame)
         turn = self._mount if self._pointing is None else self._pointing.at(frame) @ self._mount
         self._looks.append(Look(frame.time, turn, motion.matrix))
         while len(self._looks) > 1 and self._looks[1].time <= frame.time - RATE_SECONDS:
@@ -142,7 +142,8 @@ class Platform(Stateful):
         """Camera model and file of the pointing, as logs hold them."""
         return self._camera.settings.model_dump(mode="json") | {"pointing": self._pointing and str(self._pointing.path)}
 
-    def _refuse_size(self, frame: Frame) -> None:
+    def refuse_another_size(self, frame: Frame) -> None:
+        """Raises UsageError for a frame of another size than the camera's."""
         height, width = frame.image.shape
         settings = self._camera.settings
         if (width, height) != (settings.width_px, settings.height_px):

@@ -44,6 +44,9 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Frame]:
         """The frames, once. Raises IrstError at the end if none could be read."""
 
+    def fail(self, reason: str) -> None:
+        """Count a frame as failed, which whoever iterates cannot use."""
+
     def stop_waiting(self) -> None:
         """Whoever iterates, in any thread, waits for no further frame: one comes at once, or none at all."""
 

@@ -44,6 +44,9 @@ class RealTime:
                     sleep(min(left, POLL_SECONDS))
                 yield replace(frame, arrived=due)
 
+    def fail(self, reason: str) -> None:
+        self.recording.fail(reason)
+
     def stop_waiting(self) -> None:
         self._ended.set()
 

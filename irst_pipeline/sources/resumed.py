@@ -57,6 +57,9 @@ class _Resumed:
     def __iter__(self) -> Iterator[Frame]:
         return self._counted_on() if self.live else self._after()
 
+    def fail(self, reason: str) -> None:
+        self._source.fail(reason)
+
     def stop_waiting(self) -> None:
         self._source.stop_waiting()
 

@@ -524,6 +524,30 @@ def test_a_run_goes_on_over_losses_and_other_sizes_until_it_is_stopped(tmp_path:
         assert len(list(video.decode(video=0))) == report["frames_read"] - report["frames_dropped"] > 0
 
 
+def test_frames_that_the_camera_model_is_not_for_do_not_end_a_run_that_had_others(tmp_path: Path) -> None:
+    model = tmp_path / "camera.yaml"
+    model.write_text(f"width_px: {WIDTH}\nheight_px: {HEIGHT}\nhorizontal_fov_deg: 12\n")
+    large = recorded([thermal(number, (80, 100)) for number in range(20)])
+    with serving([recorded(LEVELS), large, recorded(LEVELS)]) as uri:
+        ran = command(uri, "--camera", model, "--out", tmp_path / "out")
+        process = subprocess.Popen(ran, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if "frames are 64x48 uint16 now, they were 100x80 uint16" in line:
+                break
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "frame 20: frames of 100x80 px, but the camera model is for 64x48 px" in "".join(said)
+    report = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert report["outcome"] == "interrupted"
+    assert report["frames_failed"] == 20
+    assert report["frames_read"] == report["frames_processed"] + report["frames_dropped"] > 20
+
+
 def test_a_run_that_fails_ends_while_its_camera_is_silent(tmp_path: Path) -> None:
     fifo, model = tmp_path / "y16", tmp_path / "camera.yaml"
     os.mkfifo(fifo)
