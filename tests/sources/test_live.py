@@ -524,6 +524,18 @@ def test_a_run_goes_on_over_losses_and_other_sizes_until_it_is_stopped(tmp_path:
         assert len(list(video.decode(video=0))) == report["frames_read"] - report["frames_dropped"] > 0
 
 
+def test_two_streams_of_one_host_are_told_apart_in_all_that_is_said_of_them(tmp_path: Path) -> None:
+    with serving([recorded(LEVELS), recorded(LEVELS), b""]) as uri:
+        ran = command(uri, f"{uri}?second", "--set", "live.give_up_seconds=1", "--out", tmp_path / "out")
+        found = subprocess.run(ran, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    name = uri.removeprefix("tcp://").replace(".", "-").replace(":", "-")
+    assert found.returncode == 1
+    for own in (name, f"{name}-2"):
+        assert json.loads((tmp_path / "out" / own / "run.json").read_text())["source"] == own
+        assert f"irst: {own}: no frames" in found.stderr
+        assert f"irst: error: {own}: no frames for 1 s" in found.stderr
+
+
 def test_frames_that_the_camera_model_is_not_for_do_not_end_a_run_that_had_others(tmp_path: Path) -> None:
     model = tmp_path / "camera.yaml"
     model.write_text(f"width_px: {WIDTH}\nheight_px: {HEIGHT}\nhorizontal_fov_deg: 12\n")
