@@ -23,7 +23,7 @@ from irst_pipeline.stage import Stage
 MAX_PIXELS = {"max_pixels": str(PIXELS_MAX)}
 # A packet may claim to be of any length, and FFmpeg would take it all in before anyone sees it. The handle of a library
 # finds what those have that it needs.
-ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(1 << 28))
+ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(1 << 26))
 CAMERA_POLL_SECONDS = 2e-3
 SETTLE_SECONDS = 0.02
 # What shows that a frame was cut off: containers that pass on none, and decoders that do not invent the rest.

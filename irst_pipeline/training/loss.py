@@ -13,7 +13,6 @@ RESIDUAL_WEIGHT = 1.0
 BACKGROUND_WEIGHT = 0.5
 RANK_WEIGHT = 3.0
 RANK_WINDOW = 128  # px
-RANK_FALL = 0.02  # of the rank's logarithm from stage to stage, asked so that it still holds in frames not trained on
 MARGIN = 3  # px round a target that belong to it as far as the background is concerned
 SURROUNDINGS = 32  # px, side of the square whose mean takes a target's place
 CONTRAST_MIN = 10.0  # units of the frame times px, so that a frame without a target does not divide by nothing
@@ -76,14 +75,14 @@ def effective_rank_log(images: Tensor) -> Tensor:
 
 
 def rank_growth(stages: list[Decomposition]) -> Tensor:
-    """By how much the logarithm of the background's effective rank grows from stage to stage, or falls short of its due
-    fall, summed over those and averaged over frames. It is judged on a window in the middle."""
+    """By how much the logarithm of the background's effective rank grows from stage to stage, summed over those and
+    averaged over frames. It is judged on a window in the middle."""
     height, width = stages[0].background.shape[-2:]
     top, left = max(0, height - RANK_WINDOW) // 2, max(0, width - RANK_WINDOW) // 2
     rows, columns = slice(top, top + RANK_WINDOW), slice(left, left + RANK_WINDOW)
     ranks = effective_rank_log(torch.cat([parts.background[..., rows, columns] for parts in stages]))
     ranks = ranks.view(len(stages), -1)
-    return F.relu(ranks.diff(dim=0) + RANK_FALL).sum(0).mean()
+    return F.relu(ranks.diff(dim=0)).sum(0).mean()
 
 
 def training_loss(

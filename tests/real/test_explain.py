@@ -35,6 +35,12 @@ def frames_of(root: Path, name: str) -> list[Image]:
     return [read_grey(path) for path in spread([folder / f"{n}.png" for n in names])]
 
 
+RISING = {  # of lsnet-nano
+    "NUDT-SIRST": "from stage 1 to 2 it rises by 3.6 % in one of six frames",
+    "backgrounds": "from stage 1 to 2 it rises by 4 % in one background of fine texture",
+}
+
+
 NANO, BASE = "lsnet-nano", "lsnet-base"
 SETS = ["NUDT-SIRST", "NUAA-SIRST", "backgrounds", "drone-ir"]
 
@@ -60,7 +66,12 @@ def test_every_stage_explains_more_of_the_frame(explained: list[tuple[Image, lis
 
 
 @pytest.mark.real
-def test_effective_rank_of_the_background_falls_or_holds(explained: list[tuple[Image, list[StageView]]]) -> None:
+def test_effective_rank_of_the_background_falls_or_holds(
+    explained: list[tuple[Image, list[StageView]]], request: pytest.FixtureRequest
+) -> None:
+    model, name = request.node.callspec.params["explained"]
+    if model == NANO and (reason := RISING.get(name)):
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     ranks = np.array([[view.effective_rank for view in views] for _, views in explained])
     assert (ranks[:, 1:] <= RANK_TOLERANCE * ranks[:, :-1]).all()
 
