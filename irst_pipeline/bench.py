@@ -32,7 +32,7 @@ from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, render
 from irst_pipeline.simulation.scene import RandomSettings
-from irst_pipeline.simulation.simulate import Video8
+from irst_pipeline.simulation.simulate import SHOWN_FILE, Video8
 from irst_pipeline.sinks.base import prepare_folder, write_file
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
@@ -199,7 +199,7 @@ def _measure(
     sources: list[int],
 ) -> tuple[SizeResult, list[Work]]:
     """The speeds on the sequence of `count` frames in `folder`, and what the pipeline did of each frame."""
-    video = folder / "sequence8.mp4"
+    video = folder / SHOWN_FILE
     with closing(open_source(str(video))) as source:
         some = list(islice(source, HELD))
     engine.prepare(some[0])

@@ -8,6 +8,8 @@ TOOL = Path(__file__).parents[1] / "tools" / "benchmark_scenes.py"
 
 
 def test_a_folder_in_use_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "scenes" / "weak-0").mkdir(parents=True)
+    (tmp_path / "scenes" / "weak-0" / "truth.csv").write_text("mine")
     run = subprocess.run(
         [sys.executable, str(TOOL), "--only", "weak", "--out", str(tmp_path)],
         capture_output=True,
@@ -16,4 +18,6 @@ def test_a_folder_in_use_is_one_line(tmp_path: Path) -> None:
     )
     assert run.returncode == 1
     (line,) = run.stderr.splitlines()
-    assert line.startswith(f"benchmark_scenes: error: {tmp_path}: exists already")
+    assert line.startswith(
+        f"benchmark_scenes: error: {tmp_path / 'scenes' / 'weak-0'}: holds results already; add --over"
+    )

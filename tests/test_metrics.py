@@ -216,6 +216,12 @@ def test_only_this_machine_may_ask_unless_told_otherwise() -> None:
                 assert (probe.connect_ex(("127.0.0.2", port)) == 0) == others
 
 
+def test_an_address_of_ipv6_is_answered_at() -> None:
+    port = free_port()
+    with answering(MetricsSettings(port=port, host="::1"), []):
+        assert ask(port, "/metrics", "[::1]")[0] == 200
+
+
 def test_a_client_that_says_nothing_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
     with answering(MetricsSettings(port=port), []):

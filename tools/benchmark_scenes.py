@@ -1,6 +1,7 @@
 """Measure the whole pipeline on simulated scenes whose truth is known: weak targets, crossings, a shaking camera.
 
-usage: benchmark_scenes.py [--runs 4] [--only weak ...] [--out runs/scenes] [--set tracker.association=joint]
+usage: benchmark_scenes.py [--runs 4] [--only weak ...] [--out runs/scenes] [--overwrite]
+                           [--set tracker.association=joint]
 
 - empty: a minute of broken cloud without a target; false tracks.
 - weak: targets of SNR 4 before broken cloud; how long until they are covered, and false tracks an hour.
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from irst_pipeline.config import RunSettings
-from irst_pipeline.errors import UsageError, told_in_one_line
+from irst_pipeline.errors import told_in_one_line
 from irst_pipeline.evaluation.logs import find_log, find_truth, read_sequence
 from irst_pipeline.evaluation.tracking import Evaluation, TrackedSequence, evaluate
 from irst_pipeline.run import run_recordings
@@ -48,13 +49,13 @@ SCENES: dict[str, dict[str, Any]] = {
 }
 
 
-def results_of(name: str, runs: int, out: Path, settings: RunSettings) -> Iterator[tuple[Path, Path]]:
+def results_of(name: str, runs: int, out: Path, overwrite: bool, settings: RunSettings) -> Iterator[tuple[Path, Path]]:
     """Folders of the sequences of one kind of scene, and of what a run made of each."""
     scene = validate(SceneSettings, SCENES[name], name)
     for seed in range(runs):
         folder, results = (out / part / f"{name}-{seed}" for part in ("scenes", "results"))
-        simulate(scene, folder, seed)
-        run_recordings([str(folder / "sequence8.mp4")], settings, results, False, False, Event())
+        simulate(scene, folder, seed, overwrite)
+        run_recordings([str(folder / "sequence8.mp4")], settings, results, overwrite, False, Event())
         yield folder, results
 
 
@@ -112,14 +113,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--only", nargs="+", choices=[*SCENES], default=[*SCENES], metavar="KIND")
     parser.add_argument("--out", type=Path, default=Path("runs/scenes"))
+    parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    if options.out.exists():
-        raise UsageError(f"{options.out}: exists already; remove it, or choose another folder with --out")
     settings = read_settings(RunSettings, None, ["sinks=[tracks_jsonl]", *options.set])
     lines = []
     for name in options.only:
-        made = results_of(name, options.runs, options.out, settings)
+        made = results_of(name, options.runs, options.out, options.overwrite, settings)
         if name == "empty":
             false = [confirmed(results) for _, results in made]
             minutes = len(false) * SCENES[name]["frames"] / SceneSettings().frame_rate_hz / 60

@@ -98,6 +98,7 @@ def shown(out: Path) -> int:
 
 def soak(kills: int, frames: int, seed: int, changes: list[str], out: Path) -> bool:
     """Whether nothing differs; prints what was found."""
+    out.mkdir(parents=True)
     recording = make_recording(out / "recording", frames)
     whole, killed = out / "whole", out / "killed"
     if ended(start(recording, whole, changes)):

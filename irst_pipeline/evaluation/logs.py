@@ -11,11 +11,12 @@ from pydantic import BaseModel, Field
 from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, velocities, without_hidden
 from irst_pipeline.settings import FiniteFloat, Positive, validate
+from irst_pipeline.simulation.simulate import MOT_FILE, TRUTH_FILE
 from irst_pipeline.sinks.base import parts_set_aside
 from irst_pipeline.sinks.jsonl import SCHEMA
 from irst_pipeline.types import Floats, Integers
 
-TRUTH_FILE, STATES_FILE, LOG_FILE = "truth.mot.txt", "truth.csv", "tracks.jsonl"
+LOG_FILE = "tracks.jsonl"
 FRAMES_MAX = 10_000_000  # more is a slip of the pen, and would not fit in memory
 
 Frame = Annotated[int, Field(ge=0, lt=FRAMES_MAX)]
@@ -65,7 +66,7 @@ class _TrackRecord(BaseModel):
 
 def find_truth(path: Path) -> Path:
     """A file of MOTChallenge ground truth, or the one in a folder that `irst simulate` wrote."""
-    return _find(path, TRUTH_FILE, "give a folder that irst simulate wrote, or a file of MOTChallenge ground truth")
+    return _find(path, MOT_FILE, "give a folder that irst simulate wrote, or a file of MOTChallenge ground truth")
 
 
 def find_log(path: Path) -> Path:
@@ -105,8 +106,8 @@ def _read_targets(path: Path, frame_rate: float) -> tuple[Paths, Paths]:
     if not rows:
         raise UsageError(f"{path}: names no target; there is nothing to score against")
     frame, id_, position = _places(rows)
-    states = path.with_name(STATES_FILE)
-    if path.name == TRUTH_FILE and states.is_file():
+    states = path.with_name(TRUTH_FILE)
+    if path.name == MOT_FILE and states.is_file():
         known = _read_velocities(states)
         velocity = _floats([known.get(key, (None, None)) for key in zip(frame.tolist(), id_.tolist(), strict=True)], 2)
     else:

@@ -46,13 +46,12 @@ class Clock:
         else:
             passed = now - self._came
             step = stamp - self._stamp if stamp is not None and self._stamp is not None else 0.0
-            ahead = self._ahead * math.exp(-passed / FADE_SECONDS) + step - passed
-            near = abs(ahead) < AHEAD_SECONDS if step <= JUMP_SECONDS else self._time + step <= now - self._start
-            if not (step > 0 and near):
-                ahead += passed - step
+            ahead = self._ahead * math.exp(-passed / FADE_SECONDS) - passed
+            near = abs(ahead + step) < AHEAD_SECONDS if step <= JUMP_SECONDS else self._time + step <= now - self._start
+            if step <= 0 or not near:
                 step = max(STEP_SECONDS, passed)
             self._time += step
-            self._ahead = ahead
+            self._ahead = ahead + step
         self._came, self._stamp = now, stamp
         return self._time
 

@@ -445,6 +445,17 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "irst_pipeline.cli", "run", *map(str, arguments), *quiet]
 
 
+def said_until(process: "subprocess.Popen[str]", words: str) -> list[str]:
+    """The lines of a process on standard error up to the first that holds the words."""
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if words in line:
+            break
+    return lines
+
+
 def test_raw_frames_on_standard_input_are_tracked_to_their_end(tmp_path: Path) -> None:
     uri = f"stdin://?format=gray16le&size={WIDTH}x{HEIGHT}&fps=25"
     sent = b"".join(image.tobytes() for image in LEVELS)
@@ -481,12 +492,7 @@ def test_a_run_on_a_dead_camera_ends_in_order_and_shows_no_password(tmp_path: Pa
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if "no frames (Connection refused)" in line:
-            break
+    lines = said_until(process, "no frames (Connection refused)")
     process.send_signal(signal.SIGTERM)
     asked = time.monotonic()
     out, error = process.communicate(timeout=20)
@@ -545,12 +551,7 @@ def test_frames_that_the_camera_model_is_not_for_do_not_end_a_run_that_had_other
     with serving([recorded(LEVELS), large, recorded(LEVELS)]) as uri:
         ran = command(uri, "--camera", model, "--out", tmp_path / "out")
         process = subprocess.Popen(ran, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        said = []
-        for line in process.stderr:
-            said.append(line)
-            if "frames are 64x48 uint16 now, they were 100x80 uint16" in line:
-                break
+        said = said_until(process, "frames are 64x48 uint16 now, they were 100x80 uint16")
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
