@@ -67,12 +67,15 @@ class Speed:
 class PipelineSpeed(Speed):
     """Of the pipeline; latency is from before a frame is read until all files hold its result."""
 
-    stage_ms: dict[str, float]
+    thread_ms: dict[str, float]
     """Mean time that each thread worked on a frame; the network's over the frames it works on at a time."""
+    stage_ms: dict[str, float]
+    """Mean time that each stage worked on a frame; of the network from its upload to its result."""
     bound_by: str
     """The slowest of the threads."""
     overlap_efficiency: float
-    """Frames a second over what the slowest thread could do alone; 1 if all others work while it does."""
+    """Frames a second that the slowest thread passed on over what it could alone: the share of the time that it worked.
+    1 if it never waited for another."""
     cpu_ms_beside_network: float
     """Processor time a frame, less that of the network alone."""
 
@@ -126,28 +129,40 @@ def run_bench(
     """Measure at every (width, height), and at the first also with as many pipelines at once as each of `sources` says.
 
     `peers` are other networks to measure beside ours, each as `open_peer` takes it.
-    Writes `bench.json`, `bench.png` and with `profile` a trace a size into `out`. Traces are of the pipeline, in the
-    format that chrome://tracing and Perfetto open. Prints a table and what bounds the pipeline. Raises IrstError, one
-    line.
+    Writes `bench.json`, `bench.png` and with `profile` a trace a size into `out`, after each size anew. Traces are of
+    the pipeline, in the format that chrome://tracing and Perfetto open. Prints a table and what bounds the pipeline.
+    Raises IrstError, one line.
     """
     if frames < FRAMES_MIN:
         raise UsageError(f"--frames {frames}: expected at least {FRAMES_MIN}, for the first {WARM_UP} are not counted")
     if min(sources, default=1) < 1:
         raise UsageError(f"--sources {min(sources)}: expected at least 1")
+    scenes = {
+        size: validate(
+            SceneSettings,
+            {"width_px": size[0], "height_px": size[1], "frames": frames, "random": TARGETS},
+            f"--sizes {size[0]}x{size[1]}",
+        )
+        for size in sizes
+    }
     weights = load_model(model)
     others = {name: open_peer(name, find_device(device)) for name in peers}
     threshold = RunSettings().detection.lowest
     engine = open_engine(weights.network, device, threshold)
     latency_engine = open_engine(weights.network, device, threshold, newest=True)
-    traces = [f"trace-{width}x{height}.json" for width, height in sizes] if profile else []
+    traces = [f"trace-{width}x{height}.json" for width, height in scenes] if profile else []
     prepare_folder(out, [REPORT_FILE, PICTURE_FILE, *traces], [], overwrite)
+    what = {
+        "model": weights.name,
+        "weights_sha256": weights.sha256,
+        "device": engine.device,
+        "machine": platform.platform(),
+        "torch": torch.__version__,
+        "frames": frames,
+        "targets": TARGETS.count,
+    }
     results: list[SizeResult] = []
-    for width, height in tqdm(sizes, desc="sizes", leave=False, disable=None):
-        scene = validate(
-            SceneSettings,
-            {"width_px": width, "height_px": height, "frames": frames, "random": TARGETS},
-            f"--sizes {width}x{height}",
-        )
+    for scene in tqdm(scenes.values(), desc="sizes", leave=False, disable=None):
         with TemporaryDirectory() as folder:
             with Video8(Path(folder), scene, RECORDER) as video:
                 for frame in render(scene, SEED):
@@ -158,18 +173,10 @@ def run_bench(
         results.append(result)
         if profile:
             write_file(out / f"trace-{result.size}.json", json.dumps(trace(work, engine.slots)).encode())
-    what = {
-        "model": weights.name,
-        "weights_sha256": weights.sha256,
-        "device": engine.device,
-        "machine": platform.platform(),
-        "torch": torch.__version__,
-        "frames": frames,
-        "targets": TARGETS.count,
-    }
-    report = json.dumps(what | {"sizes": [asdict(r) for r in results]}, indent=2)
-    write_file(out / REPORT_FILE, f"{report}\n".encode())
-    write_file(out / PICTURE_FILE, draw(f"{weights.name} on {engine.device}", results))
+        # After each size, so that what was measured is there however long the rest takes.
+        report = json.dumps(what | {"sizes": [asdict(r) for r in results]}, indent=2)
+        write_file(out / REPORT_FILE, f"{report}\n".encode())
+        write_file(out / PICTURE_FILE, draw(f"{weights.name} on {engine.device}", results))
     print(table(results))
     print(f"results  {out}: {' '.join([REPORT_FILE, PICTURE_FILE, *traces])}")
 
@@ -277,20 +284,26 @@ def _run_pipelines(weights: Weights, engine: Engine[Any], video: Path, folder: P
 
 def _time_pipeline(work: list[Work], slots: int, cpu_seconds: float) -> PipelineSpeed:
     """The speed of one pipeline that took `cpu_seconds` beside its network and ran that on `slots` frames at a time."""
-    whole = _pipeline_speed(work)
-    stages = {
-        thread: float(np.mean([sum(spans[stage].seconds for stage in worked) for spans in work]))
-        for thread, worked in THREADS.items()
+    counted = work[WARM_UP:]
+    busy = {
+        thread: sum(spans[stage].seconds for spans in counted for stage in worked) for thread, worked in THREADS.items()
     }
-    stages["network"] /= slots
-    slowest = max(stages, key=lambda thread: stages[thread])
+    busy["network"] /= slots
+    slowest = max(busy, key=lambda thread: busy[thread])
+    first, last = THREADS[slowest][0], THREADS[slowest][-1]
+    stages = {stage: sum(spans[stage].seconds for spans in counted) for stage in chain(*THREADS.values())}
     return PipelineSpeed(
-        **asdict(whole),
-        stage_ms={thread: round(1e3 * seconds, 3) for thread, seconds in stages.items()},
+        **asdict(_pipeline_speed(work)),
+        thread_ms=_a_frame(busy, len(counted)),
+        stage_ms=_a_frame(stages, len(counted)),
         bound_by=slowest,
-        overlap_efficiency=round(whole.frames_per_second * stages[slowest], 3),
+        overlap_efficiency=round(busy[slowest] / (counted[-1][last].end - counted[0][first].start), 3),
         cpu_ms_beside_network=round(1e3 * cpu_seconds / len(work), 3),
     )
+
+
+def _a_frame(seconds: dict[str, float], frames: int) -> dict[str, float]:
+    return {name: round(1e3 * total / frames, 3) for name, total in seconds.items()}
 
 
 def _pipeline_speed(work: list[Work]) -> Speed:
@@ -343,7 +356,7 @@ def table(results: list[SizeResult]) -> str:
         lines.append(f"{r.size:12}{speeds}{rest}")
     for r in results:
         p = r.pipeline
-        stages = ", ".join(f"{thread} {ms:.1f} ms" for thread, ms in p.stage_ms.items())
+        stages = ", ".join(f"{thread} {ms:.1f} ms" for thread, ms in p.thread_ms.items())
         lines.append(f"{r.size} is bound by {p.bound_by}: of each frame {stages}")
         for count, speed in r.sources.items():
             lines.append(f"{count} sources of {r.size}: {speed.frames_per_second:.1f} frames/s in all")

@@ -23,7 +23,7 @@ from irst_pipeline.errors import FrameError, IrstError, UsageError
 from irst_pipeline.lsnet.model import MIN_SIZE, LSNet
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.sinks.base import prepare_folder, write_file
-from irst_pipeline.sources.images import ImageSource, find_images
+from irst_pipeline.sources.images import ImageFile, ImageSource, find_images
 from irst_pipeline.types import Image
 
 PROBABILITY_LEVELS = 255
@@ -74,15 +74,15 @@ def predict_images(uri: str, model: str, device: str, out: Path, parts: bool, ov
     """
     weights, on = load_model(model), find_device(device)
     network = weights.network.to(on)
-    paths = find_images(uri)
-    names = output_names(paths)
-    prepare_folder(out, chain.from_iterable(names), paths, overwrite)
-    source = ImageSource(uri, paths, image_rate=1.0, each=True)
-    for frame in tqdm(source.read(), total=len(paths), unit="image", disable=None):
+    files = find_images(uri)
+    names = output_names(files)
+    prepare_folder(out, chain.from_iterable(names), {file.path for file in files}, overwrite)
+    source = ImageSource(uri, files, image_rate=1.0, each=True)
+    for frame in tqdm(source.read(), total=len(files), unit="image", disable=None):
         try:
             found = predict(network, frame.image, on)
         except FrameError as error:
-            source.fail(f"{paths[frame.index]}: {error}")
+            source.fail(f"{files[frame.index].name}: {error}")
             continue
         probability = np.rint(found.probability * PROBABILITY_LEVELS).astype(np.uint8)
         probability_file, target_file, background_file = names[frame.index]
@@ -90,28 +90,29 @@ def predict_images(uri: str, model: str, device: str, out: Path, parts: bool, ov
         if parts:
             _write_image(out / target_file, found.target)
             _write_image(out / background_file, found.background)
-    written = len(paths) - source.frames_failed
+    written = len(files) - source.frames_failed
     if not written:
         raise IrstError(f"{uri}: not one image could be read ({source.frames_failed} failed)")
     print(f"{written} images, {source.frames_failed} failed")
     print(f"results  {out}")
 
 
-def output_names(paths: list[Path]) -> list[tuple[str, str, str]]:
+def output_names(files: list[ImageFile]) -> list[tuple[str, str, str]]:
     """For each image the files of its probability, T and B, relative to the folder of the results.
 
     Below the folder that holds all images their paths are kept, and of images that differ in the suffix alone those
-    that are not PNG keep it: a.png and a.tif become a.png and a.tif.png.
+    that are not PNG keep it: a.png and a.tif become a.png and a.tif.png. Pages are numbered: the third of a.tif becomes
+    a-000003.png.
     """
-    root = Path(commonpath([path.parent for path in paths]))
-    inner = [path.relative_to(root) for path in paths]
-    taken = Counter(path.with_suffix(".png") for path in inner)
+    root = Path(commonpath([file.path.parent for file in files]))
+    taken = Counter(path.with_suffix(".png") for path in {file.path for file in files})
 
-    def stem(path: Path) -> Path:
-        alone = path.suffix == ".png" or taken[path.with_suffix(".png")] == 1
-        return path.with_suffix("") if alone else path
+    def stem(file: ImageFile) -> Path:
+        alone = file.path.suffix == ".png" or taken[file.path.with_suffix(".png")] == 1
+        path = (file.path.with_suffix("") if alone else file.path).relative_to(root)
+        return path if file.pages == 1 else path.with_name(f"{path.name}-{file.page + 1:06}")
 
-    stems = [stem(path) for path in inner]
+    stems = [stem(file) for file in files]
     for name, uses in Counter(stems).items():
         if uses > 1:
             raise UsageError(f"{root / name}: {uses} images would write {name}.png; give them different names")

@@ -13,6 +13,7 @@ from irst_pipeline.cli import main
 from irst_pipeline.engine import load_model
 from irst_pipeline.errors import UsageError
 from irst_pipeline.predict import Prediction, output_names, predict
+from irst_pipeline.sources.images import ImageFile
 
 CPU = torch.device("cpu")
 
@@ -110,6 +111,12 @@ def test_images_that_differ_in_the_suffix_alone_keep_both_maps(tmp_path: Path) -
     assert heights == {"a.png": 40, "a.tif.png": 50, "b.png": 60}
 
 
+def test_pages_of_a_tiff_are_numbered(tmp_path: Path) -> None:
+    cv2.imwritemulti(str(tmp_path / "a.tif"), [picture(40, 64) for _ in range(3)])
+    assert main(["predict", str(tmp_path / "a.tif"), "--out", str(tmp_path / "out")]) == 0
+    assert files(tmp_path / "out") == {"a-000001.png", "a-000002.png", "a-000003.png"}
+
+
 def test_a_glob_over_folders_keeps_them(tmp_path: Path) -> None:
     for name in ("one/a.png", "two/a.png", "two/b.png"):
         save(tmp_path / "in" / name, picture(40, 64))
@@ -120,7 +127,7 @@ def test_a_glob_over_folders_keeps_them(tmp_path: Path) -> None:
 
 def test_names_that_no_rule_can_tell_apart_are_refused() -> None:
     with pytest.raises(UsageError, match=r"would write a\.tif\.png"):
-        output_names([Path("in/a.png"), Path("in/a.tif"), Path("in/a.tif.png")])
+        output_names([ImageFile(Path("in") / name) for name in ("a.png", "a.tif", "a.tif.png")])
 
 
 def test_images_that_cannot_be_taken_are_said_and_left_out(

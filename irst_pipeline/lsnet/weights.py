@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from irst_pipeline.lsnet.model import LSNet, LSNetConfig
+from irst_pipeline.sinks.base import write_file
 
 FORMAT = "irst.lsnet/1"
 SHIPPED = Path(__file__).parent / "shipped"
@@ -38,13 +39,8 @@ def save_weights(network: LSNet, path: Path, note: dict[str, str]) -> None:
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Write a safetensors file; a kill leaves the old file or the new one. Raises OSError."""
-    temporary = path.with_name(f".{path.name}")
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-    except SafetensorError as error:
-        raise OSError(None, str(error), str(path)) from None
-    temporary.replace(path)
+    """Write a safetensors file; a kill leaves the old file or the new one. Raises IrstError."""
+    write_file(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata))
 
 
 def shipped_names() -> list[str]:

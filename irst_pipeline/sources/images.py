@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from glob import escape, glob, has_magic
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,9 +19,24 @@ SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 JPEG_END = b"\xff\xd9"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LEVEL_MAX = 65535
+PAGES_AHEAD = 32  # decoded at once, for to find a page takes longer the further back it lies
+NEARLY_ALL = 0.1  # % of the pixels at either end of an image's values may lie apart
+OUTLYING = 10.0
 
 
-def find_images(uri: str) -> list[Path]:
+class ImageFile(NamedTuple):
+    """An image on disk: a file, or one of the pages of a TIFF."""
+
+    path: Path
+    page: int = 0
+    pages: int = 1
+
+    @property
+    def name(self) -> str:
+        return self.path.name if self.pages == 1 else f"{self.path.name} page {self.page + 1}"
+
+
+def find_images(uri: str) -> list[ImageFile]:
     """The images in a folder, matching a glob or of one file, in natural order; raises UsageError if there are none."""
     path = Path(uri)
     if not path.exists() and not has_magic(uri):
@@ -32,7 +47,15 @@ def find_images(uri: str) -> list[Path]:
     images = [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not images:
         raise UsageError(f"{redact(uri)}: no images here; images end in {', '.join(SUFFIXES)}")
-    return images
+    return [ImageFile(path, page, pages) for path in images for pages in [_count_pages(path)] for page in range(pages)]
+
+
+def _count_pages(path: Path) -> int:
+    """How many images a file holds; 1 also where none can be read, as is said when it is tried."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return 1
+    _silence_opencv()
+    return max(1, cv2.imcount(str(path), cv2.IMREAD_UNCHANGED))
 
 
 def luminance(image: NDArray[Any]) -> NDArray[Any]:
@@ -55,27 +78,39 @@ class ImageSource(Recording):
     less than half would fit fixes it anew. With `each` every image does so for itself.
     """
 
-    def __init__(self, name: str, paths: list[Path], image_rate: float, each: bool = False) -> None:
-        super().__init__(name, image_rate, len(paths))
-        self._paths = paths
+    def __init__(self, name: str, files: list[ImageFile], image_rate: float, each: bool = False) -> None:
+        super().__init__(name, image_rate, len(files))
+        self._files = files
         self._each = each
+        self._ahead: dict[ImageFile, NDArray[Any]] = {}  # pages
         self._levels = (np.nan, np.nan)  # which nothing fits
         self._colour_said = False
 
     def place(self, index: int) -> str:
-        return self._paths[index].name
+        return self._files[index].name
 
     def close(self) -> None:
         """Nothing stays open between images."""
 
     def read(self) -> Iterator[Frame]:
-        for index, path in enumerate(self._paths):
+        for index, file in enumerate(self._files):
             try:
-                image = self._to_levels(self._to_grey(decode(path)), path)
+                image = self._to_levels(self._to_grey(self._decode(file)), file)
             except FrameError as error:
                 self.fail(str(error))
                 continue
             yield Frame(image, index, index / self.frame_rate, self.name)
+
+    def _decode(self, file: ImageFile) -> NDArray[Any]:
+        if file.pages == 1:
+            return decode(file.path)
+        if file not in self._ahead:
+            count = min(PAGES_AHEAD, file.pages - file.page)
+            _, pages = cv2.imreadmulti(str(file.path), file.page, count, flags=cv2.IMREAD_UNCHANGED)
+            self._ahead = {file._replace(page=page): image for page, image in enumerate(pages, file.page)}
+        if file not in self._ahead:
+            raise FrameError(f"{file.path}: cannot read page {file.page + 1}")
+        return self._ahead[file]
 
     def _to_grey(self, image: NDArray[Any]) -> NDArray[Any]:
         if image.ndim == 2:
@@ -85,33 +120,40 @@ class ImageSource(Recording):
             self._colour_said = True
         return luminance(image)
 
-    def _to_levels(self, image: NDArray[Any], path: Path) -> Image:
+    def _to_levels(self, image: NDArray[Any], file: ImageFile) -> Image:
         """Grey levels (H, W) uint8 or uint16; other types are mapped to uint16."""
         if image.dtype in (np.uint8, np.uint16):
             return image
         values = image.astype(np.float64)
         if not np.isfinite(values).all():
-            raise FrameError(f"{path}: holds NaN or infinite values")
+            raise FrameError(f"{file.path.with_name(file.name)}: holds NaN or infinite values")
         low, high = self._levels
         if self._each or ((values >= low) & (values <= high)).mean() < 0.5:
             low, high = self._levels = level_range(image)
-            name = path.name if self._each else self.name
+            name = file.name if self._each else self.name
             log.warning("%s: %s levels; %g .. %g becomes 0 .. %d", name, image.dtype, low, high, LEVEL_MAX)
         return np.rint((values - low) * (LEVEL_MAX / (high - low))).clip(0, LEVEL_MAX).astype(np.uint16)
 
 
 def level_range(image: NDArray[Any]) -> tuple[float, float]:
-    """Values that become 0 and 65535: all of int16, or else the image's own range and its extent to either side."""
+    """Values that become 0 and 65535: all of int16, or else the image's own range and its extent to either side.
+
+    Pixels that lie apart from nearly all others by more than `OUTLYING` times what those differ by, as a mark for "no
+    data" does, are not in the range.
+    """
     if image.dtype == np.int16:
         return -32768.0, 32767.0
     low, high = float(image.min()), float(image.max())
+    most = np.percentile(image, [NEARLY_ALL, 100 - NEARLY_ALL])
+    if reach := OUTLYING * float(np.ptp(most)):
+        low, high = max(low, most[0] - reach), min(high, most[1] + reach)
     extent = high - low or 1.0
     return low - extent, high + extent
 
 
 def decode(path: Path) -> NDArray[Any]:
     """The image at its own depth, (H, W) or (H, W, channels). Raises FrameError if it cannot be read whole."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what cannot be read is said by us
+    _silence_opencv()
     try:
         data = path.read_bytes()
         if data.startswith(PNG_SIGNATURE) and not _has_all_chunks(data):
@@ -126,6 +168,11 @@ def decode(path: Path) -> NDArray[Any]:
     if path.suffix.lower() in (".jpg", ".jpeg") and data.find(JPEG_END, len(data) // 2) < 0:
         raise FrameError(f"{path}: the image is cut short")
     return np.asarray(image)
+
+
+def _silence_opencv() -> None:
+    """What cannot be read is said by us."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def _has_all_chunks(png: bytes) -> bool:

@@ -2,6 +2,8 @@
 
 import copy
 import csv
+import json
+import logging
 import math
 import os
 import signal
@@ -10,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -43,6 +46,8 @@ STATE_FILE, WEIGHTS_FILE, CURVE_FILE, PREVIEW_FILE = (
     "curve.csv",
     "preview.png",
 )
+log = logging.getLogger("irst")
+
 WARM_UP_STEPS = 100
 DECAY_SHARE = 0.8  # of all steps, at the end, over which the learning rate falls to zero
 BATCHES_AHEAD = 4
@@ -177,17 +182,32 @@ class Run:
         for name, optimiser in self.optimisers.items():
             for index, moments in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-        write_tensors(tensors, self.folder / STATE_FILE, {"step": str(self.step)})
+        write_tensors(tensors, self.folder / STATE_FILE, {"step": str(self.step)} | self._asked())
+
+    def _asked(self) -> dict[str, str]:
+        """The network and the settings, as a checkpoint holds them."""
+        return {"config": json.dumps(asdict(self.network.config)), "settings": self.settings.model_dump_json()}
 
     def restore(self) -> bool:
-        """Go on from the folder's checkpoint, and say if it has one; raises UsageError for that of another network."""
+        """Go on from the folder's checkpoint, and say if it has one; settings that are not what they were are logged.
+
+        Raises UsageError for that of another network, or of a run with another start.
+        """
         path = self.folder / STATE_FILE
         if not path.exists():
             return False
         try:
             with safe_open(path, "pt") as file:
-                self.step = int(file.metadata()["step"])
+                metadata = file.metadata()
                 tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (it is not a dict)
+
+            asked = self._asked()
+            if metadata["config"] != asked["config"]:
+                raise ValueError(f"it has another network than {self.settings.model}")
+            before, now = json.loads(metadata["settings"]), json.loads(asked["settings"])
+            if before["start"] != now["start"]:
+                raise ValueError(f"that started from {before['start'] or 'nothing'}, not {now['start'] or 'nothing'}")
+            self.step = int(metadata["step"])
 
             def part(name: str) -> dict[str, Tensor]:
                 return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
@@ -203,6 +223,8 @@ class Run:
         except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(f"{path}: not a checkpoint of this run ({reason}); train into another folder") from None
+        if changed := sorted(key for key, value in now.items() if before.get(key) != value):
+            log.warning("%s: goes on from step %d with other settings: %s", self.folder, self.step, ", ".join(changed))
         return True
 
 
@@ -292,12 +314,13 @@ class Curve:
         self._watched = [s for s in sources if s.holdout and s.settings.layout != "backgrounds"]
         names = [f"{score} {s.settings.folder}" for s in self._watched for score in self.SCORES]
         header = ",".join(["step", "seconds", "loss", *names])
-        old = self._path.read_text().splitlines() if run.step and self._path.exists() else []
+        kept_before = run.step and self._path.exists()
+        old = self._path.read_text(errors="replace").splitlines() if kept_before else []
         if old and old[0] != header:
             raise UsageError(f"{self._path}: is of other data sets ({old[0]}); train into another folder")
         # What was scored after the checkpoint is scored again, and a row that was not written whole is of no use.
-        whole = [row for row in old[1:] if row.count(",") == header.count(",")]
-        kept = [row for row in whole if int(row.split(",")[0]) <= run.step]
+        rows = [row for row in old[1:] if row.count(",") == header.count(",") and row.split(",")[0].isdecimal()]
+        kept = [row for row in rows if int(row.split(",")[0]) <= run.step]
         write_file(self._path, ("\n".join([header, *kept]) + "\n").encode())
 
     def add(self, loss: float) -> None:
@@ -321,9 +344,12 @@ def train(run: Run, data: Path, stop: Event) -> Path:
     Raises UsageError for a folder that holds something else.
     """
     settings = run.settings
+    going_on = run.restore()
+    if not going_on:
+        _refuse_used(run.folder)
     sources = read_sources(settings, data)
-    if not run.restore():
-        _claim(run.folder)
+    if not going_on:
+        run.folder.mkdir(parents=True, exist_ok=True)
         run.save_state()  # before there are weights: a folder that has those alone is somebody else's
     curve, losses = Curve(run, sources), []
     exact = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
@@ -352,10 +378,11 @@ def train(run: Run, data: Path, stop: Event) -> Path:
     return run.folder / WEIGHTS_FILE
 
 
-def _claim(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _refuse_used(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; give a folder with --out")
     # A kill during the first checkpoint leaves a hidden file.
-    if any(not path.name.startswith(".") for path in folder.iterdir()):
+    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise UsageError(f"{folder}: holds files, but no {STATE_FILE} to go on from; train into another folder")
 
 

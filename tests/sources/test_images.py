@@ -116,6 +116,58 @@ def test_float_images_share_one_affine_map(tmp_path: Path, caplog: pytest.LogCap
     assert "770 .. 830 becomes 0 .. 65535" in again
 
 
+def stack(path: Path, count: int, seed: int = 0) -> list[NDArray[Any]]:
+    """A TIFF of so many 16-bit pages."""
+    pages = [picture(seed + i, 65536) for i in range(count)]
+    assert cv2.imwritemulti(str(path), pages)
+    return pages
+
+
+def test_every_page_of_a_tiff_is_a_frame(tmp_path: Path) -> None:
+    pages = stack(tmp_path / "b.tif", 70)
+    frames, failed = read(tmp_path / "b.tif", image_rate=50)
+    assert failed == 0
+    assert [frame.time for frame in frames] == [i / 50 for i in range(70)]
+    for frame, page in zip(frames, pages, strict=True):
+        np.testing.assert_array_equal(frame.image, page)
+    # Beside others, in the files' order.
+    more = stack(tmp_path / "a.tif", 3, seed=100)
+    save(tmp_path / "c.tif", picture(200, 65536))
+    frames, _ = read(tmp_path)
+    for frame, page in zip(frames, [*more, *pages, picture(200, 65536)], strict=True):
+        np.testing.assert_array_equal(frame.image, page)
+
+
+def test_a_page_that_is_damaged_costs_that_page(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Pixels of LZW's that nothing could have packed; the page's directory is whole."""
+    pages = stack(tmp_path / "a.tif", 5)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    at = len(data) // 2
+    data[at : at + 64] = bytes(range(255, 191, -1))
+    (tmp_path / "a.tif").write_bytes(data)
+    frames, failed = read(tmp_path / "a.tif")
+    assert failed == 1
+    assert "cannot read page 3" in caplog.text
+    assert [frame.index for frame in frames] == [0, 1, 3, 4]
+    for frame in frames:
+        np.testing.assert_array_equal(frame.image, pages[frame.index])
+
+
+@pytest.mark.parametrize("mark", [-9999.0, 65535.0])
+def test_a_pixel_without_data_leaves_the_levels_to_the_others(tmp_path: Path, mark: float) -> None:
+    """Of a sky of 20 mK noise, in K, with a target of 50 times that: both keep their shape."""
+    kelvin = np.random.default_rng(0).normal(300, 0.02, (48, 64)).astype(np.float32)
+    kelvin[20:22, 30:32] += 1.0
+    kelvin[5, 5] = mark
+    save(tmp_path / "a.tif", kelvin)
+    (frame,), failed = read(tmp_path)
+    assert failed == 0
+    above, levels = kelvin[kelvin != mark].astype(float) - 300, frame.image[kelvin != mark]
+    slope, offset = np.polyfit(above, levels, 1)
+    assert np.abs((levels - offset) / slope - above).max() < 0.001
+    assert frame.image[5, 5] == (0 if mark < 0 else 65535)
+
+
 def test_signed_16_bit_images_keep_every_level(tmp_path: Path) -> None:
     image = np.linspace(-32768, 32767, 4096).astype(np.int16).reshape(64, 64)
     save(tmp_path / "a.tif", image)

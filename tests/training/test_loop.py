@@ -99,8 +99,23 @@ def test_a_checkpoint_of_another_network_is_refused(data: Path, tmp_path: Path) 
     trained(settings(1), data, tmp_path, Event())
     other = tmp_path / "other.yaml"
     other.write_text(MODEL.read_text().replace("channels: 16", "channels: 24"))
-    with pytest.raises(UsageError, match="not a checkpoint of this run"):
+    with pytest.raises(UsageError, match=r"not a checkpoint of this run \(it has another network than .*other\.yaml\)"):
         trained(settings(2, model=other), data, tmp_path, Event())
+
+
+def test_a_run_goes_on_from_its_own_start_and_other_changes_are_told(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained(settings(1), data, tmp_path / "run", Event())
+    other = str(tmp_path / "run" / "weights.safetensors")
+    with pytest.raises(UsageError, match=rf"that started from nothing, not {other}\); train into another folder"):
+        trained(settings(1, start=other), data, tmp_path / "run", Event())
+    trained(settings(1), data, tmp_path / "run", Event())
+    assert not caplog.messages
+    trained(settings(2, seed=5), data, tmp_path / "run", Event())
+    assert caplog.messages == [
+        f"{tmp_path / 'run'}: goes on from step 1 with other settings: evaluate_every, seed, steps"
+    ]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_checkpoint(data: Path, tmp_path: Path) -> None:
@@ -136,11 +151,11 @@ def test_a_first_checkpoint_that_was_not_written_whole_is_made_again(data: Path,
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, hard))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(IrstError, match=r"state\.safetensors: .*files may not be so large here"):
             trained(settings(1), data, tmp_path, Event())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    (tmp_path / ".tmpYnKZdy").write_bytes(bytes(1000))  # as safetensors leaves it when it is killed
+    (tmp_path / ".state.safetensors.new").write_bytes(bytes(1000))  # as a kill leaves it
     assert load_weights(str(trained(settings(1), data, tmp_path, Event())))
 
 
@@ -205,6 +220,8 @@ def test_a_folder_of_something_else_is_left_alone(data: Path, tmp_path: Path) ->
     with pytest.raises(UsageError, match=r"holds files, but no state\.safetensors"):
         trained(settings(1), data, tmp_path, Event())
     assert (tmp_path / "weights.safetensors").read_bytes() == b"precious"
+    with pytest.raises(UsageError, match=r"weights\.safetensors: is a file; give a folder with --out"):
+        trained(settings(1), data, tmp_path / "weights.safetensors", Event())
 
 
 def test_rows_of_the_curve_beyond_the_checkpoint_are_made_again(data: Path, tmp_path: Path) -> None:
@@ -216,12 +233,16 @@ def test_rows_of_the_curve_beyond_the_checkpoint_are_made_again(data: Path, tmp_
     assert [row.split(",")[0] for row in curve.read_text().splitlines()] == ["step", "2", "4", "6", "8", "10"]
 
 
-@pytest.mark.parametrize("left", ["", "HEAD\n2,1,1,1,1,1\n\n4,1,1"], ids=["all", "a row"])
-def test_a_curve_cut_short_does_not_end_the_run(data: Path, tmp_path: Path, left: str) -> None:
+@pytest.mark.parametrize(
+    "left",
+    [b"", b"HEAD\n2,1,1,1,1,1\n\n4,1,1", b"HEAD\n2,1,1,1,1,1\n\0\0\xff,1,1,1,1,1"],
+    ids=["all", "a row", "not text"],
+)
+def test_a_damaged_curve_does_not_end_the_run(data: Path, tmp_path: Path, left: bytes) -> None:
     trained(settings(4, evaluate_every=2), data, tmp_path, Event())
     curve = tmp_path / "curve.csv"
-    head = curve.read_text().splitlines()[0]
-    curve.write_text(left.replace("HEAD", head))
+    head = curve.read_bytes().splitlines()[0]
+    curve.write_bytes(left.replace(b"HEAD", head))
     trained(settings(6, evaluate_every=2), data, tmp_path, Event())
     first, *steps = [row.split(",")[0] for row in curve.read_text().splitlines()]
     assert (first, steps[-1]) == ("step", "6")
