@@ -27,7 +27,7 @@ from irst_pipeline.memory import give_back_large_blocks
 from irst_pipeline.metrics import WatchedRun, answering
 from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.sinks import RESULT_FILES, RunHeader, Sink, open_sinks
-from irst_pipeline.sinks.base import parts_set_aside, prepare_folder, write_file
+from irst_pipeline.sinks.base import REPORT_FILE, parts_set_aside, prepare_folder, write_file
 from irst_pipeline.sources import Source, open_source, redact, resume_source
 from irst_pipeline.sources.address import scheme_of
 from irst_pipeline.state import part_of
@@ -36,7 +36,6 @@ from irst_pipeline.types import Frame, FrameResult
 
 log = logging.getLogger("irst")
 
-REPORT_FILE = "run.json"
 CHECKPOINT_SECONDS = 1.0
 RECORDINGS_AT_ONCE = 16  # the next ones wait; cameras do not
 

@@ -7,13 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from irst_pipeline.errors import UsageError
 
 T = TypeVar("T")
+
+
+def _not_tiny(value: float) -> float:
+    if value < 1e-9:
+        raise ValueError("at least 1e-9")  # of less the square, or its inverse, may be no number
+    return value
+
+
 FiniteFloat = Annotated[float, Field(gt=-1e9, lt=1e9)]
-Positive = Annotated[float, Field(gt=0, lt=1e9)]
+Positive = Annotated[float, Field(gt=0, lt=1e9), AfterValidator(_not_tiny)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e9)]
 Count = Annotated[int, Field(ge=1, lt=10**9)]
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # what pydantic calls a key that is not known

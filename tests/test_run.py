@@ -172,6 +172,8 @@ def test_targets_keep_their_ids_where_a_recording_was_cut_and_are_smoothed_on_ei
         for records in (log(out), smoothed)
     ]
     both = places[0].keys() & places[1].keys()
+    times = [{r["frame"]: r["time"] for r in records if r.get("record") == "track"} for records in (log(out), smoothed)]
+    assert all(times[0][frame] == time for frame, time in times[1].items() if frame in times[0])
     assert {(r["id"], frame) for r in jumped for frame in (59, 119)} <= both
     away = np.array([np.subtract(places[0][key], places[1][key]) for key in both])
     assert np.abs(away).max() < 5

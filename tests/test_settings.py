@@ -48,6 +48,8 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ("detection: {min_area: many}", "key `detection.min_area`: expected a valid integer, .* found 'many'"),
         ("detection: {threshold: 1.5}", "key `detection.threshold`: expected less than 1, found 1.5"),
         ("tracker: {target_score: [0.9, 0.4]}", "key `tracker`: expected scores of mean 0.9 with a spread below 0.300"),
+        ("tracker: {speed_sd: 1.0e-300}", "key `tracker.speed_sd`: expected at least 1e-9, found 1e-300"),
+        ("tracker: {target_score: [0.5, 1.0e-300]}", "key `tracker.target_score.1`: expected at least 1e-9"),
         ("video: {percentiles: [90, 10]}", "key `video`: expected percentiles with the first below"),
         ("tracker: 7", "key `tracker`: expected .*found 7"),
         ("sinks: [mot, mot]", "key `sinks`: expected each name once"),

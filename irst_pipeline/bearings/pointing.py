@@ -63,7 +63,7 @@ def read_pointing(path: Path) -> Pointing:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
-            present = reader.fieldnames or ()
+            present = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
@@ -71,6 +71,8 @@ def read_pointing(path: Path) -> Pointing:
     missing = [name for name in ANGLES[:2] if name not in present] + ([] if key else [" or ".join(KEYS)])
     if key is None or missing:
         raise UsageError(f"{path} line 1: no column {missing[0]}; name the columns there, separated by commas")
+    if twice := [name for name in (key, *ANGLES) if present.count(name) > 1]:
+        raise UsageError(f"{path} line 1: column {twice[0]} is there {present.count(twice[0])} times; keep one")
     columns = (key, *(name for name in ANGLES if name in present))
     table = np.zeros((len(rows), 1 + len(ANGLES)))
     for values, (line, row) in zip(table, rows, strict=True):
@@ -80,6 +82,7 @@ def read_pointing(path: Path) -> Pointing:
             values[i] = _number(row[name], f"{path} line {line}: {name}")
     lines = [line for line, _ in rows]
     _refuse(np.abs(table[:, 2]) > 90, path, lines, "elevation_deg beyond +-90; give the angle above the horizon")
+    _refuse(np.abs(table[:, [1, 3]]).max(1) > 3600, path, lines, "azimuth_deg or roll_deg beyond +-3600; give degrees")
     _refuse(np.diff(table[:, 0]) <= 0, path, lines[1:], f"{key} does not increase; sort the rows, one for each {key}")
     if len(table) < 2:
         raise UsageError(f"{path}: fewer than two rows; give one for the first frame and one for the last at least")

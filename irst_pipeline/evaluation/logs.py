@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field
 
 from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, velocities, without_hidden
-from irst_pipeline.settings import FiniteFloat, Positive, validate
-from irst_pipeline.simulation.simulate import MOT_FILE, TRUTH_FILE
-from irst_pipeline.sinks.base import parts_set_aside
+from irst_pipeline.settings import FiniteFloat, NotNegative, Positive, read_yaml, validate
+from irst_pipeline.simulation.simulate import MOT_FILE, SCENE_FILE, TRUTH_FILE
+from irst_pipeline.sinks.base import REPORT_FILE, parts_set_aside
 from irst_pipeline.sinks.jsonl import SCHEMA
 from irst_pipeline.types import Floats, Integers
 
@@ -31,9 +31,9 @@ class _TruthRow(BaseModel):
     id: Id
     left: FiniteFloat
     top: FiniteFloat
-    width: FiniteFloat
-    height: FiniteFloat
-    considered: float = 1
+    width: NotNegative
+    height: NotNegative
+    considered: FiniteFloat = 1
     """0 for a target that cannot be seen there."""
 
 
@@ -46,11 +46,28 @@ class _State(BaseModel):
     vy_px_s: FiniteFloat
 
 
+class _Scene(BaseModel):
+    frames: Annotated[int, Field(ge=1, le=FRAMES_MAX)]
+
+
+class _Report(BaseModel):
+    """What is read of a run's account of itself."""
+
+    frames_read: Annotated[int, Field(ge=0, le=FRAMES_MAX)]
+    frames_failed: Annotated[int, Field(ge=0, le=FRAMES_MAX)]
+
+
 class _Header(BaseModel):
     frame_rate: Positive
 
 
-class _TrackRecord(BaseModel):
+class _Record(BaseModel):
+    """What most records have."""
+
+    frame: Frame = 0
+
+
+class _TrackRecord(_Record):
     """What is read of a record of a track; see the README for all of it."""
 
     frame: Frame
@@ -80,18 +97,40 @@ def read_sequence(truth: Path, log: Path) -> TrackedSequence:
     A target's position is the centre of its box. Of a simulated sequence its velocity is known, against the scene as
     that of a track is; elsewhere it is that of its neighbouring positions at the log's frame rate, which is the same
     where the camera stands still. Hidden targets do not count, nor do tracks where they follow one. The sequence ends
-    with the last frame that either file names. Raises UsageError, one line.
+    with the last frame that either file names, or that the scene beside the one or the run's report beside the other
+    counts. Raises UsageError, one line.
     """
-    frame_rate, tracks = _read_tracks(log)
+    frame_rate, tracks, logged = _read_tracks(log)
     targets, hidden = _read_targets(truth, frame_rate)
-    if len(tracks.frame) and not np.isin(tracks.frame, targets.frame).any():
+    simulated, run = _frames_of_scene(truth), _frames_of_run(log)
+    if not len(targets.frame) and not simulated:
+        raise UsageError(f"{truth}: names no target; there is nothing to score against")
+    last = max(int(paths.frame.max(initial=0)) for paths in (targets, hidden, tracks))
+    if len(tracks.frame) and last >= simulated and not np.isin(tracks.frame, targets.frame).any():
         spans = [f"{frame.min()} to {frame.max()}" for frame in (tracks.frame, targets.frame)]
         raise UsageError(
             f"{log}: its tracks are in frames {spans[0]}, the targets of {truth} in {spans[1]} (from 0), never in the "
             f"same one; give the truth of the sequence that was run"
         )
-    frames = 1 + max(int(paths.frame.max(initial=0)) for paths in (targets, hidden, tracks))
+    frames = max(simulated, run, logged, 1 + last)
     return without_hidden(TrackedSequence(targets, tracks, frames, frame_rate), hidden)
+
+
+def _frames_of_scene(truth: Path) -> int:
+    """How many frames the simulated sequence of this ground truth has; 0 for another's."""
+    scene = truth.with_name(SCENE_FILE)
+    if truth.name != MOT_FILE or not scene.is_file():
+        return 0
+    return validate(_Scene, read_yaml(scene), str(scene)).frames
+
+
+def _frames_of_run(log: Path) -> int:
+    """How many frames the run of this log has met; 0 where it does not say, as after a kill."""
+    path = log.with_name(REPORT_FILE)
+    if log.name != LOG_FILE or not path.is_file():
+        return 0
+    report = validate(_Report, _parse(path.read_text("utf-8", errors="replace"), str(path)), str(path))
+    return report.frames_read + report.frames_failed
 
 
 def _read_targets(path: Path, frame_rate: float) -> tuple[Paths, Paths]:
@@ -100,11 +139,8 @@ def _read_targets(path: Path, frame_rate: float) -> tuple[Paths, Paths]:
     for number, line in _lines(path):
         cells = zip(_TruthRow.model_fields, line.split(","), strict=False)
         row = validate(_TruthRow, dict(cells), f"{path} line {number}")
-        if row.considered:
-            _refuse_twice(f"{path} line {number}: target", row.frame, row.id, seen)
+        _refuse_twice(f"{path} line {number}: target", row.frame, row.id, seen)
         (rows if row.considered else hidden).append(row)
-    if not rows:
-        raise UsageError(f"{path}: names no target; there is nothing to score against")
     frame, id_, position = _places(rows)
     states = path.with_name(TRUTH_FILE)
     if path.name == MOT_FILE and states.is_file():
@@ -125,7 +161,10 @@ def _places(rows: list[_TruthRow]) -> tuple[Integers, Integers, Floats]:
 def _read_velocities(path: Path) -> dict[tuple[int, int], tuple[float, float]]:
     """px/s by frame and id."""
     lines = _lines(path)
-    names = next(lines, (1, ""))[1].split(",")
+    head = next(lines, None)
+    if head is None:
+        raise UsageError(f"{path}: is empty; put back the table that irst simulate wrote, or take it away")
+    names = head[1].split(",")
     rows = [
         validate(_State, dict(zip(names, line.split(","), strict=False)), f"{path} line {number}")
         for number, line in lines
@@ -133,9 +172,9 @@ def _read_velocities(path: Path) -> dict[tuple[int, int], tuple[float, float]]:
     return {(row.frame, row.id): (row.vx_px_s, row.vy_px_s) for row in rows}
 
 
-def _read_tracks(path: Path) -> tuple[float, TrackPaths]:
-    """Frame rate and tracks of a log, with the parts of it that were set aside."""
-    rows, seen = [], set[tuple[int, int]]()
+def _read_tracks(path: Path) -> tuple[float, TrackPaths, int]:
+    """Frame rate, tracks and number of frames of a log, with the parts of it that were set aside."""
+    rows, seen, frames = [], set[tuple[int, int]](), 1
     for part in (*parts_set_aside(path), path):
         lines = _lines(part)
         number, line = next(lines, (1, ""))
@@ -146,12 +185,12 @@ def _read_tracks(path: Path) -> tuple[float, TrackPaths]:
         for number, line in lines:
             where = f"{part} line {number}"
             tree = _parse(line, where)
-            if tree.get("record") == "track":
-                row = validate(_TrackRecord, tree, where)
-                if row.status != "tentative":
-                    _refuse_twice(f"{where}: track", row.frame, row.id, seen)
-                    rows.append(row)
-    return frame_rate, TrackPaths(
+            record = validate(_TrackRecord if tree.get("record") == "track" else _Record, tree, where)
+            frames = max(frames, 1 + record.frame)
+            if isinstance(record, _TrackRecord) and record.status != "tentative":
+                _refuse_twice(f"{where}: track", record.frame, record.id, seen)
+                rows.append(record)
+    tracks = TrackPaths(
         frame=_integers([row.frame for row in rows]),
         id=_integers([row.id for row in rows]),
         position=_floats([(row.x, row.y) for row in rows], 2),
@@ -159,6 +198,7 @@ def _read_tracks(path: Path) -> tuple[float, TrackPaths]:
         covariance=_floats([row.cov for row in rows], 3),
         nis=_floats([row.nis for row in rows], 1)[:, 0],
     )
+    return frame_rate, tracks, frames
 
 
 def _find(path: Path, name: str, mend: str) -> Path:
@@ -171,7 +211,7 @@ def _find(path: Path, name: str, mend: str) -> Path:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number, from 1, and text of the lines that are not empty."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
     for number, line in enumerate(text.splitlines(), 1):
@@ -182,7 +222,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _parse(line: str, where: str) -> dict[str, Any]:
     try:
         tree = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         tree = None
     if not isinstance(tree, dict):
         raise UsageError(f"{where}: not a JSON record; give the tracks.jsonl of a run, or strike the line out")

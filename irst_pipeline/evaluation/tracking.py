@@ -148,6 +148,7 @@ class Evaluation:
 class _Meeting(NamedTuple):
     """What is in one frame: n targets and m tracks."""
 
+    frame: int
     truth: Integers
     """(n,) rows of the truth."""
     tracks: Integers
@@ -195,19 +196,17 @@ def evaluate(sequence: TrackedSequence, radius: float = RADIUS) -> Evaluation:
     TrackEval is not installed.
     """
     truth, tracks = sequence.truth, sequence.tracks
-    meetings = _meetings(sequence)
+    meetings = _meetings(truth, tracks, np.union1d(truth.frame, tracks.frame))
     (targets, target_of), (found, track_of) = (np.unique(paths.id, return_inverse=True) for paths in (truth, tracks))
     matched = [match(meeting.distance, radius) for meeting in meetings]
-    pairs = Pairs(
-        *(
-            np.concatenate([meeting[side][chosen[side]] for meeting, chosen in zip(meetings, matched, strict=True)])
-            for side in (0, 1)
-        )
-    )
+    covering = [(m.truth[t], m.tracks[k]) for m, (t, k) in zip(meetings, matched, strict=True)]
+    pairs = Pairs(*(np.concatenate([np.empty(0, np.int64), *(both[side] for both in covering)]) for side in (0, 1)))
     covered = np.zeros(len(truth.id), bool)
     covered[pairs.truth] = True
     fragmentations, delays = _coverage(truth, covered)
-    gospa = np.array([_gospa(meeting.distance) for meeting in meetings])
+    gospa = np.zeros((sequence.frames, len(_Gospa._fields)))
+    for meeting in meetings:
+        gospa[meeting.frame] = _gospa(meeting.distance)
     near = np.zeros(len(tracks.id), bool)
     for meeting in meetings:
         near[meeting.tracks] = (meeting.distance <= radius).any(axis=0)
@@ -240,7 +239,8 @@ def without_hidden(sequence: TrackedSequence, hidden: Paths, radius: float = RAD
     Those are within `radius` px of a target of `hidden`, one of each, and cover none of the others.
     """
     tracks, follows = sequence.tracks, np.zeros(len(sequence.tracks.id), bool)
-    for seen, unseen in zip(_meetings(sequence), _meetings(replace(sequence, truth=hidden)), strict=True):
+    frames = np.unique(hidden.frame)
+    for seen, unseen in zip(*(_meetings(t, tracks, frames) for t in (sequence.truth, hidden)), strict=True):
         free = np.setdiff1d(np.arange(len(seen.tracks)), match(seen.distance, radius)[1])
         _, near = match(unseen.distance[:, free], radius)
         follows[seen.tracks[free[near]]] = True
@@ -261,22 +261,25 @@ def velocities(frame: Integers, id_: Integers, position: Floats, frame_rate: flo
     return velocity
 
 
-def _meetings(sequence: TrackedSequence) -> list[_Meeting]:
-    """Of each frame."""
-    truth, tracks = sequence.truth, sequence.tracks
-    rows = zip(*(_rows_by_frame(paths.frame, sequence.frames) for paths in (truth, tracks)), strict=True)
+def _meetings(truth: Paths, tracks: Paths, frames: Integers) -> list[_Meeting]:
+    """Of each of these `frames`, which increase."""
+    rows = zip(frames.tolist(), *(_rows_by_frame(paths.frame, frames) for paths in (truth, tracks)), strict=True)
     return [
-        _Meeting(t, k, np.linalg.norm(truth.position[t][:, None] - tracks.position[k][None], axis=-1)) for t, k in rows
+        _Meeting(frame, t, k, np.linalg.norm(truth.position[t][:, None] - tracks.position[k][None], axis=-1))
+        for frame, t, k in rows
     ]
 
 
-def _rows_by_frame(frame: Integers, frames: int) -> list[Integers]:
+def _rows_by_frame(frame: Integers, frames: Integers) -> list[Integers]:
     order = np.argsort(frame, kind="stable")
-    return np.split(order, np.searchsorted(frame[order], np.arange(1, frames)))
+    first, end = (np.searchsorted(frame[order], frames, side).tolist() for side in ("left", "right"))
+    return [order[a:b] for a, b in zip(first, end, strict=True)]
 
 
 def _trackeval(meetings: list[_Meeting], target_of: Integers, track_of: Integers, radius: float) -> _TrackEval:
     """TrackEval's scores; `target_of` and `track_of` number the objects of the rows from 0."""
+    if not len(target_of):
+        return _TrackEval(*5 * (math.nan,), id_switches=0)
     try:
         # It says on stdout which of its readers of data sets lack something; none is used here.
         with redirect_stdout(io.StringIO()):
@@ -342,7 +345,7 @@ def _ospa2(meetings: list[_Meeting], target_of: Integers, track_of: Integers) ->
     target_life, track_life = np.bincount(target_of), np.bincount(track_of)
     shape = len(target_life), len(track_life)
     apart, together = np.zeros(shape), np.zeros(shape)
-    for truth, tracks, distance in meetings:
+    for _, truth, tracks, distance in meetings:
         at = np.ix_(target_of[truth], track_of[tracks])
         apart[at] += np.minimum(distance, CUTOFF)
         together[at] += 1

@@ -82,10 +82,12 @@ def draw(sequence: TrackedSequence, evaluation: Evaluation) -> bytes:
 def _draw_paths(axes: Axes, sequence: TrackedSequence, paths: Paths, value: Floats, **style: Any) -> None:
     """A line an object of `value` (n,) over time, broken where there is none."""
     for each in np.unique(paths.id):
-        line = np.full(sequence.frames, np.nan)
         rows: Integers = np.flatnonzero(paths.id == each)
-        line[paths.frame[rows]] = value[rows]
-        axes.plot(_time(sequence), line, **style)
+        rows = rows[np.argsort(paths.frame[rows])]
+        frame = paths.frame[rows]
+        breaks = 1 + np.flatnonzero(np.diff(frame) > 1)
+        time = np.insert(frame / sequence.frame_rate, breaks, np.nan)
+        axes.plot(time, np.insert(value[rows], breaks, np.nan), **style)
 
 
 def _time(sequence: TrackedSequence) -> Floats:

@@ -28,6 +28,7 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
 
 Side = Annotated[int, Field(ge=16, le=4096, multiple_of=2)]
 Span = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+TurnRate = Annotated[float, Field(gt=0, le=3600)]
 Several = Annotated[int, Field(ge=0, le=1000)]
 
 
@@ -56,7 +57,7 @@ class RandomSettings(Settings):
     """[low, high]"""
     manoeuvres: Several = 0
     """Turns that each of the `count` makes: one in every such part of the sequence, for half of it."""
-    turn_deg_s: Span = (20.0, 60.0)
+    turn_deg_s: Annotated[tuple[TurnRate, TurnRate], AfterValidator(_ordered)] = (20.0, 60.0)
     """[low, high], to the left or to the right."""
     crossings: Several = 0
     """Pairs whose paths cross at 30 to 150 degrees, both at the same place at half time."""
@@ -73,7 +74,7 @@ class SceneSettings(Settings):
 
     width_px: Side = 320
     height_px: Side = 256
-    frames: Annotated[int, Field(ge=1)] = 150
+    frames: Annotated[int, Field(ge=1, le=1_000_000)] = 150
     frame_rate_hz: Annotated[float, Field(ge=0.01, le=10_000)] = 30.0
     view_levels: Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_ordered)] = (7200.0, 7500.0)
     """Grey levels shown as black and white in the 8-bit video."""

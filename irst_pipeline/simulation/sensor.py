@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.special import erf
 
-from irst_pipeline.settings import NotNegative, Positive, Settings
+from irst_pipeline.settings import NotNegative, Settings
 from irst_pipeline.types import Floats
 
 LEVEL_MAX = 2**14 - 1
+NOISE_MIN = 1e-3  # grey levels; below that an SNR would say nothing
 BLINK = 0.1  # probability that a blinking pixel changes over from one frame to the next
 
 PixelCount = Annotated[int, Field(ge=0)]
@@ -27,7 +28,7 @@ class SensorSettings(Settings):
     """Standard deviation of the blur before the pixels integrate it."""
     read_noise: NotNegative = 3.0
     """Grey levels, standard deviation in each pixel and frame: the NETD times the grey levels of a kelvin."""
-    electrons_per_level: Positive | None = None
+    electrons_per_level: Annotated[float, Field(ge=1e-3, lt=1e9)] | None = None
     """Shot noise adds a variance of level / electrons_per_level grey levels^2; without it there is none."""
     offset_sd: NotNegative = 0.0
     """Grey levels, standard deviation from pixel to pixel, the same in every frame."""
@@ -96,10 +97,10 @@ class Sensor:
         return shares
 
     def noise_sd(self, level: Floats) -> Floats:
-        """Standard deviation of the noise at a mean of `level`, both grey levels."""
+        """Standard deviation of the noise at a mean of `level`, both grey levels; never so small as not to be."""
         electrons = self._settings.electrons_per_level
         shot = np.maximum(level, 0) / electrons if electrons else np.zeros_like(level)
-        return np.sqrt(self._settings.read_noise**2 + shot)
+        return np.maximum(np.sqrt(self._settings.read_noise**2 + shot), NOISE_MIN)
 
     def expose(self, image: Floats) -> NDArray[np.uint16]:
         """The next frame as the camera delivers it: `image` (H, W) with fresh noise, in whole levels of 14 bits."""

@@ -18,6 +18,9 @@ from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.state import State
 from irst_pipeline.types import Bearings, FrameResult
 
+REPORT_FILE = "run.json"
+"""What a run says of itself, beside its sinks' files."""
+
 _MENDS = {
     errno.ENOSPC: "free some space on that disk, or choose a folder on another one",
     errno.EDQUOT: "your quota is used up: free some of it, or choose a folder on another disk",

@@ -104,7 +104,7 @@ class SmoothedJsonl:
             camera = CameraMotion(np.asarray(np.linalg.inv(self._cameras[frame]), np.float64), known=True)
             tracks, view = whole.take(own).tracks(camera, self._shapes[frame]), self._views[frame]
             bearings = view.bearings(tracks) if view else None
-            self._file.write(lines(track_records(frame, time, tracks, bearings)))
+            self._file.write(lines(track_records(frame, round(time, 6), tracks, bearings)))
 
 
 class _Rows(NamedTuple):

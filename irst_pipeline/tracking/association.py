@@ -17,7 +17,8 @@ FEW = 64
 """Pairs; so few take less time as one cluster than to be told apart."""
 FEW_CANDIDATES = 4096
 """Pairs; so few are all looked at in less time than a tree is built."""
-
+NEAR_MAX = 32
+"""Detections a track; of more, where there are many tracks, those that are nearest to it."""
 
 TINY = float(np.finfo(float).tiny)
 """Of which there is a logarithm."""
@@ -68,7 +69,8 @@ def gate(tracks: Mixture, measured: Floats, noise: Floats, limit: float) -> tupl
     """Pairs within the gate and, for each, the logarithm of the density (per px^2) that the track gives the detection.
 
     tracks: predicted, n of them; measured: (k, 2); noise: (k, 2, 2); limit: the largest squared Mahalanobis distance
-    from what any one of a track's models expects. Detections are looked up in a tree, so that far pairs cost nothing.
+    from what any one of a track's models expects. Detections are looked up in a tree, so that far pairs cost nothing;
+    of more than `NEAR_MAX` within reach of a track the nearest are taken, so that no crowd takes for ever.
     """
     n = len(tracks.weight)
     if not n or not len(measured):
@@ -94,7 +96,11 @@ def _within(centre: Floats, reach: Floats, measured: Floats) -> tuple[Integers, 
         (x, y), (u, v) = centre.T[..., None], measured.T
         rows, columns = np.nonzero((x - u) ** 2 + (y - v) ** 2 <= reach[:, None] ** 2)
         return rows, columns
-    near = cKDTree(measured).query_ball_point(centre, reach, return_sorted=False)
+    tree = cKDTree(measured)
+    near = tree.query_ball_point(centre, reach, return_sorted=False)
+    crowded = [row for row, those in enumerate(near) if len(those) > NEAR_MAX]
+    if crowded:
+        near[crowded] = np.asarray(tree.query(centre[crowded], NEAR_MAX)[1]).tolist()
     rows = np.repeat(np.arange(len(centre)), list(map(len, near)))
     return rows, np.fromiter(chain.from_iterable(near), np.int64, len(rows))
 

@@ -175,7 +175,7 @@ class Tracker(Stateful):
             self._interval = dt or None
             return False
         usual = self._interval
-        self._interval += INTERVAL_SHARE * (dt - usual)
+        self._interval += INTERVAL_SHARE * (min(dt, GAP_INTERVALS * usual) - usual)
         return dt > GAP_INTERVALS * usual
 
     @property
@@ -338,6 +338,8 @@ class Tracker(Stateful):
         # No shake takes a target so far out; a pan past a right angle would bring it back as its mirror image.
         far = beyond(positions(tracks.states.states).mean[:, 0], shape) > max(shape)
         drop = lost | unseen | far
+        if s.association == "joint":
+            drop |= doubled(tracks)
         confirm &= ~drop
         gone, events = np.zeros_like(drop), []
         if confirm.any():
@@ -408,6 +410,22 @@ def _models(s: TrackerSettings) -> list[tuple[MotionModel, float]]:
 def independence(dt: float, stays: float) -> float:
     """How much of its evidence a frame adds, `dt` seconds after the one before, to clutter that stays so long."""
     return min(1.0, dt / stays) if stays else float(dt > 0)
+
+
+def doubled(tracks: Population) -> NDArray[np.bool_]:
+    """(n,) the tentative tracks whose detection is also that of a better one.
+
+    Where each takes of every detection what is probably its own, such tracks would share the evidence of one target for
+    as long as it is seen, and none be confirmed. A confirmed track is better than a tentative one, one that a strong
+    detection began than one of a weak one, and else that with more evidence. Among those that weak ones began all stay:
+    noise that lines up looks better than a dim target for a while.
+    """
+    evidence = np.where(tracks.begun_weakly, tracks.dim_evidence, tracks.evidence)
+    order = np.lexsort((-evidence, tracks.begun_weakly, ~tracks.confirmed, tracks.detection))
+    detection, again = tracks.detection[order], np.zeros(len(order), bool)
+    best = order[np.searchsorted(detection, detection)]
+    again[order] = (best != order) & (detection >= 0) & ~(tracks.begun_weakly[order] & tracks.begun_weakly[best])
+    return again & ~tracks.confirmed
 
 
 def usable_rows(detections: Detections) -> Integers:

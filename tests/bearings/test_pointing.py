@@ -87,6 +87,8 @@ HEAD = "frame,azimuth_deg,elevation_deg\n"
         ("azimuth_deg,elevation_deg\n0,1\n1,2\n", " line 1: no column frame or time_s"),
         ("frame;azimuth_deg;elevation_deg\n0;1;2\n", " line 1: no column azimuth_deg; .*commas"),
         ("", " line 1: no column"),
+        ("frame , azimuth_deg , azimuth_deg, elevation_deg\n0,1,1,2\n", " line 1: column azimuth_deg is there 2 times"),
+        (HEAD + "0,1,2\n1,1e300,2\n", r" line 3: azimuth_deg or roll_deg beyond \+-3600; give degrees"),
         (HEAD + "0,1,2\n1,nan,2\n", " line 3: azimuth_deg is 'nan'; expected a number, or strike the row out"),
         (HEAD + "0,1,2\n1,,2\n", " line 3: azimuth_deg is missing"),
         (HEAD + "0,1,2\n\n1,3\n", " line 4: elevation_deg is missing"),

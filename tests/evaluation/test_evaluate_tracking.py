@@ -152,6 +152,7 @@ def test_a_track_that_follows_its_target_while_it_is_hidden_is_not_held_to_be_fa
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        ("", "truth.csv: is empty; put back the table that irst simulate wrote, or take it away"),
         ("frame,id,vx_px_s\n0,1,2\n", "truth.csv line 2: key `vy_px_s` is missing"),
         ("frame,id,vx_px_s,vy_px_s\n0,1,2,3,4\n1,1,nan,3\n", "truth.csv line 3: key `vx_px_s`"),
     ],
@@ -214,8 +215,6 @@ def refusal(truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "truth.mot.txt: names no target"),
-        (b"1,1,5,5,2,2,0\n", "truth.mot.txt: names no target"),
         (b"1,1,5,5,2,2\n2,1,5,x,2,2\n", "truth.mot.txt line 2: key `top`: expected a valid number"),
         (b"1,1,5,5,nan,2\n", "truth.mot.txt line 1: key `width`"),
         (b"1,1,5,5\n", "truth.mot.txt line 1: key `width` is missing"),
@@ -223,6 +222,9 @@ def refusal(truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (b"0,1,5,5,2,2\n", "truth.mot.txt line 1: key `frame`: expected greater than or equal to 1, found '0'"),
         (b"99999999999,1,5,5,2,2\n", "truth.mot.txt line 1: key `frame`"),
         (b"1,1,5,5,2,2\n1,1,6,5,2,2\n", "truth.mot.txt line 2: target 1 is in frame 1 twice; strike one out"),
+        (b"1,1,5,5,2,2\n1,1,6,5,2,2,0\n", "truth.mot.txt line 2: target 1 is in frame 1 twice; strike one out"),
+        (b"1,1,5,5,-2,2\n", "truth.mot.txt line 1: key `width`: expected greater than or equal to 0, found '-2'"),
+        (b"1,1,5,5,2,2,nan\n", "truth.mot.txt line 1: key `considered`"),
         (b"900,1,5,5,2,2\n", "never in the same one; give the truth of the sequence that was run"),
         (b"\xff\xfe", "truth.mot.txt: cannot read it"),
         (None, "truth.mot.txt: no such file; give a folder that irst simulate wrote"),
@@ -237,6 +239,42 @@ def test_ground_truth_that_cannot_be_used_is_named(
     assert said in refusal(truth, log, tmp_path, capsys)
 
 
+@pytest.mark.parametrize("content", [b"", b"1,1,5,5,2,2,0\n"], ids=["empty", "hidden"])
+def test_without_a_target_only_a_sequence_of_known_length_is_scored(
+    truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    """Both tracks, over the scene's second, are false then."""
+    (truth / "truth.mot.txt").write_bytes(content)
+    assert evaluate(truth, log, tmp_path / "known") == 0
+    s = scores(tmp_path / "known")
+    assert [s[key] for key in ("frames", "targets", "false_tracks", "false_tracks_per_hour")] == [30, 0, 2, 7200]
+    assert [s[key] for key in ("hota", "mota", "idf1", "position_rmse_px")] == [None] * 4
+    (truth / "scene.yaml").unlink()
+    assert "truth.mot.txt: names no target; there is nothing to score against" in refusal(truth, log, tmp_path, capsys)
+
+
+def test_the_sequence_ends_with_the_scene_or_with_the_run(truth: Path, log: Path, tmp_path: Path) -> None:
+    """Not with the last target: what is false is counted by the hour."""
+    (truth / "truth.mot.txt").write_text("\ufeff7,1,13,10,2,2\n")  # as some editors write it
+    file = log / "tracks.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if '"track"' not in line or '"frame":6,' in line))
+    assert evaluate(truth, log, tmp_path / "scene's") == 0
+    (log / "run.json").write_text('{"frames_read": 40, "frames_failed": 5}')
+    assert evaluate(truth, log, tmp_path / "run's") == 0
+    found = [scores(tmp_path / out) for out in ("scene's", "run's")]
+    assert [s["frames"] for s in found] == [30, 45]
+    assert found[0]["false_tracks_per_hour"] == 1.5 * found[1]["false_tracks_per_hour"] > 0
+
+
+def test_frames_without_anything_take_no_time(truth: Path, log: Path, tmp_path: Path) -> None:
+    """As after a slip in a frame's number, by which the sequence has millions of them."""
+    with (truth / "truth.mot.txt").open("a") as file:
+        file.write("5000000,1,5,5,2,2\n")
+    assert evaluate(truth, log, tmp_path / "out") == 0
+    assert scores(tmp_path / "out")["frames"] == 5_000_000
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -247,6 +285,7 @@ def test_ground_truth_that_cannot_be_used_is_named(
         ('"status":"confirmed",', "", "key `status` is missing"),
         ('"nis":1.5}', '"nis":', "not a JSON record; give the tracks.jsonl of a run, or strike the line out"),
         ('"id":2', '"id":1', "track 1 is in frame 6 twice; strike one out"),
+        ('"nis":1.5}', '"nis":' + 100_000 * "[", "not a JSON record"),
     ],
 )
 def test_a_log_that_cannot_be_used_is_named(

@@ -1,5 +1,6 @@
 """Simulated sequences: truth, noise and files."""
 
+import math
 import re
 import subprocess
 import sys
@@ -76,6 +77,14 @@ def test_peak_snr_is_the_set_one(snr: float) -> None:
     peak, sky = levels[:, 20, 20], levels[:, :10, :10]
     assert (peak.mean() - sky.mean()) / sky.std() == pytest.approx(snr, rel=0.05)
     assert {frame.targets[0].snr for frame in frames} == {snr}
+
+
+@pytest.mark.parametrize("sensor", [{"read_noise": 0, "electrons_per_level": 10}, {"read_noise": 1e-9}])
+def test_a_scene_without_noise_is_a_scene(sensor: dict[str, float]) -> None:
+    """A sky of level 0 has no shot noise."""
+    dark = {"sky": {"level": 0, "glow": 0}, "clouds": {"coverage": 0}}
+    frames = list(render(scene(frames=2, targets=[target(snr=10)], sensor=sensor, **dark), 1))
+    assert all(math.isfinite(state.snr) for frame in frames for state in frame.targets)
 
 
 def test_truth_snr_is_over_the_noise_where_the_target_is() -> None:
@@ -184,6 +193,11 @@ def test_samples_are_small() -> None:
         ({"random": {"count": 1, "snr": [9, 5]}}, "key `random.snr`: expected [low, high] with low <= high"),
         ({"width_px": 63}, "key `width_px`: expected a multiple of 2"),
         ({"frames": 0}, "key `frames`"),
+        ({"frames": 10**9}, "key `frames`: expected less than or equal to 1000000"),
+        ({"random": {"turn_deg_s": [10, 4000]}}, "key `random.turn_deg_s.1`: expected less than or equal to 3600"),
+        ({"urban": {"height_px": 16, "block_px": 1e8}}, "key `urban.block_px`: expected less than or equal to 4096"),
+        ({"urban": {"height_px": 16, "hot_spots": 1e8}}, "key `urban.hot_spots`: expected less than or equal to 1000"),
+        ({"sensor": {"electrons_per_level": 1e-300}}, "key `sensor.electrons_per_level`"),
         ({"frame_rate_hz": 1e-4}, "key `frame_rate_hz`: expected greater than or equal to 0.01, found 0.0001"),
         ({"clouds": {"coverage": 1.5}}, "key `clouds.coverage`"),
         ({"sensor": {"read_noise": 0}}, "key `sensor`: expected read_noise above 0"),

@@ -318,6 +318,33 @@ def test_a_frame_that_is_not_later_ends_nothing() -> None:
     assert not again.events, "the same frame many times confirms nothing"
 
 
+@pytest.mark.parametrize("kind", ["nearest", "joint"])
+def test_a_detection_beside_its_target_does_not_keep_it_from_being_confirmed(kind: str) -> None:
+    """Off by several standard deviations, it starts a second track of the same target."""
+    for seed in range(20):
+        rng, scene = np.random.default_rng(seed), Scene(KINDS[kind])
+        scene.score = 0.99
+        for i in range(12):
+            x, y = moving(i) + rng.normal(0, 0.3, 2) + (rng.choice([-2.5, 2.5], 2) if i == 2 else 0)
+            tracks = scene((x, y))
+            seen = tracks.detection[tracks.detection >= 0]
+            assert len(set(seen)) == len(seen), "two tracks hold one detection to be theirs"
+        assert [event.kind for event in scene.events] == ["confirmed"]
+
+
+@every_kind
+def test_after_a_second_gap_too_nothing_is_taken_for_an_old_track(settings: TrackerSettings) -> None:
+    """Soon after two minutes without frames, which are not what is usual between them."""
+    scene = Scene(settings)
+    for i in range(60):
+        scene(moving(i))
+    for i in range(15):
+        tracks = scene(moving(i), time=120 + i / RATE)
+    (before,) = tracks.id[tracks.confirmed]
+    tracks = scene(moving(150, y=80), time=125.0)  # about where it would be
+    assert before not in tracks.id
+
+
 def test_after_a_gap_of_minutes_nothing_is_taken_for_an_old_track() -> None:
     scene = Scene()
     for i in range(30):
@@ -370,10 +397,13 @@ def test_a_detection_that_makes_no_sense_is_left_out(bad: str) -> None:
     np.testing.assert_allclose([tracks.x[0], tracks.y[0]], moving(39), atol=0.2)
 
 
-def test_of_too_many_detections_the_strongest_are_taken() -> None:
-    rng, tracker = np.random.default_rng(0), Tracker(SETTINGS)
+@every_kind
+@pytest.mark.parametrize("side", [320, 20])
+def test_of_too_many_detections_the_strongest_are_taken(settings: TrackerSettings, side: int) -> None:
+    """All over the picture, or in a crowd in which every track could have each of them."""
+    rng, tracker = np.random.default_rng(0), Tracker(settings)
     for i in range(5):
-        many = detections([moving(i), *map(tuple, rng.uniform([0, 0], [320, 256], (10_000, 2)))], 0.4)
+        many = detections([moving(i), *map(tuple, rng.uniform([0, 0], [side, side], (10_000, 2)))], 0.4)
         many.score[0] = 0.999
         tracks, _ = tracker.step(Frame(IMAGE, i, i / RATE, "scene"), many)
     assert np.hypot(tracks.x - moving(4)[0], tracks.y - moving(4)[1]).min() < 0.5
