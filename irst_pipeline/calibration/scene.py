@@ -9,11 +9,12 @@ from irst_pipeline.calibration.maps import Calibration
 from irst_pipeline.types import Floats, Image
 
 SAMPLE_BYTES = 1 << 28
-SPREAD = (16.0, 50.0, 84.0)  # percentiles over time: a standard deviation below, middle, and above
+SPREAD = (16.0, 84.0)  # percentiles over time: a standard deviation below the middle, and above
 ROWS = 16  # worked on at a time
 BLINKING = 2.0  # of the spread around it, at least
 ROUNDING = 0.5  # grey levels; a spread that comes of rounding alone
 REACH_MIN = 3.0  # grey levels; where those around a pixel change by less over time, rounding hides that it responds
+GOLDEN = (5**0.5 - 1) / 2  # whose multiples fill the unit interval evenly, any stretch of them
 COARSE_PX = 8  # blocks in which the scene's own motion is looked for: the pattern is small in their means
 STRUCTURED = 90.0  # percentile of the differences between blocks, above which the scene has structure
 
@@ -64,7 +65,10 @@ def calibrate_scene(sample: SceneSample) -> Calibration:
 
 
 def _over_time(frames: list[Image]) -> tuple[Floats, Floats, Floats, NDArray[np.float32]]:
-    """Percentiles SPREAD over time of each pixel's difference to its surroundings, and the range of its raw levels."""
+    """Of each pixel's difference to its surroundings, over time: the lower of SPREAD, the median and the upper; and the
+    range of its raw levels."""
+    # The median of whole grey levels is one: spread evenly over a level each, frame by frame, they tell parts of one.
+    parts = (np.arange(len(frames), dtype=np.float32) * GOLDEN % 1 - 0.5)[:, None, None]
     height = len(frames[0])
     halo = SURROUNDINGS_PX // 2
     bands = []
@@ -75,7 +79,8 @@ def _over_time(frames: list[Image]) -> tuple[Floats, Floats, Floats, NDArray[np.
         around = np.stack([cv2.medianBlur(frame, SURROUNDINGS_PX) for frame in raw])
         inner = slice(above, above + min(ROWS, height - top))
         differences = (raw - around)[:, inner]
-        bands.append(np.stack([*np.percentile(differences, SPREAD, axis=0), np.ptp(raw[:, inner], axis=0)]))
+        low, high = np.percentile(differences, SPREAD, axis=0)
+        bands.append(np.stack([low, np.median(differences + parts, axis=0), high, np.ptp(raw[:, inner], axis=0)]))
     low, middle, high, reach = np.concatenate(bands, axis=1)
     return low, middle, high, reach.astype(np.float32)
 
@@ -87,7 +92,7 @@ def scene_change(sample: SceneSample) -> float:
     size = max(width // COARSE_PX, 2), max(height // COARSE_PX, 2)
     coarse = [cv2.resize(frame.astype(np.float32), size, interpolation=cv2.INTER_AREA) for frame in sample.frames]
     levels = np.stack(coarse)
-    low, _, high = np.percentile(levels, SPREAD, axis=0)
+    low, high = np.percentile(levels, SPREAD, axis=0)
     steps = np.hypot(*np.gradient(levels, axis=(1, 2))).mean(0)
     structured = steps >= np.percentile(steps, STRUCTURED)
     return float(np.median((high - low)[structured] / 2 / np.maximum(steps[structured], np.finfo(np.float32).tiny)))

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 
 from irst_pipeline.calibration.maps import Calibration, Defect
 from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_change
@@ -62,6 +63,13 @@ def test_bad_pixels_are_found_and_no_others() -> None:
     found = {kind: int((calibration().bad == kind).sum()) for kind in Defect}
     expected = (DEFECTS["dead_pixels"], DEFECTS["hot_pixels"], DEFECTS["blinking_pixels"], 0)
     assert found == dict(zip(Defect, expected, strict=True))
+
+
+@pytest.mark.parametrize("offset_sd", [0.0, 0.3, 0.6])
+def test_a_pattern_of_parts_of_a_level_is_no_defect(offset_sd: float) -> None:
+    sensor = {"read_noise": 3, "offset_sd": offset_sd}
+    seen = frames_of(SEED, frames=100, camera={"pan_px_s": PAN}, **SKYLINE | {"sensor": sensor})
+    assert not calibrate_scene(sample([frame.image for frame in seen])).bad.any()
 
 
 def test_in_an_even_sky_of_8_bits_no_pixel_is_bad() -> None:
