@@ -248,8 +248,8 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("simulate", parents=[overwrite], help="make a sequence with exact ground truth")
     verb.set_defaults(verb=simulate)
     verb.add_argument("scene", type=Path, help="YAML of the scene, as videos/horizon/scene.yaml")
-    verb.add_argument("--out", type=Path, required=True)
-    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--out", type=Path, required=True, help="folder for the sequence and its truth")
+    verb.add_argument("--seed", type=int, default=0, help="of all that is drawn at random (default: %(default)s)")
 
     _add_calibrate(verbs)
     _add_network_verbs(verbs)
@@ -315,10 +315,19 @@ def _add_network_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     )
     verb.set_defaults(verb=bench)
     sizes = [(256, 256), (320, 256), (640, 512), (1280, 1024)]
-    verb.add_argument("--sizes", type=_size, nargs="+", default=sizes, metavar="WxH", help="of the frames, even")
-    counts = [2, 4, 8, 16]
+    usual = " ".join(f"{width}x{height}" for width, height in sizes)
     verb.add_argument(
-        "--sources", type=int, nargs="*", default=counts, metavar="N", help="pipelines at once (first size)"
+        "--sizes", type=_size, nargs="+", default=sizes, metavar="WxH", help=f"of the frames, even (default: {usual})"
+    )
+    counts = [2, 4, 8, 16]
+    usual = " ".join(map(str, counts))
+    verb.add_argument(
+        "--sources",
+        type=int,
+        nargs="*",
+        default=counts,
+        metavar="N",
+        help=f"pipelines at once, at the first size (default: {usual})",
     )
     verb.add_argument(
         "--peer", nargs="+", default=[], metavar="MODULE:CLASS", help="other networks of PyTorch, in turns with ours"
@@ -330,15 +339,17 @@ def _add_network_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     verb = verbs.add_parser("export", help="write a network as an ONNX file")
     verb.set_defaults(verb=export)
     verb.add_argument("--model", required=True, help="name of a shipped network or path of a .safetensors file")
-    verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="the file to write")
     verb.add_argument("--size", type=_size, required=True, metavar="WxH", help="of the frames, as 320x256")
 
 
 def _shared_flags() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser, argparse.ArgumentParser]:
     """--model, --device and --overwrite, as parents of the verbs that take them."""
     model, device, overwrite = (argparse.ArgumentParser(add_help=False) for _ in range(3))
-    model.add_argument("--model", default="lsnet-nano", help="name of a shipped network or path of a .safetensors file")
-    device.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    model.add_argument(
+        "--model", default="lsnet-nano", help="name of a shipped network or path of a .safetensors file (%(default)s)"
+    )
+    device.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     overwrite.add_argument("--overwrite", action="store_true", help="replace the results that --out already holds")
     return model, device, overwrite
 

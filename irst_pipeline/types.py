@@ -60,7 +60,7 @@ class DroppedFrames:
 
 
 class TargetPixels(NamedTuple):
-    """What the network says of one frame: its pixels above the threshold of detection. n rows."""
+    """What the network says of one frame: its pixels above the threshold that the engine was given. n rows."""
 
     places: Integers
     """(n,) y * width + x, ascending."""
@@ -91,7 +91,7 @@ class Detections(_Table):
     box: Floats
     """(n, 4) px: left, top, width, height; a single pixel at (x, y) has the box (x - 0.5, y - 0.5, 1, 1)."""
     area: Integers
-    """(n,) px above the threshold."""
+    """(n,) px above the threshold; of a weak detection, above that share of its own peak."""
     score: Floats
     """(n,) 0..1, the blob's highest probability."""
     intensity: Floats

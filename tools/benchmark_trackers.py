@@ -7,7 +7,8 @@ and, if they ask, the rates of detections and false alarms. They take turns, sce
 processor seconds for a number of targets: when it is spent, the scene under way is broken off, its scores do not count,
 and no other is begun.
 
-Needs TrackEval (pip install trackeval==1.3.0). The table goes to OUT/table.md, everything measured to OUT/results.json.
+Needs TrackEval (pip install --no-deps trackeval==1.3.0). The table goes to OUT/table.md, everything measured to
+OUT/results.json.
 """
 
 import argparse
@@ -290,7 +291,7 @@ def main() -> None:
     if scenes[0].frames <= WARM_UP:
         raise UsageError(f"--set frames={scenes[0].frames}: expected more than the {WARM_UP} of the warm-up")
     if find_spec("trackeval") is None:
-        raise IrstError("TrackEval is not installed: pip install trackeval==1.3.0")
+        raise IrstError("TrackEval is not installed: pip install --no-deps trackeval==1.3.0")
     options.out.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")

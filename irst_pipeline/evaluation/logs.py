@@ -127,7 +127,7 @@ def _frames_of_scene(truth: Path) -> int:
 def _frames_of_run(log: Path) -> int:
     """How many frames the run of this log has met; 0 where it does not say, as after a kill."""
     path = log.with_name(REPORT_FILE)
-    if log.name != LOG_FILE or not path.is_file():
+    if not path.is_file():
         return 0
     report = validate(_Report, _parse(path.read_text("utf-8", errors="replace"), str(path)), str(path))
     return report.frames_read + report.frames_failed
