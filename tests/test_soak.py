@@ -45,7 +45,7 @@ def test_a_point_keeps_its_id_while_its_camera_is_killed_and_frozen_and_another_
 
 
 def test_a_camera_that_hangs_up_again_and_again_leaves_nothing_behind(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tools.soak_camera", "--frames", "600", "--each", "150", "--out"]
+    command = [sys.executable, "-m", "tools.soak_camera", "--frames", "3000", "--each", "600", "--out"]
     done = subprocess.run([*command, str(tmp_path / "out")], cwd=ROOT, capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
     assert "left behind: 0 threads, 0 handles" in done.stdout.decode()
