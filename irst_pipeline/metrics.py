@@ -167,8 +167,9 @@ def answering(settings: MetricsSettings, runs: Sequence[WatchedRun]) -> Iterator
     place = f"{host}:{settings.port}"
     try:
         server = _Server(settings.host, settings.port, Handler)
-    except OSError as error:
-        why = f"cannot answer there ({error.strerror}); choose another port with --metrics, or another metrics.host"
+    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
+        reason = getattr(error, "strerror", None) or error
+        why = f"cannot answer there ({reason}); choose another port with --metrics, or another metrics.host"
         raise UsageError(f"metrics at {place}: {why}") from None
     with server:
         thread = Thread(target=server.serve_forever, args=[POLL_SECONDS], daemon=True)

@@ -232,7 +232,7 @@ def test_a_client_that_says_nothing_holds_nobody_up(caplog: pytest.LogCaptureFix
     assert not any("Traceback" in message for message in caplog.messages)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.7"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.7", "a..b"])
 def test_a_port_that_cannot_be_had_is_one_line(host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -105,8 +105,13 @@ class ImageSource(Recording):
         if file.pages == 1:
             return decode(file.path)
         if file not in self._ahead:
-            count = min(PAGES_AHEAD, file.pages - file.page)
-            _, pages = cv2.imreadmulti(str(file.path), file.page, count, flags=cv2.IMREAD_UNCHANGED)
+            # One page that is refused, as for its size, refuses all that are asked for with it.
+            for count in (min(PAGES_AHEAD, file.pages - file.page), 1):
+                try:
+                    _, pages = cv2.imreadmulti(str(file.path), file.page, count, flags=cv2.IMREAD_UNCHANGED)
+                    break
+                except cv2.error:
+                    pages = ()
             self._ahead = {file._replace(page=page): image for page, image in enumerate(pages, file.page)}
         if file not in self._ahead:
             raise FrameError(f"{file.path}: cannot read page {file.page + 1}")

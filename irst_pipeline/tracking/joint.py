@@ -23,12 +23,13 @@ def joint_shares(pairs: Pairs, gain: Floats, existence: Floats, detected: Floats
     weight = np.maximum(existence[pairs.tracks] * np.exp(gain), np.finfo(float).tiny)
     missed = 1 - existence * detected
     probability = joint_probabilities(pairs, weight, missed)
-    unseen = np.maximum(1 - np.bincount(pairs.tracks, probability, len(missed)), np.finfo(float).tiny)
+    seen = np.bincount(pairs.tracks, probability, len(missed))
+    unseen = np.maximum(1 - seen, np.finfo(float).tiny)
     # With the target over without it: what each detection adds, as far as no other track claims it.
     free = (probability / weight) * (missed / unseen)[pairs.tracks]
     claims = np.exp(gain) * np.minimum(free, 1)  # which rounding may exceed where a pair is certain
     ratio = 1 - detected + np.bincount(pairs.tracks, claims, len(missed))
-    exists = 1 - unseen * (1 - existence) / missed
+    exists = (existence * (1 - detected) + seen * (1 - existence)) / missed
     return Shares(pairs, (probability / exists[pairs.tracks]).clip(0, 1), np.log(ratio))
 
 

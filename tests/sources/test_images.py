@@ -1,5 +1,7 @@
 """Folders and globs of images, written with OpenCV and read back through open_source."""
 
+import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,21 @@ def test_every_page_of_a_tiff_is_a_frame(tmp_path: Path) -> None:
     frames, _ = read(tmp_path)
     for frame, page in zip(frames, [*more, *pages, picture(200, 65536)], strict=True):
         np.testing.assert_array_equal(frame.image, page)
+
+
+def test_a_page_that_claims_to_be_huge_costs_that_page(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pages = stack(tmp_path / "a.tif", 4)
+    data = (tmp_path / "a.tif").read_bytes()
+    width = struct.pack("<HHII", 256, 3, 1, 64)  # ImageWidth, as one short
+    assert data.count(width) == 4
+    at = [match.start() for match in re.finditer(re.escape(width), data)][2]
+    (tmp_path / "a.tif").write_bytes(data[:at] + struct.pack("<HHII", 256, 4, 1, 2_000_000) + data[at + 12 :])
+    frames, failed = read(tmp_path / "a.tif")
+    assert failed == 1
+    assert "cannot read page 3" in caplog.text
+    assert [frame.index for frame in frames] == [0, 1, 3]
+    for frame in frames:
+        np.testing.assert_array_equal(frame.image, pages[frame.index])
 
 
 def test_a_page_that_is_damaged_costs_that_page(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
