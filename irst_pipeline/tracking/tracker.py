@@ -236,7 +236,7 @@ class Tracker(Stateful):
             pairs, density = pairs.take(wanted.nonzero()[0]), density[wanted]
         score_gain = looks.score_gain[tracks.begun_weakly[pairs.tracks].astype(int), pairs.detections]
         gain = np.log(self._settings.detection_probability / looks.clutter[pairs.detections]) + density + score_gain
-        both = contested(pairs, tracks.confirmed)
+        both = contested(pairs, tracks.confirmed, tracks.id)
         if len(both):
             which, at = pairs.tracks[both], pairs.detections[both[:, 0]]
             places, missed = expected_places(tracks.states, which), 1 - detected[which]

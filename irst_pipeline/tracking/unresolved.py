@@ -14,12 +14,15 @@ from irst_pipeline.tracking.kalman import Gaussians, log_density
 from irst_pipeline.types import Floats, Integers
 
 
-def contested(pairs: Pairs, confirmed: NDArray[np.bool_]) -> Integers:
-    """(u, 2) rows of pairs of one detection, which is all that two confirmed tracks have; the elder track's first."""
+def contested(pairs: Pairs, confirmed: NDArray[np.bool_], ids: Integers) -> Integers:
+    """(u, 2) rows of pairs of one detection, which is all that two confirmed tracks have; the elder track's first.
+
+    The elder has the lower of the tracks' `ids` (n,).
+    """
     alone = (confirmed[pairs.tracks] & (np.bincount(pairs.tracks)[pairs.tracks] == 1)).nonzero()[0]
     detections = pairs.detections[alone]
     shared = np.bincount(detections)[detections] == 2
-    return alone[shared][np.argsort(detections[shared], kind="stable")].reshape(-1, 2)
+    return alone[shared][np.lexsort((ids[pairs.tracks[alone[shared]]], detections[shared]))].reshape(-1, 2)
 
 
 def expected_places(tracks: Mixture, which: Integers) -> Gaussians:

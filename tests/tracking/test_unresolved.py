@@ -32,7 +32,9 @@ def test_a_detection_between_two_targets_is_of_both_unless_it_is_too_small_to_ho
 def test_only_a_detection_that_is_all_two_confirmed_tracks_have_is_contested() -> None:
     pairs = Pairs(np.array([0, 1, 2, 3, 4, 4, 5]), np.array([2, 0, 2, 0, 1, 3, 1]))
     confirmed = np.array([True, True, True, False, True, True])
-    assert contested(pairs, confirmed).tolist() == [[0, 2]]
+    assert contested(pairs, confirmed, np.arange(len(confirmed))).tolist() == [[0, 2]]
+    # One that has gone on as a younger one after a jump is the elder, wherever it stands.
+    assert contested(pairs, confirmed, -np.arange(len(confirmed))).tolist() == [[2, 0]]
 
 
 def test_each_track_moves_as_in_the_joint_update_of_both() -> None:
