@@ -285,13 +285,11 @@ def _run_pipelines(weights: Weights, engine: Engine[Any], video: Path, folder: P
 def _time_pipeline(work: list[Work], slots: int, cpu_seconds: float) -> PipelineSpeed:
     """The speed of one pipeline that took `cpu_seconds` beside its network and ran that on `slots` frames at a time."""
     counted = work[WARM_UP:]
-    busy = {
-        thread: sum(spans[stage].seconds for spans in counted for stage in worked) for thread, worked in THREADS.items()
-    }
+    stages = {stage: sum(spans[stage].seconds for spans in counted) for stage in chain(*THREADS.values())}
+    busy = {thread: sum(stages[stage] for stage in worked) for thread, worked in THREADS.items()}
     busy["network"] /= slots
     slowest = max(busy, key=lambda thread: busy[thread])
     first, last = THREADS[slowest][0], THREADS[slowest][-1]
-    stages = {stage: sum(spans[stage].seconds for spans in counted) for stage in chain(*THREADS.values())}
     return PipelineSpeed(
         **asdict(_pipeline_speed(work)),
         thread_ms=_a_frame(busy, len(counted)),

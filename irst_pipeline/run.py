@@ -27,7 +27,7 @@ from irst_pipeline.memory import give_back_large_blocks
 from irst_pipeline.metrics import WatchedRun, answering
 from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.sinks import RESULT_FILES, RunHeader, Sink, open_sinks
-from irst_pipeline.sinks.base import REPORT_FILE, parts_set_aside, prepare_folder, write_file
+from irst_pipeline.sinks.base import REPORT_FILE, parts_set_aside, prepare_folder, read_report, write_file
 from irst_pipeline.sources import Source, open_source, redact, resume_source
 from irst_pipeline.sources.address import scheme_of
 from irst_pipeline.state import part_of
@@ -151,7 +151,7 @@ def _resumed(run: Run, settings: RunSettings, stop: Event) -> Run | None:
     Raises UsageError for a folder of another run.
     """
     before = read_checkpoint(run.folder)
-    report = _read_report(run.folder)
+    report = read_report(run.folder)
     complete = report.get("outcome") == "complete"
     if known := report if complete else before and before.header:
         refuse_another_run(run.folder, known, run.header.record())
@@ -288,15 +288,6 @@ def _write_report(run: Run, outcome: str, statistics: RunStatistics) -> dict[str
     report = ran | statistics.report(run.source)
     write_file(run.folder / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
     return report
-
-
-def _read_report(folder: Path) -> dict[str, Any]:
-    """What `run.json` says; nothing where there is none."""
-    try:
-        report = json.loads((folder / REPORT_FILE).read_text())
-    except (OSError, ValueError):
-        return {}
-    return report if isinstance(report, dict) else {}
 
 
 def _summarise(folder: Path, report: dict[str, Any]) -> None:

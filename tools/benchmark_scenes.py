@@ -27,6 +27,7 @@ from irst_pipeline.evaluation.tracking import Evaluation, TrackedSequence, evalu
 from irst_pipeline.run import run_recordings
 from irst_pipeline.settings import read_settings, validate
 from irst_pipeline.simulation import SceneSettings, simulate
+from irst_pipeline.simulation.simulate import SHOWN_FILE
 
 PAIRS = 5
 CLOUDY: dict[str, Any] = {
@@ -55,7 +56,7 @@ def results_of(name: str, runs: int, out: Path, overwrite: bool, settings: RunSe
     for seed in range(runs):
         folder, results = (out / part / f"{name}-{seed}" for part in ("scenes", "results"))
         simulate(scene, folder, seed, overwrite)
-        run_recordings([str(folder / "sequence8.mp4")], settings, results, overwrite, False, Event())
+        run_recordings([str(folder / SHOWN_FILE)], settings, results, overwrite, False, Event())
         yield folder, results
 
 

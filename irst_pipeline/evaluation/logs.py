@@ -12,7 +12,7 @@ from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, velocities, without_hidden
 from irst_pipeline.settings import FiniteFloat, NotNegative, Positive, read_yaml, validate
 from irst_pipeline.simulation.simulate import MOT_FILE, SCENE_FILE, TRUTH_FILE
-from irst_pipeline.sinks.base import REPORT_FILE, parts_set_aside
+from irst_pipeline.sinks.base import REPORT_FILE, parts_set_aside, read_report
 from irst_pipeline.sinks.jsonl import SCHEMA
 from irst_pipeline.types import Floats, Integers
 
@@ -53,8 +53,8 @@ class _Scene(BaseModel):
 class _Report(BaseModel):
     """What is read of a run's account of itself."""
 
-    frames_read: Annotated[int, Field(ge=0, le=FRAMES_MAX)]
-    frames_failed: Annotated[int, Field(ge=0, le=FRAMES_MAX)]
+    frames_read: Annotated[int, Field(ge=0, le=FRAMES_MAX)] = 0
+    frames_failed: Annotated[int, Field(ge=0, le=FRAMES_MAX)] = 0
 
 
 class _Header(BaseModel):
@@ -126,10 +126,7 @@ def _frames_of_scene(truth: Path) -> int:
 
 def _frames_of_run(log: Path) -> int:
     """How many frames the run of this log has met; 0 where it does not say, as after a kill."""
-    path = log.with_name(REPORT_FILE)
-    if not path.is_file():
-        return 0
-    report = validate(_Report, _parse(path.read_text("utf-8", errors="replace"), str(path)), str(path))
+    report = validate(_Report, read_report(log.parent), str(log.with_name(REPORT_FILE)))
     return report.frames_read + report.frames_failed
 
 

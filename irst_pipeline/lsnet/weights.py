@@ -12,7 +12,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from irst_pipeline.lsnet.model import LSNet, LSNetConfig
-from irst_pipeline.sinks.base import write_file
 
 FORMAT = "irst.lsnet/1"
 SHIPPED = Path(__file__).parent / "shipped"
@@ -32,15 +31,15 @@ class Weights:
     """In eval mode, on the CPU, float32."""
 
 
-def save_weights(network: LSNet, path: Path, note: dict[str, str]) -> None:
-    """Write weights with their configuration and a note of how they came to be."""
+def packed_weights(network: LSNet, note: dict[str, str]) -> bytes:
+    """A file that `load_weights` reads: weights with their configuration and a note of how they came to be."""
     metadata = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(network.config)), **note}
-    write_tensors(network.state_dict(), path, metadata)
+    return packed(network.state_dict(), metadata)
 
 
-def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Write a safetensors file; a kill leaves the old file or the new one. Raises IrstError."""
-    write_file(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata))
+def packed(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """A safetensors file."""
+    return save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
 
 
 def shipped_names() -> list[str]:

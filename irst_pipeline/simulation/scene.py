@@ -28,7 +28,7 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
 
 Side = Annotated[int, Field(ge=16, le=4096, multiple_of=2)]
 Span = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
-TurnRate = Annotated[float, Field(gt=0, le=3600)]
+TurnRate = Annotated[Positive, Field(le=3600)]
 Several = Annotated[int, Field(ge=0, le=1000)]
 
 

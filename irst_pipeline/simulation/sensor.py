@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.special import erf
 
-from irst_pipeline.settings import NotNegative, Settings
+from irst_pipeline.settings import NotNegative, Positive, Settings
 from irst_pipeline.types import Floats
 
 LEVEL_MAX = 2**14 - 1
@@ -28,7 +28,7 @@ class SensorSettings(Settings):
     """Standard deviation of the blur before the pixels integrate it."""
     read_noise: NotNegative = 3.0
     """Grey levels, standard deviation in each pixel and frame: the NETD times the grey levels of a kelvin."""
-    electrons_per_level: Annotated[float, Field(ge=1e-3, lt=1e9)] | None = None
+    electrons_per_level: Annotated[Positive, Field(ge=1e-3)] | None = None
     """Shot noise adds a variance of level / electrons_per_level grey levels^2; without it there is none."""
     offset_sd: NotNegative = 0.0
     """Grey levels, standard deviation from pixel to pixel, the same in every frame."""

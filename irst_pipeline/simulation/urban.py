@@ -5,7 +5,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from irst_pipeline.settings import FiniteFloat, NotNegative, Settings
+from irst_pipeline.settings import FiniteFloat, NotNegative, Positive, Settings
 from irst_pipeline.simulation.camera import Window
 from irst_pipeline.simulation.layers import StillLayer
 from irst_pipeline.types import Floats
@@ -22,7 +22,7 @@ class UrbanSettings(Settings):
 
     height_px: NotNegative = 0.0
     """Mean height of the roofs above the bottom of the first frame; 0 for none."""
-    block_px: Annotated[float, Field(gt=0, le=4096)] = 30.0
+    block_px: Annotated[Positive, Field(le=4096)] = 30.0
     """Mean width of a building."""
     level: FiniteFloat = 50.0
     """Grey levels of the walls above the clear sky, on average."""
@@ -30,7 +30,7 @@ class UrbanSettings(Settings):
     """Grey levels, standard deviation from building to building."""
     windows: NotNegative = 8.0
     """Grey levels, standard deviation of windows about their wall."""
-    hot_spots: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    hot_spots: Annotated[NotNegative, Field(le=1000)] = 1.0
     """Chimneys, vents and lamps, on average for a building."""
     hot: NotNegative = 100.0
     """Grey levels of the hottest of them above their wall."""

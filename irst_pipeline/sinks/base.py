@@ -1,6 +1,7 @@
 """What every sink is, what it may know at the start, and how it writes to disk."""
 
 import errno
+import json
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -187,6 +188,15 @@ def write_file(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise _cannot_write(path, error) from None
         raise IrstError(str(error).replace(str(fresh), str(path), 1)) from None
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """What the `run.json` in a folder says; nothing where there is none."""
+    try:
+        report = json.loads((folder / REPORT_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}
 
 
 def part_file(path: Path, number: int) -> Path:

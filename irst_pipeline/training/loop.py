@@ -30,7 +30,7 @@ from irst_pipeline.engine.cpu import has_bfloat16
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation import score_network
 from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
-from irst_pipeline.lsnet.weights import save_weights, write_tensors
+from irst_pipeline.lsnet.weights import packed, packed_weights
 from irst_pipeline.settings import read_settings
 from irst_pipeline.sinks.base import write_file
 from irst_pipeline.training.batches import Batch, DataSet, draw_batch, read_sources
@@ -40,14 +40,14 @@ from irst_pipeline.training.muon import Muon
 from irst_pipeline.training.preview import draw_preview
 from irst_pipeline.training.settings import TrainSettings
 
+log = logging.getLogger("irst")
+
 STATE_FILE, WEIGHTS_FILE, CURVE_FILE, PREVIEW_FILE = (
     "state.safetensors",
     "weights.safetensors",
     "curve.csv",
     "preview.png",
 )
-log = logging.getLogger("irst")
-
 WARM_UP_STEPS = 100
 DECAY_SHARE = 0.8  # of all steps, at the end, over which the learning rate falls to zero
 BATCHES_AHEAD = 4
@@ -172,7 +172,7 @@ class Run:
     def save(self) -> None:
         """Replace weights and checkpoint, each whole: a kill in the middle leaves the one before."""
         note = {"steps": str(self.step), "seed": str(self.settings.seed)}
-        save_weights(self.mean, self.folder / WEIGHTS_FILE, note)
+        write_file(self.folder / WEIGHTS_FILE, packed_weights(self.mean, note))
         self.save_state()
 
     def save_state(self) -> None:
@@ -182,7 +182,7 @@ class Run:
         for name, optimiser in self.optimisers.items():
             for index, moments in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-        write_tensors(tensors, self.folder / STATE_FILE, {"step": str(self.step)} | self._asked())
+        write_file(self.folder / STATE_FILE, packed(tensors, {"step": str(self.step)} | self._asked()))
 
     def _asked(self) -> dict[str, str]:
         """The network and the settings, as a checkpoint holds them."""

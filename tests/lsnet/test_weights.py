@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from irst_pipeline.lsnet.model import LSNet, LSNetConfig
 from irst_pipeline.lsnet.normalise import normalise
-from irst_pipeline.lsnet.weights import SHIPPED, WeightsError, load_weights, save_weights, shipped_names
+from irst_pipeline.lsnet.weights import SHIPPED, WeightsError, load_weights, packed_weights, shipped_names
 from irst_pipeline.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ def network() -> LSNet:
 
 
 def test_a_network_comes_back_as_it_was(network: LSNet, tmp_path: Path) -> None:
-    save_weights(network, tmp_path / "mine.safetensors", {"steps": "7"})
+    (tmp_path / "mine.safetensors").write_bytes(packed_weights(network, {"steps": "7"}))
     loaded = load_weights(str(tmp_path / "mine.safetensors"))
     frame = torch.randn(1, 1, 32, 32)
     with torch.inference_mode():
@@ -48,7 +48,7 @@ def test_strangers_are_refused(network: LSNet, tmp_path: Path) -> None:
     strange, broken, misfit = (tmp_path / f"{n}.safetensors" for n in ("strange", "broken", "misfit"))
     save_file({"conv.weight": torch.zeros(3)}, strange)
     broken.write_bytes(b"\x10\0\0\0\0\0\0\0 not json at all")
-    save_weights(network, misfit, {"config": '{"stages": 2}'})
+    misfit.write_bytes(packed_weights(network, {"config": '{"stages": 2}'}))
     for path, reason in ((strange, "not LSNet weights"), (broken, "not a readable"), (misfit, "do not fit")):
         with pytest.raises(WeightsError, match=reason) as caught:
             load_weights(str(path))
@@ -62,7 +62,7 @@ def test_weights_that_are_not_finite_are_refused(network: LSNet, tmp_path: Path)
     """Whose maps would all be empty."""
     spoilt = LSNet(network.config)
     torch.nn.init.constant_(spoilt.get_parameter("head.out.bias"), float("nan"))
-    save_weights(spoilt, tmp_path / "a.safetensors", {})
+    (tmp_path / "a.safetensors").write_bytes(packed_weights(spoilt, {}))
     with pytest.raises(WeightsError, match=r"a\.safetensors: NaN or infinite values in head\.out\.bias; take weights"):
         load_weights(str(tmp_path / "a.safetensors"))
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from irst_pipeline.datasets import read_grey
 from irst_pipeline.errors import IrstError, UsageError
-from irst_pipeline.lsnet.weights import load_weights, save_weights
+from irst_pipeline.lsnet.weights import load_weights, packed_weights
 from irst_pipeline.training.batches import draw_batch, read_sources
 from irst_pipeline.training.loop import Curve, build_network, learning_rate, open_run, train
 from irst_pipeline.training.preview import draw_preview
@@ -168,7 +168,7 @@ def test_a_teacher_is_followed(data: Path, tmp_path: Path) -> None:
     """By a network that sees targets everywhere, whatever the masks say."""
     teacher = build_network(MODEL, 2, CPU)
     torch.nn.init.constant_(teacher.get_parameter("head.out.bias"), 8.0)
-    save_weights(teacher, tmp_path / "teacher.safetensors", {})
+    (tmp_path / "teacher.safetensors").write_bytes(packed_weights(teacher, {}))
     frames = torch.randn(1, 1, 48, 48)
     seen = {}
     for name, weight in (("alone", 0.0), ("taught", 20.0)):
@@ -205,7 +205,7 @@ def test_shards_of_a_batch_make_the_gradient_of_the_whole(data: Path, tmp_path: 
 
 def test_a_run_may_start_from_weights(tmp_path: Path) -> None:
     start = build_network(MODEL, 7, CPU)
-    save_weights(start, tmp_path / "start.safetensors", {})
+    (tmp_path / "start.safetensors").write_bytes(packed_weights(start, {}))
     run = open_run(settings(1, start=str(tmp_path / "start.safetensors")), tmp_path / "run", CPU)
     for now, then in zip(run.network.parameters(), start.parameters(), strict=True):
         assert torch.equal(now, then)
@@ -261,7 +261,7 @@ def test_the_curve_knows_steps_of_any_number_of_digits(data: Path, tmp_path: Pat
 
 @pytest.mark.gpu
 def test_it_trains_stops_and_goes_on_with_a_teacher_on_a_gpu(data: Path, tmp_path: Path) -> None:
-    save_weights(build_network(MODEL, 2, CPU), tmp_path / "teacher.safetensors", {})
+    (tmp_path / "teacher.safetensors").write_bytes(packed_weights(build_network(MODEL, 2, CPU), {}))
     s, gpu = settings(120, teacher=str(tmp_path / "teacher.safetensors"), evaluate_every=60), torch.device("cuda")
     train(open_run(s, tmp_path / "run", gpu), data, StopAfter(9))
     path = train(open_run(s, tmp_path / "run", gpu), data, Event())
