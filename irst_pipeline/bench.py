@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from irst_pipeline.config import RunSettings
 from irst_pipeline.detection import detect
+from irst_pipeline.disk import prepare_folder, write_file
 from irst_pipeline.engine import Engine, SharedEngine, find_device, load_model, open_engine
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.normalise import normalise
@@ -33,7 +34,6 @@ from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, render
 from irst_pipeline.simulation.scene import RandomSettings
 from irst_pipeline.simulation.simulate import SHOWN_FILE, Video8
-from irst_pipeline.sinks.base import prepare_folder, write_file
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Frame, Image, Span

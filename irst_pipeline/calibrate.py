@@ -20,9 +20,9 @@ from irst_pipeline.calibration.file import to_bytes
 from irst_pipeline.calibration.flat import STILL_MAX, FlatField, calibrate_flat, cut_off, flat_change
 from irst_pipeline.calibration.maps import Calibration, Defect, Plane
 from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_change
+from irst_pipeline.disk import write_file
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.pictures import png
-from irst_pipeline.sinks.base import write_file
 from irst_pipeline.sources import open_source, redact
 from irst_pipeline.sources.base import describe
 

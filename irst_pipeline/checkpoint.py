@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from irst_pipeline.disk import write_file
 from irst_pipeline.errors import UsageError
-from irst_pipeline.sinks.base import write_file
 from irst_pipeline.sources import Position, Source
-from irst_pipeline.state import State, part_of, state_of
+from irst_pipeline.state import State, state_of
 from irst_pipeline.types import FrameResult
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-SCHEMA = "irst.checkpoint/1"
+SCHEMA = "irst.checkpoint/2"
 SAME = ("source", "uri", "model", "weights_sha256", "camera", "config")
 """What of a run's header must not change."""
 
@@ -30,13 +30,10 @@ SAME = ("source", "uri", "model", "weights_sha256", "camera", "config")
 class Checkpoint(NamedTuple):
     header: dict[str, Any]
     """The run's header record."""
+    position: Position
+    """Of the frame to go on after."""
     state: State
-    """By `pipeline`, `statistics`, `sinks` and `position`."""
-
-    @property
-    def position(self) -> Position:
-        found = part_of(self.state, "position")
-        return Position(*(found[field].item() for field in Position._fields))
+    """By `pipeline`, `statistics` and `sinks`."""
 
 
 def write_checkpoint(
@@ -48,8 +45,8 @@ def write_checkpoint(
     """
     came = time.time() - (perf_counter() - result.spans["read"].end)
     position = Position(result.frame.index, result.frame.time, came, source.frames_failed, source.reconnects)
-    state = state_of({"pipeline": result.state, "position": position, **others})
-    metadata = {"schema": SCHEMA, "header": json.dumps(header)}
+    state = state_of({"pipeline": result.state, **others})
+    metadata = {"schema": SCHEMA, "header": json.dumps(header), "position": json.dumps(position)}
     write_file(folder / CHECKPOINT_FILE, save(state, metadata))
 
 
@@ -65,8 +62,13 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path}: cannot read it ({error}); begin again with --overwrite") from None
     if metadata.get("schema") != SCHEMA:
-        raise UsageError(f"{path}: of another version of irst; begin again with --overwrite")
-    return Checkpoint(json.loads(metadata["header"]), state)
+        raise of_another_version(folder, metadata.get("schema", "no checkpoint"))
+    return Checkpoint(json.loads(metadata["header"]), Position(*json.loads(metadata["position"])), state)
+
+
+def of_another_version(folder: Path, how: object) -> UsageError:
+    """What to raise for the checkpoint in a folder; `how` that can be told."""
+    return UsageError(f"{folder / CHECKPOINT_FILE}: of another version of irst ({how}); begin again with --overwrite")
 
 
 def refuse_another_run(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

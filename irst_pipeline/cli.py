@@ -171,7 +171,8 @@ def export(options: argparse.Namespace) -> None:
     print(f"network for raw frames of {options.size[0]}x{options.size[1]} px: {options.out}")
 
 
-def _size(text: str) -> tuple[int, int]:
+def size(text: str) -> tuple[int, int]:
+    """Width and height of frames, as an argument; raises ArgumentTypeError."""
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text}: expected WIDTHxHEIGHT in px, as 320x256")
@@ -317,7 +318,7 @@ def _add_network_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     sizes = [(256, 256), (320, 256), (640, 512), (1280, 1024)]
     usual = " ".join(f"{width}x{height}" for width, height in sizes)
     verb.add_argument(
-        "--sizes", type=_size, nargs="+", default=sizes, metavar="WxH", help=f"of the frames, even (default: {usual})"
+        "--sizes", type=size, nargs="+", default=sizes, metavar="WxH", help=f"of the frames, even (default: {usual})"
     )
     counts = [2, 4, 8, 16]
     usual = " ".join(map(str, counts))
@@ -340,7 +341,7 @@ def _add_network_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     verb.set_defaults(verb=export)
     verb.add_argument("--model", required=True, help="name of a shipped network or path of a .safetensors file")
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="the file to write")
-    verb.add_argument("--size", type=_size, required=True, metavar="WxH", help="of the frames, as 320x256")
+    verb.add_argument("--size", type=size, required=True, metavar="WxH", help="of the frames, as 320x256")
 
 
 def _shared_flags() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser, argparse.ArgumentParser]:

@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from irst_pipeline.disk import prepare_folder
 from irst_pipeline.engine import load_model
 from irst_pipeline.engine.base import check_size
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.pictures import as_written
-from irst_pipeline.sinks.base import prepare_folder
 from irst_pipeline.sources import open_source, redact
 from irst_pipeline.types import Floats, Image
 

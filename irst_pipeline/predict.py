@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from irst_pipeline.disk import prepare_folder, write_file
 from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.errors import FrameError, IrstError, UsageError
 from irst_pipeline.lsnet.model import MIN_SIZE, LSNet
 from irst_pipeline.lsnet.normalise import normalise
-from irst_pipeline.sinks.base import prepare_folder, write_file
 from irst_pipeline.sources.images import ImageFile, ImageSource, find_images
 from irst_pipeline.types import Image
 

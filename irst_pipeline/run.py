@@ -18,8 +18,16 @@ from tqdm import tqdm
 
 from irst_pipeline.bearings import Platform, open_platform
 from irst_pipeline.calibration import open_calibrator
-from irst_pipeline.checkpoint import CHECKPOINT_FILE, Checkpoint, read_checkpoint, refuse_another_run, write_checkpoint
+from irst_pipeline.checkpoint import (
+    CHECKPOINT_FILE,
+    Checkpoint,
+    of_another_version,
+    read_checkpoint,
+    refuse_another_run,
+    write_checkpoint,
+)
 from irst_pipeline.config import RunSettings
+from irst_pipeline.disk import parts_set_aside, prepare_folder, write_file
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.weights import Weights
@@ -27,10 +35,10 @@ from irst_pipeline.memory import give_back_large_blocks
 from irst_pipeline.metrics import WatchedRun, answering
 from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.sinks import RESULT_FILES, RunHeader, Sink, open_sinks
-from irst_pipeline.sinks.base import REPORT_FILE, parts_set_aside, prepare_folder, read_report, write_file
+from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sources import Source, open_source, redact, resume_source
 from irst_pipeline.sources.address import scheme_of
-from irst_pipeline.state import part_of
+from irst_pipeline.state import StateError, part_of
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Frame, FrameResult
 
@@ -153,7 +161,7 @@ def _resumed(run: Run, settings: RunSettings, stop: Event) -> Run | None:
     before = read_checkpoint(run.folder)
     report = read_report(run.folder)
     complete = report.get("outcome") == "complete"
-    if known := report if complete else before and before.header:
+    if known := before.header if before and not complete else report:
         refuse_another_run(run.folder, known, run.header.record())
     if complete:
         print(f"complete already: {report['frames_read']} frames, results in {run.folder}")
@@ -236,12 +244,14 @@ def _finish(
     statistics: RunStatistics,
 ) -> dict[str, Any]:
     """Carry a run out to its end; returns what `run.json` says of it."""
-    if run.checkpoint:
-        statistics.restore(part_of(run.checkpoint.state, "statistics"))
-        progress.update(statistics.counts().frames_processed)
     try:
+        if run.checkpoint:
+            statistics.restore(part_of(run.checkpoint.state, "statistics"))
+            progress.update(statistics.counts().frames_processed)
         for _ in carry_out(run, engine, settings, stop, statistics):
             progress.update()
+    except StateError as error:
+        raise of_another_version(run.folder, error) from None
     except BaseException as error:
         with suppress(IrstError):  # the first failure is the one to tell
             _write_report(run, f"failed: {error}", statistics)

@@ -2,20 +2,25 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 State = dict[str, NDArray[Any]]
 """By dotted names; numbers are arrays without dimensions."""
+NONE: Final = np.empty((0, 0), bool)
+"""What None is kept as, for a state to hold all names of its layout."""
+
+
+class StateError(Exception):
+    """A state of another layout; the message names what it lacks."""
 
 
 class Stateful:
     """A class says in `kept` which of its attributes it remembers; nothing else may change as it works.
 
-    They are arrays, numbers, named tuples of these, other Stateful things or a defaultdict of these. None is kept as
-    what is not there.
+    They are arrays, numbers, None, named tuples of these, other Stateful things or a defaultdict of these.
     """
 
     kept: ClassVar[tuple[str, ...]]
@@ -25,7 +30,7 @@ class Stateful:
         return state_of({name: getattr(self, name) for name in self.kept})
 
     def restore(self, state: State) -> None:
-        """Go on from where another of its kind was when it gave this state."""
+        """Go on from where another of its kind was when it gave this state; raises StateError for one of another."""
         for name in self.kept:
             setattr(self, name, _restored(getattr(self, name), name, state))
 
@@ -39,8 +44,8 @@ def state_of(things: Mapping[str, Any]) -> State:
             inner = inner._asdict()
         if isinstance(inner, Mapping):
             state |= {f"{name}.{key}": value for key, value in state_of(inner).items()}
-        elif inner is not None:
-            state[name] = np.array(inner, order="C")
+        else:
+            state[name] = NONE if inner is None else np.array(inner, order="C")
     return state
 
 
@@ -59,7 +64,10 @@ def _restored(now: Any, name: str, state: State) -> Any:
             _restored(now[key], key, inner)
     elif isinstance(now, tuple):
         return type(now)(*(_restored(getattr(now, field), field, inner) for field in now._fields))  # type: ignore[attr-defined]
+    elif (found := state.get(name)) is None:
+        raise StateError(f"it lacks {name}")
+    elif found.shape == NONE.shape and found.dtype == NONE.dtype:
+        return None
     else:
-        found = state.get(name)
-        return found if found is None else found.item() if found.ndim == 0 else np.array(found)
+        return found.item() if found.ndim == 0 else np.array(found)
     return now

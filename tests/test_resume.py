@@ -14,6 +14,8 @@ from typing import Any
 
 import av
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from irst_pipeline.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from irst_pipeline.cli import main
@@ -123,6 +125,38 @@ def test_another_recording_is_refused(
     other.write_bytes(clip.read_bytes())
     assert resume(other, broken_off) == 2
     assert 'its source was "clip.mp4", now it is "other.mp4"' in capsys.readouterr().err
+
+
+def test_another_recordings_results_stay_also_without_a_checkpoint(
+    clip: Path, broken_off: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a run leaves them that failed, and was copied without what it takes to go on."""
+    header = read_checkpoint(broken_off)
+    assert header is not None
+    (broken_off / "run.json").write_text(json.dumps({"outcome": "interrupted", **header.header}))
+    (broken_off / CHECKPOINT_FILE).unlink()
+    before = {path: path.read_bytes() for path in broken_off.iterdir()}
+    other = tmp_path / "other.mp4"
+    other.write_bytes(clip.read_bytes())
+    assert resume(other, broken_off) == 2
+    assert 'its source was "clip.mp4", now it is "other.mp4"' in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in broken_off.iterdir()}
+
+
+@pytest.mark.parametrize("lost", ["pipeline.tracker._interval", "statistics.", "sinks.video."])
+def test_a_checkpoint_that_lacks_what_is_remembered_today_is_told(
+    lost: str, clip: Path, broken_off: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = broken_off / CHECKPOINT_FILE
+    with safe_open(path, framework="numpy") as file:
+        metadata, state = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    left = {name: value for name, value in state.items() if not name.startswith(lost)}
+    assert len(left) < len(state)
+    path.write_bytes(save(left, metadata))
+    assert resume(clip, broken_off) == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "error" in line)
+    assert f"{path}: of another version of irst (it lacks " in line
+    assert line.endswith("begin again with --overwrite")
 
 
 def test_logs_that_are_gone_are_told(clip: Path, broken_off: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,8 +20,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 
+from irst_pipeline.cli import size
 from irst_pipeline.engine.base import TargetNet
-from irst_pipeline.engine.cpu import to_openvino
+from irst_pipeline.engine.cpu import core, to_openvino
+from irst_pipeline.errors import told_in_one_line
 from irst_pipeline.export import INPUT, export_onnx
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import Weights, load_weights
@@ -30,9 +32,7 @@ from irst_pipeline.lsnet.weights import Weights, load_weights
 def openvino_runner(network: TargetNet, frame: torch.Tensor, precision: str) -> Callable[[], object]:
     model = to_openvino(network, *frame.shape[2:])
     hints = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_PRECISION_HINT": precision} if precision else {})
-    import openvino  # after the engine, which keeps it from reporting its use
-
-    request = openvino.Core().compile_model(model, "CPU", hints).create_infer_request()
+    request = core().compile_model(model, "CPU", hints).create_infer_request()
     return lambda: request.infer({0: normalise(frame).frames.numpy()}, share_inputs=True)
 
 
@@ -85,15 +85,15 @@ def benchmark(weights: Weights, width: int, height: int, frames: int, compiled: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="lsnet-nano")
-    parser.add_argument("--sizes", nargs="+", default=["320x256"], help="WIDTHxHEIGHT")
+    parser.add_argument("--sizes", type=size, nargs="+", default=[(320, 256)], help="WIDTHxHEIGHT")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    for size in options.sizes:
-        width, height = (int(side) for side in size.split("x"))
+    for width, height in options.sizes:
         benchmark(load_weights(options.model), width, height, options.frames, options.compile)
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_one_line("benchmark_runtimes"):
+        main()

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from irst_pipeline.cli import size
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model, open_engine
 from irst_pipeline.errors import told_in_one_line
@@ -66,10 +67,10 @@ def held() -> Held:
 def flat(looks: list[tuple[int, Held]], *later: tuple[int, Held]) -> bool:
     """Whether memory did not grow over the looks after so many frames; prints these and by how much."""
     print(f"{'frames':>9}{'MB':>9}{'threads':>9}{'handles':>9}")
-    for done, now in (*looks[:: len(looks) // 10], looks[-1], *later):
+    tenth = max(1, len(looks) // 10)
+    for done, now in (*looks[::tenth], looks[-1], *later):
         print(f"{done:9}{now.memory_mb:9.1f}{now.threads:9}{now.handles:9}")
-    settled = looks[len(looks) // 10][1]
-    growth = looks[-1][1].memory_mb / settled.memory_mb
+    growth = looks[-1][1].memory_mb / looks[min(tenth, len(looks) - 1)][1].memory_mb
     print(f"memory grew by {100 * (growth - 1):.2f} % from the tenth part on")
     return growth <= GROWTH_MAX
 
@@ -108,9 +109,9 @@ def soak(width: int, height: int, count: int, out: Path) -> bool:
     out.mkdir(parents=True)
     endless = Endless(images, "soak", scene.frame_rate_hz, count)
     run = Run(endless, out, run_header("soak", endless, weights, engine, settings))
-    looks, statistics = [], RunStatistics()
+    looks, statistics = list[tuple[int, Held]](), RunStatistics()
     for done, _ in enumerate(tqdm(carry_out(run, engine, settings, Event(), statistics), total=count), start=1):
-        if done % (count // LOOKS) == 0:
+        if done * LOOKS // count > len(looks):
             looks.append((done, held()))
     after = held()
     counts = statistics.counts()
@@ -123,10 +124,10 @@ def soak(width: int, height: int, count: int, out: Path) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=100_000)
-    parser.add_argument("--size", default="64x48", help="WIDTHxHEIGHT")
+    parser.add_argument("--size", type=size, default=(64, 48), help="WIDTHxHEIGHT")
     parser.add_argument("--out", type=Path, default=Path("runs/soak"))
     options = parser.parse_args()
-    width, height = (int(side) for side in options.size.split("x"))
+    width, height = options.size
     sys.exit(0 if soak(width, height, options.frames, options.out) else 1)
 
 

@@ -22,6 +22,7 @@ from threading import Event
 import av
 from tqdm import tqdm
 
+from irst_pipeline.cli import size
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model, open_engine
 from irst_pipeline.errors import told_in_one_line
@@ -62,7 +63,7 @@ def soak(width: int, height: int, count: int, rate: int, each: int, out: Path, s
             results = carry_out(run, engine, settings, stop, statistics)
             for result in tqdm(results, total=count, unit_scale=True):
                 done = result.frame.index + 1
-                if done >= (len(looks) + 1) * count // LOOKS:
+                if done * LOOKS // count > len(looks):
                     looks.append((done, held()))
                 if done >= count:
                     stop.set()
@@ -80,11 +81,11 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=180_000)
     parser.add_argument("--rate", type=int, default=100, help="frames/s (default: %(default)s)")
     parser.add_argument("--each", type=int, default=1000, help="frames to a connection (default: %(default)s)")
-    parser.add_argument("--size", default="64x48", help="WIDTHxHEIGHT")
+    parser.add_argument("--size", type=size, default=(64, 48), help="WIDTHxHEIGHT")
     parser.add_argument("--out", type=Path, default=Path("runs/soak-camera"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    width, height = (int(side) for side in options.size.split("x"))
+    width, height = options.size
     settings = read_settings(RunSettings, None, options.set)
     sys.exit(0 if soak(width, height, options.frames, options.rate, options.each, options.out, settings) else 1)
 

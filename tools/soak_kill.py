@@ -22,10 +22,10 @@ from typing import Any
 import av
 
 from irst_pipeline import cli
+from irst_pipeline.disk import parts_set_aside
 from irst_pipeline.errors import told_in_one_line
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, simulate
-from irst_pipeline.sinks.base import parts_set_aside
 
 COUNTERS = ("frames_read", "frames_failed", "frames_dropped", "tracks_confirmed", "outcome")
 SERVER = multiprocessing.get_context("forkserver")

@@ -24,9 +24,11 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
+from irst_pipeline.cli import size
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model
 from irst_pipeline.engine.cpu import CpuEngine, Ticket
+from irst_pipeline.errors import told_in_one_line
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.simulation import render
 from irst_pipeline.sources import open_source
@@ -148,13 +150,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--network-rate", type=float, default=8.0, help="frames/s (default: %(default)s)")
-    parser.add_argument("--size", default="128x128", help="WIDTHxHEIGHT")
+    parser.add_argument("--size", type=size, default=(128, 128), help="WIDTHxHEIGHT")
     options = parser.parse_args()
-    width, height = (int(side) for side in options.size.split("x"))
+    width, height = options.size
     with TemporaryDirectory() as folder:
         well = watch(width, height, options.network_rate, options.seconds, Path(folder))
     sys.exit(0 if well else 1)
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_one_line("soak_live"):
+        main()

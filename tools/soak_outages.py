@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.sources.cameras import free_port
 from tools.live_cameras import place
 
 CAMERAS = str(Path(__file__).with_name("live_cameras.py"))
@@ -37,17 +38,11 @@ NEAR = 10.0  # px
 START_SECONDS = 180.0
 
 
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class RtspCamera:
     """The camera's process, again and again on one port."""
 
     def __init__(self, begun: float) -> None:
-        self._command = [SYSTEM_PYTHON, CAMERAS, "rtsp", str(free_port(socket.SOCK_STREAM)), str(begun)]
+        self._command = [SYSTEM_PYTHON, CAMERAS, "rtsp", str(free_port()), str(begun)]
         self.uri = f"rtsp://127.0.0.1:{self._command[3]}/ir"
         self._start()
 

@@ -48,7 +48,7 @@ def soak(count: int, settings: TrackerSettings) -> bool:
         if not (np.isfinite(tracks.position).all() and ((xx > 0) & (xx * yy > xy**2)).all()):
             print(f"frame {frame.index}: a track without a sound place or covariance")
             return False
-        if (frame.index + 1) % (count // LOOKS) == 0:
+        if (frame.index + 1) * LOOKS // count > len(looks):
             looks.append((frame.index + 1, held()))
     print(f"{confirmed} tracks confirmed, at most {most} at once")
     return flat(looks)

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from irst_pipeline.datasets import Sample, read_masked_images
+from irst_pipeline.disk import prepare_folder
 from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.evaluation.detection import DetectionScores, Scores
 from irst_pipeline.evaluation.detectors import BASELINES, network_detector, score
@@ -13,7 +14,6 @@ from irst_pipeline.evaluation.report import REPORT_FILES, table, write_report
 from irst_pipeline.evaluation.tracking import evaluate
 from irst_pipeline.evaluation.tracking_report import TRACKING_FILES, tracking_table, write_tracking_report
 from irst_pipeline.lsnet.model import LSNet
-from irst_pipeline.sinks.base import prepare_folder
 
 __all__ = ["DetectionScores", "Scores", "evaluate_detection", "evaluate_tracking", "score_network"]
 

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
+from irst_pipeline.disk import parts_set_aside
 from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, velocities, without_hidden
 from irst_pipeline.settings import FiniteFloat, NotNegative, Positive, read_yaml, validate
 from irst_pipeline.simulation.simulate import MOT_FILE, SCENE_FILE, TRUTH_FILE
-from irst_pipeline.sinks.base import REPORT_FILE, parts_set_aside, read_report
+from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sinks.jsonl import SCHEMA
 from irst_pipeline.types import Floats, Integers
 

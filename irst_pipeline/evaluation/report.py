@@ -11,9 +11,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from irst_pipeline.disk import write_file
 from irst_pipeline.evaluation.detection import Counts, DetectionScores, Scores
 from irst_pipeline.pictures import as_written, png
-from irst_pipeline.sinks.base import write_file
 
 SUMMARY_FILE, IMAGES_FILE, CURVE_FILE, PICTURE_FILE = "summary.json", "images.csv", "curve.csv", "curve.png"
 REPORT_FILES = (SUMMARY_FILE, IMAGES_FILE, CURVE_FILE, PICTURE_FILE)

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from irst_pipeline.disk import write_file
 from irst_pipeline.evaluation.report import record
 from irst_pipeline.evaluation.tracking import CUTOFF, RADIUS, Evaluation, Paths, TrackedSequence, TrackingScores
 from irst_pipeline.pictures import png
-from irst_pipeline.sinks.base import write_file
 from irst_pipeline.types import Floats, Integers
 
 SCORES_FILE, PICTURE_FILE = "tracking.json", "tracking.png"

@@ -16,13 +16,13 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from irst_pipeline.disk import prepare_folder
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.simulation.background import Background
 from irst_pipeline.simulation.camera import Camera, View
 from irst_pipeline.simulation.scene import SceneSettings
 from irst_pipeline.simulation.sensor import Sensor
 from irst_pipeline.simulation.targets import Targets, TargetState
-from irst_pipeline.sinks.base import prepare_folder
 from irst_pipeline.types import Floats
 
 FILES = SCENE_FILE, DEEP_FILE, SHOWN_FILE, TRUTH_FILE, MOT_FILE, CAMERA_FILE = (

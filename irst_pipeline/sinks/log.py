@@ -5,8 +5,9 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import NamedTuple
 
+from irst_pipeline.disk import OutputFile, part_file, parts_set_aside, set_aside
 from irst_pipeline.errors import IrstError, UsageError
-from irst_pipeline.sinks.base import OutputFile, RunHeader, is_full, part_file, parts_set_aside, set_aside
+from irst_pipeline.sinks.base import RunHeader, is_full
 from irst_pipeline.state import State, Stateful
 from irst_pipeline.types import FrameResult
 

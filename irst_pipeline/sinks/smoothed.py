@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from irst_pipeline.config import TrackerSettings
 from irst_pipeline.detection import LOCALISATION_SD
-from irst_pipeline.sinks.base import OutputFile, RunHeader
+from irst_pipeline.disk import OutputFile
+from irst_pipeline.sinks.base import RunHeader
 from irst_pipeline.sinks.jsonl import head, lines, track_records
 from irst_pipeline.state import State
 from irst_pipeline.tracking.kalman import Gaussians, positions

@@ -1,7 +1,6 @@
 """The annotated video."""
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,10 +12,11 @@ import cv2
 import numpy as np
 from av.video.frame import PictureType
 
+from irst_pipeline.disk import OutputFile, free_space, parts_set_aside, set_aside
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks.agc import AutomaticGain, Picture
 from irst_pipeline.sinks.annotate import Trails, draw
-from irst_pipeline.sinks.base import OutputFile, RunHeader, is_full, parts_set_aside, set_aside
+from irst_pipeline.sinks.base import RunHeader, is_full
 from irst_pipeline.state import State, Stateful
 from irst_pipeline.types import Frame, FrameResult
 
@@ -26,6 +26,8 @@ ENLARGED_MAX = 4096
 """px; the longest side that a small frame is enlarged to."""
 TIME_BASE = Fraction(1, 90_000)
 """s; fine enough for any source's clock."""
+PAUSE_MAX = 2**31 * TIME_BASE
+"""s, 6.6 hours; what comes so long after the frame before begins a new part, for none can be shown longer in an MP4."""
 
 FRAMES_MAX = 50_000
 """Frames in a part: what is remembered of each until it is closed, 70 bytes, would else fill the memory in weeks."""
@@ -71,12 +73,12 @@ class AnnotatedVideo(Stateful):
             self.restore(state)
 
     def write(self, result: FrameResult) -> None:
-        if not self._has_room():
-            self.missed += 1
-            return
         frame, tracks = result.frame, result.tracks
         jumped = [event.id for event in result.events if event.kind == "jumped"]
         try:
+            if not self._has_room():
+                self.missed += 1
+                return
             part = self._part_for(frame)
             picture = draw(
                 self._levels(frame.image, frame.time),
@@ -115,7 +117,7 @@ class AnnotatedVideo(Stateful):
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
-            free, needed = shutil.disk_usage(self._path.parent).free / 1e6, self._settings.min_free_megabytes
+            free, needed = free_space(self._path) / 1e6, self._settings.min_free_megabytes
             if self._recording and free < needed:
                 self._stop(f"{free:.0f} MB left on that disk, {needed:.0f} MB are kept for the logs; free some space")
             elif not self._recording and free >= 2 * needed:
@@ -133,7 +135,8 @@ class AnnotatedVideo(Stateful):
         part = self._part
         if part is not None and part.frames:
             rotate, seconds = self._header.rotate, frame.time - part.start
-            if part.frames >= FRAMES_MAX or is_full(rotate, part.file.size, seconds):
+            paused = frame.time - part.last >= PAUSE_MAX
+            if paused or part.frames >= FRAMES_MAX or is_full(rotate, part.file.size, seconds):
                 self._end_part()
                 part = None
         if part is None:
@@ -158,7 +161,7 @@ class _Part:
     def __init__(self, path: Path, frame_rate: float) -> None:
         self.file = OutputFile(path)
         self.frames = self.stored = 0
-        self.start = 0.0
+        self.start = self.last = 0.0
         self._container = av.open(self.file, "w", format="mp4", container_options=_MUXER, buffer_size=_BUFFER_BYTES)
         self._frame_rate = Fraction(frame_rate).limit_denominator(100_000)
         self._stream: av.VideoStream | None = None
@@ -177,7 +180,7 @@ class _Part:
             picture = np.asarray(cv2.resize(picture, (stream.width, stream.height)), np.uint8)
         yuv = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8)
         frame = av.VideoFrame.from_ndarray(yuv, format="yuv420p")
-        self._pts = max(self._pts + 1, round((time - self.start) / TIME_BASE))
+        self._pts, self.last = max(self._pts + 1, round((time - self.start) / TIME_BASE)), time
         frame.pts, frame.time_base = self._pts, TIME_BASE
         if self._pts >= self._next_key:  # one a second, whatever the frame rate, for players to seek to
             frame.pict_type = PictureType.I

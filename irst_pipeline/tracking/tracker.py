@@ -167,7 +167,7 @@ class Tracker(Stateful):
         tracks = self._updated(tracks, shares, detections, looks, detected, dt)
         tracks, events = self._aged(tracks, frame.index, time, shape, needed)
         self._tracks = tracks.join(self._born(detections, founders, looks, time))
-        return _report(self._tracks, time, shape, usable), events
+        return _report(self._tracks, shape, usable), events
 
     def _after_gap(self, dt: float) -> bool:
         """Whether frames are usually much less apart than these `dt` seconds; learns how much that is."""
@@ -438,7 +438,7 @@ def usable_rows(detections: Detections) -> Integers:
     return good[np.argsort(-detections.score[good], kind="stable")][:DETECTIONS_MAX]
 
 
-def _report(tracks: Population, time: float, shape: tuple[int, ...], usable: Integers) -> Tracks:
+def _report(tracks: Population, shape: tuple[int, ...], usable: Integers) -> Tracks:
     """Those seen or expected in the image (H, W). `usable`: the rows of the frame's detections that were taken."""
     states = combined(tracks.states)
     shown = (tracks.detection >= 0) | (beyond(positions(states).mean, shape) <= 0)
@@ -446,7 +446,7 @@ def _report(tracks: Population, time: float, shape: tuple[int, ...], usable: Int
         tracks, states = tracks.take(shown), Gaussians(*(part[shown] for part in states))
     order = states.mean.shape[1] // 2
     x, vx, y, vy = states.mean[:, [0, 1, order, order + 1]].T
-    status = np.where(tracks.last_seen < time, np.int8(TrackStatus.COASTING), np.int8(TrackStatus.CONFIRMED))
+    status = np.where(tracks.detection < 0, np.int8(TrackStatus.COASTING), np.int8(TrackStatus.CONFIRMED))
     return Tracks(
         id=tracks.id,
         status=status * tracks.confirmed - tracks.begun_weakly,  # TENTATIVE is 0, PRELIMINARY -1

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from irst_pipeline.disk import write_file
 from irst_pipeline.engine import load_model
 from irst_pipeline.engine.cpu import has_bfloat16
 from irst_pipeline.errors import IrstError, UsageError
@@ -32,7 +33,6 @@ from irst_pipeline.evaluation import score_network
 from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
 from irst_pipeline.lsnet.weights import packed, packed_weights
 from irst_pipeline.settings import read_settings
-from irst_pipeline.sinks.base import write_file
 from irst_pipeline.training.batches import Batch, DataSet, draw_batch, read_sources
 from irst_pipeline.training.calibrate import bring_to_scale, calibrate
 from irst_pipeline.training.loss import cross_entropy, training_loss

@@ -114,6 +114,25 @@ def test_no_more_frames_are_taken_than_fit_in_flight(engine: Engine[Any], frames
         assert len(taken) - came <= engine.slots * engine.gathered
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_of_a_run_that_is_given_up_nothing_is_left_in_the_next(device: str, frames: list[Frame]) -> None:
+    engine = nano(device)
+    alone = [engine.collect(engine.submit([frame.image]))[0].probability for frame in frames]
+    given_up = [engine.submit([frame.image]) for frame in frames[: engine.slots]]
+    del given_up
+    for frame, expected in zip(frames, alone, strict=True):
+        np.testing.assert_array_equal(engine.collect(engine.submit([frame.image]))[0].probability, expected)
+
+
+def test_a_size_of_which_more_go_at_once_mixes_up_no_other(frames: list[Frame]) -> None:
+    """On a CPU, OpenVINO says for each size how many frames at a time pay."""
+    engine = nano("cpu")
+    alone = [found.probability for frame in frames for _, found, _ in engine.run([frame])]
+    engine.slots = len(frames)
+    for (_, found, _), expected in zip(engine.run(frames), alone, strict=True):
+        np.testing.assert_array_equal(found.probability, expected)
+
+
 def test_size_and_depth_may_change_between_frames(engine: Engine[Any]) -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, shape).astype(kind) for shape, kind in (((40, 56), "u1"), ((33, 47), "u2")) * 2]

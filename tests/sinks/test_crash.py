@@ -1,6 +1,7 @@
 """What is on disk when a run is killed or the disk is full can be read."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 
 from irst_pipeline.config import RotateSettings, SinkName, VideoSettings
+from irst_pipeline.disk import parts_set_aside
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks import Sink, open_sinks
-from irst_pipeline.sinks.base import parts_set_aside
 from irst_pipeline.types import FrameResult
 from tests.sinks import sink_streams
 from tests.sinks.sink_streams import ALL, detections, header, result, tracks
@@ -184,6 +185,22 @@ def test_a_live_run_counts_what_its_logs_cannot_take_and_says_where_they_go_on(
     assert frames == [*range(gap["frame"]), *range(40, 45)]
     assert len((small_disk / "tracks.csv").read_text().splitlines()) == 1 + 20 * (45 - missing[1])
     assert len(caplog.messages) == 4  # for each log, that it stops and that it goes on
+
+
+def test_a_video_whose_folder_is_taken_away_ends_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    sink = video(folder)
+    stream = iter(noisy(4))
+    for _ in range(2):
+        sink.write(next(stream))
+    shutil.rmtree(folder)
+    time.sleep(1.1)  # it looks once a second
+    for _ in range(2):
+        sink.write(next(stream))
+    sink.close()
+    assert sink.missed == 2
+    assert [f"{folder / 'annotated.mp4'}: the video stops" in message for message in caplog.messages] == [True]
 
 
 @pytest.mark.parametrize("rotate", [RotateSettings(megabytes=0.02), RotateSettings(hours=1 / 3600)])

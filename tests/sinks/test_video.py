@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from irst_pipeline.config import VideoSettings
+from irst_pipeline.disk import parts_set_aside
 from irst_pipeline.sinks import open_sinks
 from irst_pipeline.sinks.agc import Picture
 from irst_pipeline.sinks.annotate import Trails, draw
@@ -76,6 +77,17 @@ def test_its_times_are_the_sources(tmp_path: Path) -> None:
     shown, _ = read(write(tmp_path, [result(i, time=time) for i, time in enumerate(times)]))
     np.testing.assert_allclose(shown, np.array(times) - 7.0, atol=2 / 90_000)
     assert (np.diff(shown) > 0).all()
+
+
+def test_after_a_pause_of_hours_times_are_true(tmp_path: Path) -> None:
+    """An MP4 counts how long a frame is shown in 32 bits: what is longer would spoil the times of all that follows."""
+    times = [0.0, 1.0, 23_861.0, 50_000.0, 50_001.0]  # the first pause is just short enough
+    path = write(tmp_path, [result(i, time=time) for i, time in enumerate(times)])
+    (before,) = parts_set_aside(path)
+    assert [read(part)[0] for part in (before, path)] == [
+        pytest.approx([0.0, 1.0, 23_861.0]),
+        pytest.approx([0.0, 1.0]),
+    ]
 
 
 @pytest.mark.parametrize(("height", "width"), [(33, 47), (480, 641), (16, 16)])

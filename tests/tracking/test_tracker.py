@@ -312,6 +312,8 @@ def test_a_frame_that_is_not_later_ends_nothing() -> None:
         tracks = scene(moving(29), time=time)
     assert tracks.status.tolist() == [TrackStatus.CONFIRMED]
     np.testing.assert_allclose([tracks.x[0], tracks.y[0]], moving(29), atol=0.5)
+    tracks = scene(time=29 / RATE)
+    assert tracks.status.tolist() == [TrackStatus.COASTING], "it is not seen in this one"
     again = Scene()
     for _ in range(50):
         again(moving(0), time=0.0)

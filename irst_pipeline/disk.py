@@ -1,0 +1,146 @@
+"""How everything is written to disk: every error one line, nothing lost that was there."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from glob import escape
+from pathlib import Path
+
+from irst_pipeline.errors import IrstError, UsageError
+
+_MENDS = {
+    errno.ENOSPC: "free some space on that disk, or choose a folder on another one",
+    errno.EDQUOT: "your quota is used up: free some of it, or choose a folder on another disk",
+    errno.EACCES: "choose a folder you may write to",
+    errno.EPERM: "choose a folder you may write to",
+    errno.EROFS: "choose a folder on a disk that can be written",
+    errno.EFBIG: "files may not be so large here: raise that limit (ulimit -f), or set rotate.megabytes",
+    errno.ENOENT: "create that folder first, or choose another",
+}
+
+
+def prepare_folder(folder: Path, names: Iterable[str], inputs: Iterable[Path], overwrite: bool) -> None:
+    """Make the folder for results of these names; those of an earlier run, with `overwrite`, are removed from it.
+
+    Raises UsageError for a folder that holds something already, and where results would replace an input.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; give a folder with --out")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise UsageError(f"{folder}: holds results already; add --overwrite, or choose another folder with --out")
+    results = {path.resolve(): path for path in (folder / name for name in names)}
+    for path in inputs:
+        if path.resolve() in results:
+            raise UsageError(f"{path}: would be replaced by the results; choose another folder with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in results.values():
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise IrstError(f"{folder}: cannot write there ({error.strerror}); choose another folder with --out") from None
+
+
+class OutputFile:
+    """A file that is on disk after every `write`, and ends with a whole one even when the disk is full.
+
+    Replaces a file of that name, and begins with `head`; with a `size` it goes on after so many bytes of the file that
+    is there. Every disk error is an IrstError that names the file and the mend; after it the file stays as it was
+    before that write, and what follows is ignored until `failed` is set back.
+    """
+
+    def __init__(self, path: Path, head: bytes = b"", size: int | None = None) -> None:
+        self.path = path
+        self.failed = False
+        self.size = size or 0
+        with self._one_line():
+            if size is not None:
+                os.truncate(path, size)
+            self._file = path.open("wb" if size is None else "ab", buffering=0)
+        try:
+            self.write(head)
+        except IrstError:
+            self._file.close()
+            raise
+
+    def write(self, data: bytes) -> int:
+        """Write all of `data` and return its length."""
+        if not self.failed:
+            with self._one_line():
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+                self.size = max(self.size, self._file.tell())
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place in the file, for formats that complete their beginning at the end."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        with self._one_line():
+            self._file.close()
+
+    @contextmanager
+    def _one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failed = True
+            with suppress(OSError, AttributeError, ValueError):  # a device, or never opened, or closed already
+                os.truncate(self._file.fileno(), self.size)
+                self._file.seek(self.size)
+            raise _cannot_write(self.path, error) from None
+
+
+def free_space(path: Path) -> int:
+    """Bytes left on the disk of a file; raises IrstError where its folder is gone."""
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> IrstError:
+    mend = _MENDS.get(error.errno or 0, "check that disk, or choose a folder on another one")
+    return IrstError(f"{path}: cannot write it ({error.strerror or error}); {mend}")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole, in the place of one that is there; raises IrstError that names it and the mend.
+
+    Whatever happens, all of either the old one or the new one is there.
+    """
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        file = OutputFile(fresh, data)
+        file.close()
+        fresh.replace(path)
+    except (IrstError, OSError) as error:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from None
+        raise IrstError(str(error).replace(str(fresh), str(path), 1)) from None
+
+
+def part_file(path: Path, number: int) -> Path:
+    """Where part `number`, from 1, of a file in parts is set aside; the last one has the file's own name."""
+    return path.with_name(f"{path.stem}-{number:06}{path.suffix}")
+
+
+def parts_set_aside(path: Path) -> list[Path]:
+    """The parts of a file that are complete, in their order."""
+    return sorted(path.parent.glob(f"{escape(path.stem)}-{6 * '[0-9]'}{escape(path.suffix)}"))
+
+
+def set_aside(path: Path, number: int) -> None:
+    """Make a file that is complete part `number`."""
+    try:
+        path.replace(part_file(path, number))
+    except OSError as error:
+        raise _cannot_write(path, error) from None
