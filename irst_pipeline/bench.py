@@ -125,13 +125,14 @@ def run_bench(
     out: Path,
     overwrite: bool,
     profile: bool,
+    stop: Event,
 ) -> None:
     """Measure at every (width, height), and at the first also with as many pipelines at once as each of `sources` says.
 
     `peers` are other networks to measure beside ours, each as `open_peer` takes it.
     Writes `bench.json`, `bench.png` and with `profile` a trace a size into `out`, after each size anew. Traces are of
     the pipeline, in the format that chrome://tracing and Perfetto open. Prints a table and what bounds the pipeline.
-    Raises IrstError, one line.
+    Raises IrstError, one line, and KeyboardInterrupt once `stop` is set.
     """
     if frames < FRAMES_MIN:
         raise UsageError(f"--frames {frames}: expected at least {FRAMES_MIN}, for the first {WARM_UP} are not counted")
@@ -166,10 +167,11 @@ def run_bench(
         with TemporaryDirectory() as folder:
             with Video8(Path(folder), scene, RECORDER) as video:
                 for frame in render(scene, SEED):
+                    _go_on(stop)
                     video.write(frame)
             # How the speed changes with the number of sources is measured at one size.
             several = [] if results else sorted({*sources} - {1})
-            result, work = _measure(weights, engine, latency_engine, others, Path(folder), frames, several)
+            result, work = _measure(weights, engine, latency_engine, others, Path(folder), frames, several, stop)
         results.append(result)
         if profile:
             write_file(out / f"trace-{result.size}.json", json.dumps(trace(work, engine.slots)).encode())
@@ -204,6 +206,7 @@ def _measure(
     folder: Path,
     count: int,
     sources: list[int],
+    stop: Event,
 ) -> tuple[SizeResult, list[Work]]:
     """The speeds on the sequence of `count` frames in `folder`, and what the pipeline did of each frame."""
     video = folder / SHOWN_FILE
@@ -215,9 +218,9 @@ def _measure(
     beside = {name: _time_peer(peer, latency_engine, some[0].image) for name, peer in peers.items()}
     detections = _time_engine(engine, islice(cycle(some), count))
     cpu = process_time()
-    work = _run_pipelines(weights, engine, video, folder, 1)
-    pipeline = _time_pipeline(work, engine.slots, process_time() - cpu - len(work) * network_cpu)
-    together = {n: _pipeline_speed(_run_pipelines(weights, engine, video, folder, n)) for n in sources}
+    work = _run_pipelines(weights, engine, video, folder, 1, stop)
+    pipeline = time_pipeline(work, engine.slots, process_time() - cpu - len(work) * network_cpu)
+    together = {n: _pipeline_speed(_run_pipelines(weights, engine, video, folder, n, stop)) for n in sources}
     height, width = some[0].image.shape
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return SizeResult(width, height, network, detections, pipeline, together, beside, round(memory, 1)), work
@@ -264,7 +267,9 @@ def _time_engine(engine: Engine[Any], frames: Iterable[Frame]) -> Speed:
     return _speed(spans)
 
 
-def _run_pipelines(weights: Weights, engine: Engine[Any], video: Path, folder: Path, count: int) -> list[Work]:
+def _run_pipelines(
+    weights: Weights, engine: Engine[Any], video: Path, folder: Path, count: int, stop: Event
+) -> list[Work]:
     """Run `count` pipelines on a video at once; what they did of each frame, in the order of its end."""
     settings = RunSettings()
 
@@ -273,7 +278,9 @@ def _run_pipelines(weights: Weights, engine: Engine[Any], video: Path, folder: P
         results.mkdir()
         with closing(open_source(str(video))) as source:
             own = Run(source, results, run_header(str(video), source, weights, engine, settings))
-            return [r.spans for r in carry_out(own, engine, settings, Event(), RunStatistics())]
+            work = [r.spans for r in carry_out(own, engine, settings, stop, RunStatistics())]
+        _go_on(stop)
+        return work
 
     if count == 1:
         return run(engine, 0)
@@ -282,12 +289,18 @@ def _run_pipelines(weights: Weights, engine: Engine[Any], video: Path, folder: P
         return sorted(chain.from_iterable(work), key=lambda spans: spans["write"].end)
 
 
-def _time_pipeline(work: list[Work], slots: int, cpu_seconds: float) -> PipelineSpeed:
+def _go_on(stop: Event) -> None:
+    if stop.is_set():
+        raise KeyboardInterrupt
+
+
+def time_pipeline(work: list[Work], slots: int, cpu_seconds: float) -> PipelineSpeed:
     """The speed of one pipeline that took `cpu_seconds` beside its network and ran that on `slots` frames at a time."""
     counted = work[WARM_UP:]
     stages = {stage: sum(spans[stage].seconds for spans in counted) for stage in chain(*THREADS.values())}
     busy = {thread: sum(stages[stage] for stage in worked) for thread, worked in THREADS.items()}
-    busy["network"] /= slots
+    # Frames that went together share one span; of such spans, `slots` are open at a time.
+    busy["network"] = sum(span.seconds for span in _distinct(counted)) / slots
     slowest = max(busy, key=lambda thread: busy[thread])
     first, last = THREADS[slowest][0], THREADS[slowest][-1]
     return PipelineSpeed(
@@ -298,6 +311,11 @@ def _time_pipeline(work: list[Work], slots: int, cpu_seconds: float) -> Pipeline
         overlap_efficiency=round(busy[slowest] / (counted[-1][last].end - counted[0][first].start), 3),
         cpu_ms_beside_network=round(1e3 * cpu_seconds / len(work), 3),
     )
+
+
+def _distinct(work: list[Work]) -> list[Span]:
+    """When the network worked on each batch of frames."""
+    return list({id(spans["network"]): spans["network"] for spans in work}.values())
 
 
 def _a_frame(seconds: dict[str, float], frames: int) -> dict[str, float]:
@@ -319,15 +337,20 @@ def _speed(spans: list[Span]) -> Speed:
 def trace(work: list[Work], slots: int) -> dict[str, Any]:
     """What was done when, in the Trace Event Format, times in us from the first frame on.
 
-    A row a thread, but one for each of the `slots` frames that the network works on at a time.
+    A row a thread, but one for each of the `slots` batches of frames that the network works on at a time.
     """
     origin = work[0]["read"].start
     thread_of = {stage: thread for thread, worked in THREADS.items() for stage in worked}
     rows: dict[str, int] = {}
     events = []
+    batches = {id(span): number for number, span in enumerate(_distinct(work))}
     for index, spans in enumerate(work):
         for stage, span in spans.items():
-            name = f"network {index % slots + 1}" if stage == "network" else thread_of[stage]
+            name = thread_of[stage]
+            if stage == "network":
+                if (batch := batches.pop(id(span), None)) is None:
+                    continue  # it went with one that is shown
+                name = f"network {batch % slots + 1}"
             row = rows.setdefault(name, len(rows))
             at = {"ts": 1e6 * (span.start - origin), "dur": 1e6 * span.seconds, "pid": 0, "tid": row}
             events.append({"name": stage, "ph": "X", **at, "args": {"frame": index}})

@@ -2,10 +2,12 @@
 
 import argparse
 import logging
+import os
 import re
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from threading import Event
@@ -27,6 +29,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a verb; returns the exit code: 0, 1 for a failure, 2 for a usage or config error."""
+    _open_standard_streams()
     words = sys.argv[1:] if arguments is None else arguments
     # Standard input with its format behind it would be taken for a flag.
     options = _parser().parse_args([f"stdin://{word[1:]}" if word.startswith("-?") else word for word in words])
@@ -40,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     except IrstError as error:
         _say_error(str(error))
         return error.exit_code
+    except BrokenPipeError:
+        pass  # whoever read what is printed wants no more of it; the results are files
     except OSError as error:
         # What the file system refuses is the user's to mend, wherever it comes up.
         _say_error(f"{error.filename or 'a file'}: {error.strerror or error}")
@@ -47,7 +52,24 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("irst: interrupted", file=sys.stderr)
         return 130
+    finally:
+        _flush()
     return 0
+
+
+def _open_standard_streams() -> None:
+    """Those that are closed, to nowhere: else the first files to be opened would be in their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 (as long as the process)
+
+
+def _flush() -> None:
+    """What is printed, as far as anybody takes it: what is left would make Python end with a failure."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say_error(line: str) -> None:
@@ -147,6 +169,7 @@ def explain(options: argparse.Namespace) -> None:
 
 def bench(options: argparse.Namespace) -> None:
     """Measure how fast everything is here."""
+    stop = _stop_on_signals()
     from irst_pipeline.bench import run_bench
 
     run_bench(
@@ -159,6 +182,7 @@ def bench(options: argparse.Namespace) -> None:
         options.out,
         options.overwrite,
         options.profile,
+        stop,
     )
 
 
@@ -184,9 +208,10 @@ def _stop_on_signals() -> Event:
     stop = Event()
 
     def ask(number: int, _frame: object) -> None:
-        print(f"irst: {signal.Signals(number).name}: finishing what is under way", file=sys.stderr)
         stop.set()
         signal.signal(number, signal.SIG_DFL)
+        with suppress(OSError):  # the same signal may have ended who read it
+            print(f"irst: {signal.Signals(number).name}: finishing what is under way", file=sys.stderr, flush=True)
 
     signal.signal(signal.SIGINT, ask)
     signal.signal(signal.SIGTERM, ask)

@@ -8,7 +8,7 @@ the slowest stage; a live source does not wait, and what the network is too late
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from threading import Event
+from threading import Event, Semaphore
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -52,7 +52,7 @@ def run_pipeline(
     statistics.begin()
     frames_in = _fitting(source, calibrate, platform)
     first = next(frames_in, None)
-    if first is None:
+    if first is None or stop.is_set():
         return
     statistics.first_frame_came()
     # A frame that waits grows old: of a live source none waits but the newest.
@@ -64,19 +64,26 @@ def run_pipeline(
         if sends_on:
             engine.prepare(first)
         statistics.engine_ready()
+        places = engine.slots * engine.gathered + 1  # what the network works on, and one behind it
+        room = Semaphore(places)
+        searching = _newest(frames, room) if source.live else frames
         # All of them, for a stage that failed is still held by its exception: no thread may outlive the run.
         with (
-            _closing(Stage(engine.run(frames), depth), source) as searched,
+            _closing(Stage(engine.run(searching), depth), source) as searched,
             _closing(Stage(_track(searched, settings, platform, statistics, state or {}), depth), source) as results,
         ):
             statistics.stages = {"network": frames, "track": searched, "write": results}
-            for result in results:
-                before = perf_counter()
-                for sink in sinks:
-                    sink.write(result)
-                result.spans["write"] = Span(before, perf_counter())
-                statistics.add(result)
-                yield result
+            try:
+                for result in results:
+                    before = perf_counter()
+                    for sink in sinks:
+                        sink.write(result)
+                    result.spans["write"] = Span(before, perf_counter())
+                    statistics.add(result)
+                    room.release()
+                    yield result
+            finally:
+                room.release(places)  # so that the network comes to another result, and sees that nobody takes it
 
 
 @contextmanager
@@ -119,6 +126,14 @@ def _read(frames: Iterator[Frame], stop: Event, statistics: RunStatistics) -> It
         statistics.read(frame, started)
         yield frame
     statistics.reading_ended = True
+
+
+def _newest(frames: Iterator[Frame], room: Semaphore) -> Iterator[Frame]:
+    """The newest frame whenever there is room for one: those that wait behind a slow stage would grow old."""
+    while room.acquire():
+        if (frame := next(frames, None)) is None:
+            return
+        yield frame
 
 
 def _track(

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -113,7 +113,9 @@ def run_recordings(
         counts = [run.source.frame_count for run in runs]
         total = None if None in counts else sum(count or 0 for count in counts)
         progress = opened.enter_context(tqdm(total=total, unit="frame", disable=None))
-        with ThreadPoolExecutor(max(1, len(runs) if live else min(len(runs), RECORDINGS_AT_ONCE))) as pool:
+        cameras = sum(run.source.live for run in runs)
+        at_once = cameras + min(len(runs) - cameras, RECORDINGS_AT_ONCE)
+        with ThreadPoolExecutor(max(1, at_once)) as pool:
             names = distinct([run.source.name for run in runs])
             watched += [WatchedRun(name, run.source, RunStatistics()) for name, run in zip(names, runs, strict=True)]
             ended = [
@@ -122,12 +124,19 @@ def run_recordings(
             ]
             for result in ended if len(ended) > 1 else ():
                 result.add_done_callback(_tell_failure)  # at once, for the others may go on for weeks
+            try:
+                wait(ended)
+            except BaseException:  # as Ctrl-C is in a program that does not catch it
+                stop.set()
+                wait(ended)  # before what they work with is closed
+                raise
     for run, result in zip(runs, ended, strict=True):
         if not result.exception():
             _summarise(run.folder, result.result())
     failures = [error for result in ended if (error := result.exception())]
-    if failures and (len(runs) == 1 or not isinstance(failures[0], IrstError)):
-        raise failures[0]
+    unforeseen = [error for error in failures if not isinstance(error, IrstError)]
+    if unforeseen or (failures and len(runs) == 1):
+        raise (unforeseen or failures)[0]
     if failures:
         raise type(failures[0])(f"{len(failures)} of {len(runs)} sources could not go on")
 
@@ -189,6 +198,8 @@ def carry_out(
 
     What it takes to go on from there is stored with the first result, once a second, and with the last.
     """
+    if stop.is_set():
+        return  # one that has not had its turn leaves no files without frames
     give_back_large_blocks()
     state = run.checkpoint.state if run.checkpoint else None
     with ExitStack() as opened:
@@ -306,9 +317,10 @@ def _summarise(folder: Path, report: dict[str, Any]) -> None:
     again = f", {report['reconnects']} reconnects" if report["reconnects"] else ""
     lacking = "".join(f", {count} not in {name}" for name, count in report["frames_not_written"].items())
     counted = f"{report['frames_read']} frames, {report['frames_failed']} failed{dropped}{lacking}{again}"
-    print(f"{report['outcome']}: {counted}")
-    print(f"speed    {report['frames_per_second']:.1f} frames/s")
-    print("latency  " + ", ".join(f"{name} {value:.0f} ms" for name, value in latency.items()))
-    print(f"tracks   {report['tracks_confirmed']} confirmed")
     written = [name for name in (*RESULT_FILES, REPORT_FILE) if (folder / name).exists()]
-    print(f"results  {folder}: {' '.join(written)}")
+    with suppress(OSError):  # whoever read this has gone; it is in the report
+        print(f"{report['outcome']}: {counted}")
+        print(f"speed    {report['frames_per_second']:.1f} frames/s")
+        print("latency  " + ", ".join(f"{name} {value:.0f} ms" for name, value in latency.items()))
+        print(f"tracks   {report['tracks_confirmed']} confirmed")
+        print(f"results  {folder}: {' '.join(written)}")

@@ -8,7 +8,7 @@ from time import sleep
 import pytest
 from torch import Tensor, nn
 
-from irst_pipeline.bench import THREADS, trace
+from irst_pipeline.bench import THREADS, time_pipeline, trace
 from irst_pipeline.cli import main
 from irst_pipeline.types import Span
 
@@ -112,3 +112,23 @@ def test_bad_arguments_are_told_in_one_line(
     assert error.startswith(f"irst: error: {line}")
     assert error.count("\n") == 1
     assert (out / "bench.json").read_text() == "measured before"
+
+
+def test_frames_that_went_together_are_one_work_of_the_network() -> None:
+    """Batches of eight that take 32 ms, two of them under way at a time, beside writing that takes 1.5 ms a frame."""
+    work = []
+    for batch in range(40):
+        network = Span(0.016 * batch, 0.016 * batch + 0.032)
+        for frame in range(8):
+            done = network.end + 0.0015 * frame
+            others = {stage: Span(done, done) for stage in ("detect", "stabilise", "track")}
+            work.append({"read": Span(network.start, network.start), "network": network, **others})
+            work[-1]["write"] = Span(done, done + 0.0015)
+    speed = time_pipeline(work, 2, 1.0)
+    assert speed.thread_ms["network"] == pytest.approx(32 / 2 / 8, rel=0.05)
+    assert speed.thread_ms["write"] == pytest.approx(1.5)
+    assert speed.bound_by == "network"
+    assert speed.overlap_efficiency == pytest.approx(1, abs=0.05)
+    events = [event for event in trace(work, 2)["traceEvents"] if event["name"] == "network"]
+    assert len(events) == 40
+    assert {e["tid"] for e in events[::2]} != {e["tid"] for e in events[1::2]}

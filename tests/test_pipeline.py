@@ -125,9 +125,9 @@ def test_a_live_source_drops_what_is_late_and_latency_is_bounded() -> None:
         assert count == sum(len(frames) for frames in dropped if frames.cause == cause)
     lost = [index for frames in dropped for index in range(frames.first, frames.last + 1)]
     assert sorted(indices + lost) == list(range(90))
-    # Each stage holds a frame and so does each queue between them, and the slowest sets their pace.
+    # The network works on two, one more is behind it and one waits before it; the slowest stage sets their pace.
     latencies = [result.spans["write"].end - result.spans["read"].start for result in slow.results]
-    assert max(latencies) < 8 * 0.16
+    assert max(latencies) < 5 * 0.16
 
 
 def test_what_is_stored_of_a_live_run_counts_the_drops_that_are_logged() -> None:

@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 from irst_pipeline.cli import main
 from irst_pipeline.config import RunSettings, VideoSettings
 from irst_pipeline.engine import load_model, open_engine
-from irst_pipeline.run import Run, carry_out, result_folders, run_header
+from irst_pipeline.run import Run, carry_out, result_folders, run_header, run_recordings
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
 
@@ -264,6 +264,84 @@ def test_a_signal_ends_the_run_in_order(number: signal.Signals, tmp_path: Path) 
     assert report(out)["outcome"] == "interrupted"
     with av.open(str(out / "annotated.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == report(out)["frames_read"] > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_also_ends_who_reads_what_is_said_ends_the_run_in_order(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """As Ctrl-C does under `2>&1 | tee log`."""
+    out = tmp_path / "out"
+    process = start("run", long_recording(tmp_path), "--out", out)
+    wait_for(out / "annotated.mp4", 10_000)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    process.stderr.close()
+    process.send_signal(number)
+    assert process.wait(30) == 0
+    assert report(out)["outcome"] == "interrupted"
+    with av.open(str(out / "annotated.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == report(out)["frames_read"] > 0
+
+
+@pytest.mark.parametrize("streams", ["| true", ">/dev/full", "2>&-", ">&- 2>&- <&-"])
+def test_a_run_needs_nobody_who_reads_what_it_says(streams: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = f"set -o pipefail; {sys.executable} -m irst_pipeline.cli run {HORIZON} --no-video --out {out} {streams}"
+    assert (
+        subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, timeout=60, check=False).returncode == 0
+    )
+    assert report(out)["outcome"] == "complete"
+    assert all(line.startswith("{") for line in (out / "tracks.jsonl").read_text().splitlines())
+
+
+def test_a_program_that_is_interrupted_leaves_its_runs_in_order(tmp_path: Path) -> None:
+    recording, out = str(long_recording(tmp_path)), tmp_path / "out"
+    program = f"""
+import os, signal, threading
+from pathlib import Path
+from irst_pipeline.config import RunSettings
+from irst_pipeline.run import run_recordings
+
+def interrupt():
+    while not Path({str(out / "annotated.mp4")!r}).exists():
+        stop.wait(0.1)
+    stop.wait(1)
+    os.kill(os.getpid(), signal.SIGINT)
+
+stop = threading.Event()
+threading.Thread(target=interrupt).start()
+try:
+    run_recordings([{recording!r}], RunSettings(), Path({str(out)!r}), False, False, stop)
+except KeyboardInterrupt:
+    print("interrupted", threading.active_count())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "interrupted"), done.stderr
+    assert report(out)["outcome"] == "interrupted"
+
+
+def test_recordings_that_have_not_begun_when_a_run_is_stopped_leave_only_word_of_it(tmp_path: Path) -> None:
+    stop = Event()
+    stop.set()
+    run_recordings([str(CLOUDS), str(HORIZON)], RunSettings(), tmp_path / "out", False, False, stop)
+    for folder in (tmp_path / "out").iterdir():
+        assert [path.name for path in folder.iterdir()] == ["run.json"]
+        assert report(folder)["outcome"] == "interrupted"
+
+
+def test_of_several_failures_one_that_nobody_foresaw_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "0.png").write_bytes(b"none")
+
+    def step(*_: object) -> None:
+        raise KeyError("a fault of ours")
+
+    monkeypatch.setattr("irst_pipeline.tracking.tracker.Tracker.step", step)
+    with pytest.raises(KeyError, match="a fault of ours"):
+        run_recordings([str(bad), str(HORIZON)], RunSettings(), tmp_path / "out", False, False, Event())
 
 
 def handles(pid: int, number: signal.Signals) -> bool:

@@ -57,6 +57,9 @@ class SlowEngine(CpuEngine):
         sleep(max(0.0, self._due - perf_counter()))
         return found
 
+    def device_seconds(self, ticket: Ticket) -> float:
+        return max(self.seconds, super().device_seconds(ticket))
+
 
 class Seen(NamedTuple):
     """A frame that was processed."""

@@ -66,6 +66,9 @@ class Engine(ABC, Generic[Ticket]):
     gathered: int = 1
     """Frames of one run that wait for one another, to be searched together."""
 
+    def build(self, image: Image) -> None:
+        """What part of `warm_up` any thread may do while others search, and frames of other sizes go on."""
+
     @abstractmethod
     def warm_up(self, image: Image, count: int) -> None:
         """Do what has to be done once for up to `count` images at a time of this size and depth."""
@@ -80,6 +83,10 @@ class Engine(ABC, Generic[Ticket]):
     @abstractmethod
     def collect(self, ticket: Ticket) -> list[TargetPixels]:
         """Wait for a ticket; what was found in each of its images is the caller's own."""
+
+    def device_seconds(self, _ticket: Ticket) -> float | None:
+        """For how long the device has worked on a ticket that was collected last, where it can tell; None where not."""
+        return None
 
     @abstractmethod
     def network_alone(self, image: Image) -> Callable[[], None]:
@@ -100,7 +107,8 @@ class Engine(ABC, Generic[Ticket]):
         Raises IrstError for a frame too small for the network.
         """
         waiting: deque[_InFlight[Ticket]] = deque()
-        for group in _alike(frames, self.gathered):
+        failed: list[Exception] = []
+        for group in _alike(_until_failure(frames, failed), self.gathered):
             while group:
                 some, started = group[: self.batch], perf_counter()
                 try:
@@ -113,12 +121,23 @@ class Engine(ABC, Generic[Ticket]):
                     yield from self._finish(waiting.popleft())
         while waiting:
             yield from self._finish(waiting.popleft())
+        if failed:
+            raise failed[0]
 
     def _finish(self, flight: _InFlight[Ticket]) -> Iterator[tuple[Frame, TargetPixels, Span]]:
         found = self.collect(flight.ticket)
-        span = Span(flight.started, perf_counter())
+        now, took = perf_counter(), self.device_seconds(flight.ticket)
+        span = Span(flight.started, now if took is None else min(now, flight.started + took))
         for frame, pixels in zip(flight.frames, found, strict=True):
             yield frame, pixels, span
+
+
+def _until_failure(frames: Iterable[Frame], failed: list[Exception]) -> Iterator[Frame]:
+    """The frames, whose failure is noted in `failed` instead of raised: those before it are to be finished."""
+    try:
+        yield from frames
+    except Exception as error:
+        failed.append(error)
 
 
 def _alike(frames: Iterable[Frame], count: int) -> Iterator[list[Frame]]:

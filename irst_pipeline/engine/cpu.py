@@ -8,14 +8,18 @@ took 5 to 25 % less than in bfloat16, but the IoU on held-out frames fell from 7
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from threading import Lock
 
 import numpy as np
 import torch
 
 from irst_pipeline.engine.base import Engine, TargetNet, above_threshold
+from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import Normalised, normalise
 from irst_pipeline.types import Image, TargetPixels
@@ -27,7 +31,23 @@ import openvino  # noqa: E402
 from openvino.frontend import FrontEndManager  # noqa: E402
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: E402
 
-SIZES_KEPT = 4
+SIZES_KEPT = 4, 16  # for one run, and for as many as share the engine
+OUT_OF_MEMORY = ("memory", "alloc")
+"""What errors say of it that are not of its own kind."""
+_CONVERTING = Lock()  # PyTorch records one graph at a time
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The network for frames of one size."""
+
+    shape: tuple[int, ...]
+    model: openvino.CompiledModel
+    free: list[openvino.InferRequest] = field(default_factory=list)
+    """Requests that are in no ticket; whoever finds none makes one."""
+
+    def request(self) -> openvino.InferRequest:
+        return self.free.pop() if self.free else self.model.create_infer_request()
 
 
 @dataclass(frozen=True)
@@ -35,8 +55,7 @@ class Ticket:
     """A frame in flight."""
 
     request: openvino.InferRequest
-    free: list[openvino.InferRequest]
-    """Where the request goes back to."""
+    compiled: Compiled
     scale: float
     """Grey levels per unit of T."""
 
@@ -52,40 +71,80 @@ class CpuEngine(Engine[Ticket]):
         self._hint = "LATENCY" if newest else "THROUGHPUT"
         self._network = TargetNet(network).eval()
         self.device = f"cpu, OpenVINO on {core().get_property('CPU', 'FULL_DEVICE_NAME')}"
-        self._compiled = lru_cache(SIZES_KEPT)(self._compile)
+        self._kept: OrderedDict[tuple[int, ...], Compiled] = OrderedDict()
+        self._sizes_kept, self._lock = SIZES_KEPT[0], Lock()
+        # Of every size, for of what it records PyTorch keeps 10 MB for good.
+        self._models: dict[tuple[int, ...], openvino.Model] = {}
 
-    def warm_up(self, image: Image, _count: int) -> None:
-        self._compiled(*image.shape)
+    def build(self, image: Image) -> None:
+        self._compiled(image)
+
+    def warm_up(self, image: Image, count: int) -> None:
+        self._sizes_kept = min(max(SIZES_KEPT[0], count + 1), SIZES_KEPT[1])  # there may be one more to come
+        self._compiled(image)
 
     def submit(self, images: Sequence[Image]) -> Ticket:
         (image,) = images  # several at a time took as long as one after the other
-        compiled, free = self._compiled(*image.shape)
-        request, frames = free.pop() if free else compiled.create_infer_request(), _normalised(image)
-        request.start_async({0: frames.frames.numpy()}, share_inputs=True)
-        return Ticket(request, free, frames.scale.item())
+        compiled = self._compiled(image)
+        with self._working(image.shape):
+            request, frames = compiled.request(), _normalised(image)
+            request.start_async({0: frames.frames.numpy()}, share_inputs=True)
+        return Ticket(request, compiled, frames.scale.item())
 
     def collect(self, ticket: Ticket) -> list[TargetPixels]:
-        ticket.request.wait()
-        probability, target = (ticket.request.get_output_tensor(i).data[0, 0] for i in (0, 1))
-        found = above_threshold(probability, target, self._threshold)
-        ticket.free.append(ticket.request)
+        with self._working(ticket.compiled.shape):
+            ticket.request.wait()
+            probability, target = (ticket.request.get_output_tensor(i).data[0, 0] for i in (0, 1))
+            found = above_threshold(probability, target, self._threshold)
+        ticket.compiled.free.append(ticket.request)
         return [found._replace(intensity=found.intensity * np.float32(ticket.scale))]
 
+    def device_seconds(self, ticket: Ticket) -> float:
+        return ticket.request.latency / 1e3
+
     def network_alone(self, image: Image) -> Callable[[], None]:
-        frames, request = _normalised(image).frames.numpy(), self._compiled(*image.shape)[0].create_infer_request()
+        frames, request = _normalised(image).frames.numpy(), self._compiled(image).request()
 
         def once() -> None:
             request.infer({0: frames}, share_inputs=True)
 
         return once
 
-    def _compile(self, height: int, width: int) -> tuple[openvino.CompiledModel, list[openvino.InferRequest]]:
-        """The network for frames of one size, and its requests that are in no ticket; the caller makes more of them."""
-        model = to_openvino(self._network, height, width)
-        compiled = core().compile_model(model, "CPU", {"PERFORMANCE_HINT": self._hint})
-        if self._hint == "THROUGHPUT":
-            self.slots = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        return compiled, []
+    def _compiled(self, image: Image) -> Compiled:
+        """The network for frames like this one, which takes a second for the first; those of other sizes go on."""
+        with self._lock:
+            if found := self._kept.get(image.shape):
+                self._kept.move_to_end(image.shape)
+                return found
+        with _CONVERTING:
+            if found := self._kept.get(image.shape):
+                return found
+            with self._working(image.shape):
+                if image.shape not in self._models:
+                    self._models[image.shape] = to_openvino(self._network, *image.shape)
+                model = core().compile_model(self._models[image.shape], "CPU", {"PERFORMANCE_HINT": self._hint})
+                made = Compiled(image.shape, model)
+            if self._hint == "THROUGHPUT":
+                self.slots = int(made.model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            with self._lock:
+                self._kept[image.shape] = made
+                while len(self._kept) > self._sizes_kept:
+                    self._kept.popitem(last=False)
+        return made
+
+    @contextmanager
+    def _working(self, shape: Sequence[int]) -> Iterator[None]:
+        """Turns a lack of memory into an error of one line."""
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            reason = str(error)
+            if not isinstance(error, MemoryError) and not any(sign in reason for sign in OUT_OF_MEMORY):
+                raise
+            raise IrstError(
+                f"{self.device}: out of memory with frames of {shape[1]}x{shape[0]}; use smaller ones, or end other "
+                "programs"
+            ) from None
 
 
 @cache

@@ -56,6 +56,7 @@ class SharedEngine(Engine[Promise]):
         self._thread.join()
 
     def warm_up(self, image: Image, _count: int) -> None:
+        self._engine.build(image)  # here, so that the other runs' frames need not wait
         self._ask(image, search=False).result()
 
     def submit(self, images: Sequence[Image]) -> Promise:

@@ -18,6 +18,7 @@ from irst_pipeline.config import RunSettings
 from irst_pipeline.detection import detect
 from irst_pipeline.engine import Engine, SharedEngine, find_device, open_engine
 from irst_pipeline.engine.base import BatchTooLargeError, above_threshold
+from irst_pipeline.engine.cpu import Compiled
 from irst_pipeline.engine.cuda import pack_found, unpack_found
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.normalise import normalise
@@ -173,6 +174,35 @@ def test_a_shared_engine_gives_each_run_its_own_maps() -> None:
         together = list(pool.map(probabilities, runs))
     for own, same in zip(together, expected, strict=True):
         np.testing.assert_array_equal(own, same)
+
+
+def test_the_network_is_made_once_for_each_size_of_the_runs_that_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their frames take turns: an engine that kept too few sizes would begin anew with every frame."""
+    made = []
+
+    def noted(shape: tuple[int, ...], model: Any) -> Compiled:
+        made.append(shape)
+        return Compiled(shape, model)
+
+    monkeypatch.setattr("irst_pipeline.engine.cpu.Compiled", noted)
+    images = [np.zeros((32, 32 + 8 * k), np.uint8) for k in range(6)]
+    with closing(SharedEngine(nano("cpu"))) as shared:
+        for image in images:
+            shared.prepare(as_frame(image))
+        for image in 3 * images:
+            assert shared.collect(shared.submit([image]))
+    assert made == [image.shape for image in images]
+
+
+def test_frames_before_a_failure_of_their_source_are_finished(engine: Engine[Any], frames: list[Frame]) -> None:
+    def broken_off() -> Iterator[Frame]:
+        yield from frames[:4]
+        raise IrstError("the source is gone")
+
+    found: list[int] = []
+    with pytest.raises(IrstError, match="the source is gone"):
+        found.extend(frame.index for frame, _, _ in engine.run(broken_off()))
+    assert found == [0, 1, 2, 3]
 
 
 NOTHING = TargetPixels(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32))
