@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from irst_pipeline.errors import FrameError, UsageError
+from irst_pipeline.lsnet.model import MIN_SIZE
 from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation import SceneSettings, TrueFrame, render
 from irst_pipeline.sources import open_source
@@ -44,11 +45,15 @@ def held_out(name: str) -> bool:
 
 def read_grey(path: Path) -> NDArray[Any]:
     """An image of any depth (H, W), colour as luminance. Raises UsageError if it cannot be read."""
+    image = _decoded(path)
+    return image if image.ndim == 2 else luminance(image)
+
+
+def _decoded(path: Path) -> NDArray[Any]:
     try:
-        image = decode(path)
+        return decode(path)
     except FrameError as error:
         raise UsageError(f"{error}; mend the file, or take it out of the data set") from None
-    return image if image.ndim == 2 else luminance(image)
 
 
 def read_image(path: Path) -> Image:
@@ -64,7 +69,11 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
 
     Raises UsageError for a mask of more levels: which of them are target is not for us to guess.
     """
-    mask = read_grey(path)
+    mask = _decoded(path)
+    if mask.ndim == 3:
+        if np.ptp(mask[..., 3:], axis=(0, 1)).any():
+            raise UsageError(f"{path}: its alpha channel is not the same everywhere; save the mask as 0 and 255 alone")
+        mask = mask[..., :3].max(-1)
     levels = np.unique(mask)
     if np.count_nonzero(levels) > 1:
         some = ", ".join(f"{level:g}" for level in levels[:4]) + (", ..." if len(levels) > 4 else "")
@@ -97,6 +106,12 @@ def read_masked_images(folder: Path, split: str) -> list[Sample]:
             (rows, columns), (height, width) = mask.shape, image.shape
             raise UsageError(
                 f"{masks[name]}: {columns}x{rows} px, but its image has {width}x{height}; they must be of one size"
+            )
+        if min(image.shape) < MIN_SIZE:
+            (rows, columns) = image.shape
+            raise UsageError(
+                f"{images[name]}: {columns}x{rows} px; the network takes {MIN_SIZE}x{MIN_SIZE} and more; strike it out "
+                f"in {lists}"
             )
         samples.append(Sample(name, image, mask))
     return samples

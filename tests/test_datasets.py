@@ -124,6 +124,19 @@ def test_masks_of_two_levels_are_taken(field_set: Path, change: Callable[[np.nda
     np.testing.assert_array_equal(after, before)
 
 
+def test_any_colour_in_a_mask_is_target_and_an_alpha_channel_is_not_guessed_at(field_set: Path) -> None:
+    before, path = read_masked_images(field_set, "train")[0].mask, field_set / "masks" / "a.png"
+    dark = np.zeros((*before.shape, 3), np.uint8)
+    dark[before > 0] = 3, 0, 0  # of a luminance that rounds to 0
+    cv2.imwrite(str(path), dark)
+    np.testing.assert_array_equal(read_masked_images(field_set, "train")[0].mask, before)
+    cv2.imwrite(str(path), np.dstack([dark, np.full(before.shape, 255)]))
+    np.testing.assert_array_equal(read_masked_images(field_set, "train")[0].mask, before)
+    cv2.imwrite(str(path), np.dstack([0 * dark, before]))
+    with pytest.raises(UsageError, match=r"a\.png: its alpha channel is not the same everywhere; save the mask as 0"):
+        read_masked_images(field_set, "train")
+
+
 def test_16_bit_images_keep_every_level(field_set: Path) -> None:
     before = read_masked_images(field_set, "train")[0]
     edit(field_set / "images" / "a.png", lambda i: i.astype(np.uint16) * 64 + 7)

@@ -43,7 +43,7 @@ def in_openvino(path: Path, frame: NDArray[np.float32]) -> Maps:
 
 
 # Lines of more than 1024 px are scanned in chunks.
-@pytest.fixture(scope="module", params=[(16, 16), (320, 256), (333, 101), (1100, 64), (61, 1290)], ids=str)
+@pytest.fixture(scope="module", params=[(16, 16), (320, 256), (333, 101), (512, 640), (1100, 64), (61, 1290)], ids=str)
 def exported(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, NDArray[np.float32], tuple[torch.Tensor, torch.Tensor]]:
@@ -111,3 +111,19 @@ def test_a_size_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
         main(["export", "--model", "lsnet-nano", "--out", str(tmp_path / "net.onnx"), "--size", "320,256"])
     assert ended.value.code == 2
     assert "320,256: expected WIDTHxHEIGHT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("model", "size"), [("lsnet-nano", (640, 512)), ("lsnet-base", (200, 120))])
+def test_not_even_where_a_network_wavers_do_runtimes_say_another_thing(
+    model: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    """In noise without targets and in blank frames probabilities may be near a half."""
+    width, height = size
+    weights, path = load_weights(model), tmp_path / "net.onnx"
+    export_onnx(weights, path, width, height)
+    noise = np.random.default_rng(0).normal(100, 5, (3, 1, 1, height, width)).astype(np.float32)
+    for frame in (*noise, np.full_like(noise[0], 100)):
+        with torch.inference_mode():
+            expected, _ = RawTargetNet(TargetNet(weights.network))(torch.from_numpy(frame))
+        for run in (in_onnx_runtime, in_openvino):
+            np.testing.assert_allclose(run(path, frame)[0], expected.numpy(), rtol=0, atol=5e-4)

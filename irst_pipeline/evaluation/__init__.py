@@ -33,7 +33,8 @@ def evaluate_detection(folder: Path, split: str, model: str, device: str, out: P
     name = folder.resolve().name
     out = out or Path("runs") / f"evaluate-{name}-{split}-{weights.name}"
     samples = read_masked_images(folder, split)
-    prepare_folder(out, REPORT_FILES, [], overwrite)
+    inputs = [path for part in ("images", "masks", "img_idx") for path in (folder / part).iterdir()]
+    prepare_folder(out, REPORT_FILES, [*inputs, Path(model)], overwrite)
     detectors = [network_detector(weights.name, weights.network.to(on), on), *BASELINES]
     scores = {detector.name: score(detector, samples) for detector in detectors}
     what = {

@@ -25,6 +25,8 @@ class FrameNorm(nn.GroupNorm):
         super().__init__(1, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.onnx.is_in_onnx_export():
+            return in_two_passes(x, self.weight, self.bias, self.eps)
         # PyTorch's kernel for CUDA leaves all of a frame to one of the device's many processors.
         return by_moments(x, self.weight, self.bias, self.eps) if x.is_cuda else super().forward(x)
 
@@ -38,6 +40,13 @@ def by_moments(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tenso
     scale = (variance + epsilon).rsqrt() * weight.view(1, -1, 1, 1)
     shift = bias.view(1, -1, 1, 1) - mean * scale
     return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
+
+
+def in_two_passes(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    """The same by means of rows and of these: where runtimes take all of a frame in one sum, they lose digits."""
+    away = x - x.mean(3, keepdim=True).mean((1, 2), keepdim=True)
+    variance = away.square().mean(3, keepdim=True).mean((1, 2), keepdim=True)
+    return away / (variance + epsilon).sqrt() * weight.view(1, -1, 1, 1) + bias.view(1, -1, 1, 1)
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:

@@ -54,7 +54,7 @@ def _read_source(source: SourceSettings, settings: TrainSettings, root: Path) ->
         mend = "run where it is, or name another in the config" if simulated else "give the data root with --data"
         raise UsageError(f"{folder}: no such folder; {mend}")
     if source.layout == "masked_images":
-        samples = read_masked_images(folder, "train")
+        samples = read_masked_images(folder, source.split)
     elif source.layout == "boxed_videos":
         samples = read_boxed_videos(folder, settings.video_every)
     elif source.layout == "backgrounds":

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -127,13 +128,22 @@ class Run:
             with one_thread():
                 outcome = self._follow_gradients(_pooled(results, batch))
         loss, norm = outcome.tolist()
+        self._refuse_ruined(loss, norm)
+        self.step += 1
+        return float(loss)
+
+    def check(self, batch: Batch) -> None:
+        """Raises IrstError if the loss of a batch or its gradient is not finite, so that a step could not go on."""
+        loss, by_parameter = self._gradients(Batch(*(plane.to(self.device) for plane in batch)))
+        norm = torch.nn.utils.get_total_norm([gradient for gradient in by_parameter if gradient is not None])
+        self._refuse_ruined(loss.item(), norm.item())
+
+    def _refuse_ruined(self, loss: float, norm: float) -> None:
         if not math.isfinite(loss + norm):
             raise IrstError(
                 f"{self.folder}: the loss or its gradient is not finite at step {self.step} (loss {loss}, gradient "
                 f"{norm}); {STATE_FILE} holds the last good checkpoint: go on from it with a lower learning_rate"
             )
-        self.step += 1
-        return float(loss)
 
     def whole_step(self, batch: Batch) -> Tensor:
         """The step of a batch that lies on the device, which nothing waits for: its loss and norm, as a tensor (2,)."""
@@ -169,20 +179,23 @@ class Run:
             loss = loss + self.settings.distillation * entropy
         return loss, torch.autograd.grad(loss, list(self.network.parameters()), allow_unused=True)
 
-    def save(self) -> None:
-        """Replace weights and checkpoint, each whole: a kill in the middle leaves the one before."""
+    def files(self) -> dict[str, bytes]:
+        """Weights and checkpoint as they are now, by the files that they are for."""
         note = {"steps": str(self.step), "seed": str(self.settings.seed)}
-        write_file(self.folder / WEIGHTS_FILE, packed_weights(self.mean, note))
-        self.save_state()
+        return {WEIGHTS_FILE: packed_weights(self.mean, note), STATE_FILE: self._state()}
 
-    def save_state(self) -> None:
-        """Replace the checkpoint alone."""
+    def write(self, files: dict[str, bytes]) -> None:
+        """Replace files of the folder, each whole: a kill in the middle leaves the one before."""
+        for name, data in files.items():
+            write_file(self.folder / name, data)
+
+    def _state(self) -> bytes:
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"mean.{k}": v for k, v in self.mean.state_dict().items()}
         for name, optimiser in self.optimisers.items():
             for index, moments in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-        write_file(self.folder / STATE_FILE, packed(tensors, {"step": str(self.step)} | self._asked()))
+        return packed(tensors, {"step": str(self.step)} | self._asked())
 
     def _asked(self) -> dict[str, str]:
         """The network and the settings, as a checkpoint holds them."""
@@ -208,6 +221,8 @@ class Run:
             if before["start"] != now["start"]:
                 raise ValueError(f"that started from {before['start'] or 'nothing'}, not {now['start'] or 'nothing'}")
             self.step = int(metadata["step"])
+            if self.step < 0:
+                raise ValueError(f"its step is {self.step}")
 
             def part(name: str) -> dict[str, Tensor]:
                 return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
@@ -313,26 +328,31 @@ class Curve:
         self._run, self._path, self._started = run, run.folder / CURVE_FILE, time.monotonic()
         self._watched = [s for s in sources if s.holdout and s.settings.layout != "backgrounds"]
         names = [f"{score} {s.settings.folder}" for s in self._watched for score in self.SCORES]
-        header = ",".join(["step", "seconds", "loss", *names])
+        header = ["step", "seconds", "loss", *names]
         kept_before = run.step and self._path.exists()
-        old = self._path.read_text(errors="replace").splitlines() if kept_before else []
+        old = list(csv.reader(self._path.read_text(errors="replace").splitlines())) if kept_before else []
         if old and old[0] != header:
-            raise UsageError(f"{self._path}: is of other data sets ({old[0]}); train into another folder")
+            raise UsageError(f"{self._path}: is of other data sets ({', '.join(old[0])}); train into another folder")
         # What was scored after the checkpoint is scored again, and a row that was not written whole is of no use.
-        rows = [row for row in old[1:] if row.count(",") == header.count(",") and row.split(",")[0].isdecimal()]
-        kept = [row for row in rows if int(row.split(",")[0]) <= run.step]
-        write_file(self._path, ("\n".join([header, *kept]) + "\n").encode())
+        rows = [row for row in old[1:] if len(row) == len(header) and row[0].isdecimal()]
+        write_file(self._path, _as_csv([header, *(row for row in rows if int(row[0]) <= run.step)]).encode())
 
     def add(self, loss: float) -> None:
         """Score the running mean, write a row, and draw a held-out frame of each data set."""
         run = self._run
         scores = [score_network(run.mean, s.holdout, run.device) for s in self._watched]
         shares = [getattr(s, name) for s in scores for name in self.SCORES]
+        values = time.monotonic() - self._started, loss, *shares
         with self._path.open("a", newline="") as file:
-            values = time.monotonic() - self._started, loss, *shares
-            csv.writer(file).writerow([run.step, *(f"{value:.6g}" for value in values)])
+            file.write(_as_csv([[str(run.step), *(f"{value:.6g}" for value in values)]]))
         if self._watched:
             draw_preview(run.mean, [s.holdout[0] for s in self._watched], run.device, run.folder / PREVIEW_FILE)
+
+
+def _as_csv(rows: Iterable[list[str]]) -> str:
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def train(run: Run, data: Path, stop: Event) -> Path:
@@ -350,9 +370,16 @@ def train(run: Run, data: Path, stop: Event) -> Path:
     sources = read_sources(settings, data)
     if not going_on:
         run.folder.mkdir(parents=True, exist_ok=True)
-        run.save_state()  # before there are weights: a folder that has those alone is somebody else's
-    curve, losses = Curve(run, sources), []
+        # Before there are weights: a folder that has those alone is somebody else's.
+        run.write({STATE_FILE: run.files()[STATE_FILE]})
+    curve, losses, due = Curve(run, sources), list[float](), dict[str, bytes]()
     exact = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
+    if not exact:
+        log.warning("%s: no frame with a mask is held out, by which to score and calibrate the network", run.folder)
+    if run.step >= settings.steps:
+        log.info("%s: complete already, at step %d", run.folder, run.step)
+        if not (run.folder / WEIGHTS_FILE).exists():
+            run.write(run.files())
     threads = torch.get_num_threads()
     with (
         tqdm(total=settings.steps, initial=run.step, desc="training", unit="step", mininterval=5) as progress,
@@ -361,6 +388,8 @@ def train(run: Run, data: Path, stop: Event) -> Path:
     ):
         for batch in _draw_ahead(drawing, sources, settings, run.step, run.device):
             losses.append(run.train_step(batch, shards if run.device.type == "cpu" else None))
+            run.write(due)  # only now: a step may ruin the weights, which shows in the next one
+            due = {}
             progress.update()
             last, stopping = run.step == settings.steps, stop.is_set()
             if last:
@@ -371,8 +400,11 @@ def train(run: Run, data: Path, stop: Event) -> Path:
                 curve.add(float(np.mean(losses)))
                 progress.set_postfix(loss=f"{np.mean(losses):.3f}", refresh=False)
                 losses.clear()
-            if last or stopping or run.step % settings.checkpoint_every == 0:
-                run.save()
+            if last or stopping:
+                run.check(batch)
+                run.write(run.files())
+            elif run.step % settings.checkpoint_every == 0:
+                due = run.files()
             if stopping:
                 break
     return run.folder / WEIGHTS_FILE

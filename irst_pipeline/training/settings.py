@@ -15,6 +15,8 @@ class SourceSettings(Settings):
     folder: str
     """Path below the data root; for `simulated` a folder of scenes, relative to the working directory."""
     layout: Literal["masked_images", "boxed_videos", "backgrounds", "simulated"]
+    split: str = "train"
+    """List of `masked_images`, by its name or its beginning before an underscore."""
     weight: Positive
     """Share of the crops, relative to the other sources."""
     implant: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -34,12 +36,12 @@ class TrainSettings(Settings):
     start: str | None = None
     """Weights to start from, a shipped network's name or the path of a .safetensors file; without it, random ones."""
     sources: Annotated[tuple[SourceSettings, ...], Field(min_length=1)]
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     steps: Count
     """Optimiser steps in all."""
     batch: Count = 16
     """Crops a step."""
-    crop: Annotated[int, Field(ge=MIN_SIZE)] = 128
+    crop: Annotated[int, Field(ge=MIN_SIZE, le=2048)] = 128
     """Side of a crop, px."""
     wide: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the steps, at the end, in which crops are half as many and twice as wide: narrow crops show more targets

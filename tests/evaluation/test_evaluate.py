@@ -106,8 +106,20 @@ def test_a_frame_too_small_for_the_network_is_named(
 ) -> None:
     for kind in ("images", "masks"):
         cv2.imwrite(str(field_set / kind / "c.png"), np.zeros((10, 12), np.uint8))
-    assert evaluate(field_set, tmp_path / "out") == 2
-    assert "c: 12x10 px; the network takes 16x16 and more" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "curve.csv").write_text("scored before")
+    assert evaluate(field_set, tmp_path / "out", "--overwrite") == 2
+    assert "images/c.png: 12x10 px; the network takes 16x16 and more; strike it out in" in capsys.readouterr().err
+    assert (tmp_path / "out" / "curve.csv").read_text() == "scored before"
+
+
+def test_results_replace_no_image_of_the_set(field_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = field_set / "images" / "curve.png"
+    image.write_bytes((field_set / "images" / "a.png").read_bytes())
+    before = image.read_bytes()
+    assert evaluate(field_set, field_set / "images", "--overwrite") == 2
+    assert f"{image}: would be replaced by the results" in capsys.readouterr().err
+    assert image.read_bytes() == before
 
 
 def test_scores_of_a_network_in_hand_are_those_of_the_command(field_set: Path, tmp_path: Path) -> None:

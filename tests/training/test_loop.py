@@ -1,6 +1,8 @@
 """Training: it learns, and a run that was killed goes on as if it had not been."""
 
+import csv
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -110,8 +112,10 @@ def test_a_run_goes_on_from_its_own_start_and_other_changes_are_told(
     other = str(tmp_path / "run" / "weights.safetensors")
     with pytest.raises(UsageError, match=rf"that started from nothing, not {other}\); train into another folder"):
         trained(settings(1, start=other), data, tmp_path / "run", Event())
-    trained(settings(1), data, tmp_path / "run", Event())
-    assert not caplog.messages
+    with caplog.at_level("INFO", "irst"):
+        trained(settings(1), data, tmp_path / "run", Event())
+    assert [message.rpartition(": ")[2] for message in caplog.messages] == ["complete already, at step 1"]
+    caplog.clear()
     trained(settings(2, seed=5), data, tmp_path / "run", Event())
     assert caplog.messages == [
         f"{tmp_path / 'run'}: goes on from step 1 with other settings: evaluate_every, seed, steps"
@@ -125,6 +129,37 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_checkpo
     left = load_file(tmp_path / "state.safetensors")
     assert all(tensor.isfinite().all() for tensor in left.values())
     assert load_file(trained(settings(5), data, tmp_path, Event()))
+
+
+@pytest.mark.parametrize("rate", [1e3, 1e8])
+def test_what_a_last_step_has_ruined_is_not_kept(rate: float, data: Path, tmp_path: Path) -> None:
+    """The loss of a step tells of the weights before it alone."""
+    with pytest.raises(IrstError, match="not finite"):
+        trained(settings(60, learning_rate=rate, checkpoint_every=1), data, tmp_path, Event())
+    reached = step_of(tmp_path / "state.safetensors")
+    trained(settings(reached + 3, learning_rate=1e-4), data, tmp_path, Event())
+    assert step_of(tmp_path / "state.safetensors") == reached + 3
+
+
+def test_weights_of_a_complete_run_that_are_gone_are_written_again(data: Path, tmp_path: Path) -> None:
+    path = trained(settings(5), data, tmp_path, Event())
+    before = load_file(path)
+    path.unlink()
+    assert trained(settings(5), data, tmp_path, Event()) == path
+    assert all(torch.equal(before[name], tensor) for name, tensor in load_file(path).items())
+
+
+def test_a_folder_may_have_any_name_and_another_list(data: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / 'points, "few"', tmp_path / "run"
+    shutil.copytree(data / "points", folder)
+    (folder / "img_idx" / "few_p.txt").write_text("".join(f"p{i}\n" for i in range(20)))
+    source = {"folder": folder.name, "layout": "masked_images", "weight": 1.0, "split": "few"}
+    assert len(read_sources(settings(4, sources=[source]), tmp_path)[0].training) < 20
+    for steps in (2, 4):
+        trained(settings(steps, sources=[source]), tmp_path, out, Event())
+    rows = list(csv.reader((out / "curve.csv").read_text().splitlines()))
+    assert [row[0] for row in rows] == ["step", "2", "4"]
+    assert {len(row) for row in rows} == {6}
 
 
 def test_a_kill_at_any_moment_loses_only_the_steps_since_the_checkpoint(data: Path, tmp_path: Path) -> None:
