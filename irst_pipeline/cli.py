@@ -80,7 +80,7 @@ def _say_error(line: str) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Process recordings."""
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     from irst_pipeline.config import RunSettings
     from irst_pipeline.settings import read_settings
 
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
 
 def calibrate(options: argparse.Namespace) -> None:
     """Make a calibration of a camera."""
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     from irst_pipeline.calibrate import calibrate_camera
 
     calibrate_camera(options.sources, options.scene, options.out, options.overwrite, stop)
@@ -115,7 +115,7 @@ def calibrate(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Train a network, or go on with a training that was stopped."""
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     from irst_pipeline.engine import find_device
     from irst_pipeline.settings import read_settings
     from irst_pipeline.training.loop import open_run
@@ -169,7 +169,7 @@ def explain(options: argparse.Namespace) -> None:
 
 def bench(options: argparse.Namespace) -> None:
     """Measure how fast everything is here."""
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     from irst_pipeline.bench import run_bench
 
     run_bench(
@@ -203,7 +203,7 @@ def size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _stop_on_signals() -> Event:
+def stop_on_signals() -> Event:
     """An event that Ctrl-C or SIGTERM sets; a second signal ends the process at once."""
     stop = Event()
 

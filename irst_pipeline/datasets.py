@@ -89,8 +89,13 @@ def read_masked_images(folder: Path, split: str) -> list[Sample]:
     that names the file and the mend, where something is missing or does not fit.
     """
     lists = find_list(folder, split)
-    lines = [line.strip() for line in lists.read_text("utf-8-sig", "replace").splitlines()]
-    names = list(dict.fromkeys(Path(n).stem if Path(n).suffix.lower() in SUFFIXES else n for n in lines if n))
+    try:
+        lines = [line.strip() for line in lists.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise UsageError(f"{lists}: not text in UTF-8; save it so") from None
+    names = list(
+        dict.fromkeys(Path(n).stem if Path(n).suffix.lower() in SUFFIXES else Path(n).name for n in lines if n)
+    )
     if not names:
         raise UsageError(f"{lists}: an empty list; it needs the name of an image a line")
     images, masks = images_in(folder / "images"), images_in(folder / "masks")

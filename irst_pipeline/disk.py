@@ -16,7 +16,7 @@ _MENDS = {
     errno.EACCES: "choose a folder you may write to",
     errno.EPERM: "choose a folder you may write to",
     errno.EROFS: "choose a folder on a disk that can be written",
-    errno.EFBIG: "files may not be so large here: raise that limit (ulimit -f), or set rotate.megabytes",
+    errno.EFBIG: "files may not be so large here: raise that limit (ulimit -f), or of a run set rotate.megabytes",
     errno.ENOENT: "create that folder first, or choose another",
 }
 
@@ -34,12 +34,24 @@ def prepare_folder(folder: Path, names: Iterable[str], inputs: Iterable[Path], o
     for path in inputs:
         if path.resolve() in results:
             raise UsageError(f"{path}: would be replaced by the results; choose another folder with --out")
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for path in results.values():
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise IrstError(f"{folder}: cannot write there ({error.strerror}); choose another folder with --out") from None
+        raise _no_folder(folder, error) from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, if it is not there; raises IrstError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_folder(folder, error) from None
+
+
+def _no_folder(folder: Path, error: OSError) -> IrstError:
+    return IrstError(f"{folder}: cannot write there ({error.strerror}); choose another folder with --out")
 
 
 class OutputFile:

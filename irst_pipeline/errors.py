@@ -23,10 +23,13 @@ class FrameError(IrstError):
 
 @contextmanager
 def told_in_one_line(program: str) -> Iterator[None]:
-    """Ends the process with the line, and exit code 1, where something goes wrong that the user can mend."""
+    """Ends the process with the line and the exit code where something goes wrong that the user can mend."""
     try:
         yield
     except FileExistsError as error:
         sys.exit(f"{program}: error: {error.filename}: is there already; choose another place with --out")
     except (IrstError, OSError) as error:
-        sys.exit(f"{program}: error: {error}")
+        print(f"{program}: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code if isinstance(error, IrstError) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -4,14 +4,14 @@ A file holds for frames of one size: the length of the scanned lines, and whethe
 the recorded graph.
 """
 
-import os
-import tempfile
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 
+from irst_pipeline.disk import make_folder, write_file
 from irst_pipeline.engine.base import TargetNet
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import MIN_SIZE
@@ -58,30 +58,27 @@ def export_onnx(weights: Weights, path: Path, width: int, height: int) -> None:
         raise UsageError(f"--size {width}x{height}: at most {SIDE_MAX} px a side, as of a camera's frames")
     if path.exists():
         raise UsageError(f"{path}: exists already; remove it, or choose another name with --out")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The file appears whole or not at all.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-        temporary = Path(folder) / "network.onnx"
-        with warnings.catch_warnings():
-            # PyTorch warns that a trace holds for one size alone, which is said above, and that its other exporter is
-            # to replace this one; that one asks for another package and gains nothing at a fixed size.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                RawTargetNet(TargetNet(weights.network)).eval(),
-                (torch.zeros(1, 1, height, width),),
-                os.fspath(temporary),
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[PROBABILITY, TARGET],
-            )
-        model = onnx.load(temporary)
-        properties = {
-            "model": weights.name,
-            "weights_sha256": weights.sha256,
-            "width": str(width),
-            "height": str(height),
-        }
-        onnx.helper.set_model_props(model, properties | DESCRIPTION)
-        onnx.save(model, temporary)
-        temporary.replace(path)
+    make_folder(path.parent)
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        # PyTorch warns that a trace holds for one size alone, which is said above, and that its other exporter is to
+        # replace this one; that one asks for another package and gains nothing at a fixed size.
+        warnings.simplefilter("ignore")
+        exported = Path(folder) / path.name
+        torch.onnx.export(
+            RawTargetNet(TargetNet(weights.network)).eval(),
+            (torch.zeros(1, 1, height, width),),
+            exported,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[PROBABILITY, TARGET],
+        )
+        model = onnx.load(exported)
+    properties = {
+        "model": weights.name,
+        "weights_sha256": weights.sha256,
+        "width": str(width),
+        "height": str(height),
+    }
+    onnx.helper.set_model_props(model, properties | DESCRIPTION)
+    write_file(path, model.SerializeToString())

@@ -87,26 +87,35 @@ def run_recordings(
     calibrators = [open_calibrator(settings.calibration, redact(uri)) for uri in uris]
     with ExitStack() as opened:
         opened.enter_context(answering(settings.metrics, watched))
-        sources = [
-            opened.enter_context(closing(open_source(uri, settings.image_rate, realtime, settings.live, stop)))
-            for uri in uris
-        ]
-        for source, name in zip(sources, distinct([source.name for source in sources]), strict=True):
-            if source.live:  # two streams of one host are told apart, also in what is logged of them
-                source.name = name
-        live = any(source.live for source in sources)
+        sources, unreadable = list[Source | None](), list[BaseException]()
+        for uri in uris:
+            try:
+                source = open_source(uri, settings.image_rate, realtime, settings.live, stop)
+                sources.append(opened.enter_context(closing(source)))
+            except IrstError as unread:
+                if len(uris) == 1 or isinstance(unread, UsageError):
+                    raise
+                _tell(unread)  # the others go on
+                unreadable.append(unread)
+                sources.append(None)
+        names = [uri if source is None else source.name for uri, source in zip(uris, sources, strict=True)]
+        for known, name in zip(sources, distinct(names), strict=True):
+            if known and known.live:  # two streams of one host are told apart, also in what is logged of them
+                known.name = name
+        live = any(known.live for known in sources if known)
         engine = open_engine(weights.network, settings.device, settings.detection.lowest, newest=live)
         if live or len(sources) > 1:  # a shared engine gives a frame back as soon as it is done, not with the next one
             engine = opened.enter_context(closing(SharedEngine(engine)))
-        folders = result_folders([source.name for source in sources], out)
+        folders = result_folders([known.name if known else uri for uri, known in zip(uris, sources, strict=True)], out)
         runs = [
-            Run(source, folder, run_header(uri, source, weights, engine, settings, platform), platform, calibrate)
-            for uri, source, folder, platform, calibrate in zip(
+            Run(known, folder, run_header(uri, known, weights, engine, settings, platform), platform, calibrate)
+            for uri, known, folder, platform, calibrate in zip(
                 uris, sources, folders, platforms, calibrators, strict=True
             )
+            if known
         ]
         if resume:
-            runs = [known for run in runs if (known := _resumed(run, settings, stop))]
+            runs = [resumed for run in runs if (resumed := _resumed(run, settings, stop))]
         for run in runs:
             if run.checkpoint is None:
                 prepare_folder(run.folder, _results(run.folder), map(Path, uris), overwrite or resume)
@@ -122,7 +131,7 @@ def run_recordings(
                 pool.submit(_finish, run, engine, settings, stop, progress, watch.statistics)
                 for run, watch in zip(runs, watched, strict=True)
             ]
-            for result in ended if len(ended) > 1 else ():
+            for result in ended if len(uris) > 1 else ():
                 result.add_done_callback(_tell_failure)  # at once, for the others may go on for weeks
             try:
                 wait(ended)
@@ -133,17 +142,21 @@ def run_recordings(
     for run, result in zip(runs, ended, strict=True):
         if not result.exception():
             _summarise(run.folder, result.result())
-    failures = [error for result in ended if (error := result.exception())]
+    failures = unreadable + [error for result in ended if (error := result.exception())]
     unforeseen = [error for error in failures if not isinstance(error, IrstError)]
-    if unforeseen or (failures and len(runs) == 1):
+    if unforeseen or (failures and len(uris) == 1):
         raise (unforeseen or failures)[0]
     if failures:
-        raise type(failures[0])(f"{len(failures)} of {len(runs)} sources could not go on")
+        raise type(failures[0])(f"{len(failures)} of {len(uris)} sources could not go on")
 
 
 def _tell_failure(ended: "Future[dict[str, Any]]") -> None:
     if error := ended.exception():
-        log.error("error: %s", error)
+        _tell(error)
+
+
+def _tell(error: BaseException) -> None:
+    log.error("error: %s", error)
 
 
 def result_folders(names: list[str], out: Path | None) -> list[Path]:

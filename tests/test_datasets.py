@@ -137,6 +137,15 @@ def test_any_colour_in_a_mask_is_target_and_an_alpha_channel_is_not_guessed_at(f
         read_masked_images(field_set, "train")
 
 
+def test_a_list_may_name_paths_and_is_text_in_utf_8(field_set: Path) -> None:
+    before, names = read_masked_images(field_set, "train"), field_set / "img_idx" / "train_SET.txt"
+    names.write_text("images/a\nimages/b.png\n")
+    assert [sample.name for sample in read_masked_images(field_set, "train")] == [sample.name for sample in before]
+    names.write_text("a\nb\n", "utf-16")
+    with pytest.raises(UsageError, match=r"train_SET\.txt: not text in UTF-8; save it so"):
+        read_masked_images(field_set, "train")
+
+
 def test_16_bit_images_keep_every_level(field_set: Path) -> None:
     before = read_masked_images(field_set, "train")[0]
     edit(field_set / "images" / "a.png", lambda i: i.astype(np.uint16) * 64 + 7)

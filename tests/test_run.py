@@ -331,6 +331,17 @@ def test_recordings_that_have_not_begun_when_a_run_is_stopped_leave_only_word_of
         assert report(folder)["outcome"] == "interrupted"
 
 
+def test_a_recording_that_cannot_be_opened_does_not_stop_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, out = tmp_path / "broken.mp4", tmp_path / "out"
+    broken.write_bytes(HORIZON.read_bytes()[:1000])
+    assert main(["run", str(broken), str(HORIZON), "--no-video", "--out", str(out)]) == 1
+    assert [path.name for path in out.iterdir()] == [HORIZON.stem]
+    assert report(out / HORIZON.stem)["outcome"] == "complete"
+    assert capsys.readouterr().err.splitlines()[-1] == "irst: error: 1 of 2 sources could not go on"
+
+
 def test_of_several_failures_one_that_nobody_foresaw_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = tmp_path / "bad"
     bad.mkdir()

@@ -3,6 +3,7 @@
 usage: ablation.py --data DATA [--config configs/train/lsnet-nano.yaml] [--out runs/ablation] [--set steps=400 ...]
 
 Held out is a tenth of each train split; nothing is scored on a test split. The table goes to OUT/table.md as well.
+What was stopped goes on with the same command.
 """
 
 import argparse
@@ -11,14 +12,14 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from torch import Tensor, nn
 
-from irst_pipeline.errors import UsageError, told_in_one_line
+from irst_pipeline.cli import stop_on_signals
+from irst_pipeline.errors import told_in_one_line
 from irst_pipeline.lsnet.model import LSNet, Stage
 from irst_pipeline.lsnet.modules import BackgroundStep, SoftThreshold
 from irst_pipeline.settings import read_settings
@@ -84,15 +85,16 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     settings = read_settings(TrainSettings, options.config, options.set)
-    if options.out.exists():
-        raise UsageError(f"{options.out}: exists already; remove it, or choose another folder with --out")
+    stop = stop_on_signals()
     lines: list[str] = []
     for name, (change, factor) in VARIANTS.items():
         folder = options.out / name.replace(" ", "-")
         weight = factor * settings.decomposition
         own = settings.model_copy(update={"decomposition": weight, "evaluate_every": settings.steps})
         run = open_run(own, folder, torch.device("cpu"))
-        train(Run(change(run.network), run.teacher, own, folder), options.data, Event())
+        train(Run(change(run.network), run.teacher, own, folder), options.data, stop)
+        if stop.is_set():
+            return
         with (folder / CURVE_FILE).open() as file:
             row = list(csv.DictReader(file))[-1]
         scores = {key: f"{100 * float(value):.1f}" for key, value in row.items() if key.startswith(("iou", "pd"))}

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from irst_pipeline.disk import write_file
+from irst_pipeline.disk import make_folder, write_file
 from irst_pipeline.engine import load_model
 from irst_pipeline.engine.cpu import has_bfloat16
 from irst_pipeline.errors import IrstError, UsageError
@@ -369,7 +369,7 @@ def train(run: Run, data: Path, stop: Event) -> Path:
         _refuse_used(run.folder)
     sources = read_sources(settings, data)
     if not going_on:
-        run.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(run.folder)
         # Before there are weights: a folder that has those alone is somebody else's.
         run.write({STATE_FILE: run.files()[STATE_FILE]})
     curve, losses, due = Curve(run, sources), list[float](), dict[str, bytes]()
