@@ -87,32 +87,24 @@ def run_recordings(
     calibrators = [open_calibrator(settings.calibration, redact(uri)) for uri in uris]
     with ExitStack() as opened:
         opened.enter_context(answering(settings.metrics, watched))
-        sources, unreadable = list[Source | None](), list[BaseException]()
-        for uri in uris:
-            try:
-                source = open_source(uri, settings.image_rate, realtime, settings.live, stop)
-                sources.append(opened.enter_context(closing(source)))
-            except IrstError as unread:
-                if len(uris) == 1 or isinstance(unread, UsageError):
-                    raise
-                _tell(unread)  # the others go on
-                unreadable.append(unread)
-                sources.append(None)
-        names = [uri if source is None else source.name for uri, source in zip(uris, sources, strict=True)]
-        for known, name in zip(sources, distinct(names), strict=True):
-            if known and known.live:  # two streams of one host are told apart, also in what is logged of them
-                known.name = name
-        live = any(known.live for known in sources if known)
+        sources, unreadable = _open_sources(uris, settings, realtime, stop, opened)
+        names = [source.name if source else uri for uri, source in zip(uris, sources, strict=True)]
+        for source, name in zip(sources, distinct(names), strict=True):
+            if source and source.live:  # two streams of one host are told apart, also in what is logged of them
+                source.name = name
+        live = any(source.live for source in sources if source)
         engine = open_engine(weights.network, settings.device, settings.detection.lowest, newest=live)
         if live or len(sources) > 1:  # a shared engine gives a frame back as soon as it is done, not with the next one
             engine = opened.enter_context(closing(SharedEngine(engine)))
-        folders = result_folders([known.name if known else uri for uri, known in zip(uris, sources, strict=True)], out)
+        folders = result_folders(
+            [source.name if source else uri for uri, source in zip(uris, sources, strict=True)], out
+        )
         runs = [
-            Run(known, folder, run_header(uri, known, weights, engine, settings, platform), platform, calibrate)
-            for uri, known, folder, platform, calibrate in zip(
+            Run(source, folder, run_header(uri, source, weights, engine, settings, platform), platform, calibrate)
+            for uri, source, folder, platform, calibrate in zip(
                 uris, sources, folders, platforms, calibrators, strict=True
             )
-            if known
+            if source
         ]
         if resume:
             runs = [resumed for run in runs if (resumed := _resumed(run, settings, stop))]
@@ -148,6 +140,25 @@ def run_recordings(
         raise (unforeseen or failures)[0]
     if failures:
         raise type(failures[0])(f"{len(failures)} of {len(uris)} sources could not go on")
+
+
+def _open_sources(
+    uris: list[str], settings: RunSettings, realtime: bool, stop: Event, opened: ExitStack
+) -> tuple[list[Source | None], list[BaseException]]:
+    """The sources, each closed with `opened`; None for one that cannot be read, and why, which is told: the others go
+    on. Raises IrstError for a source that is alone, and UsageError for one that is none."""
+    sources, unreadable = list[Source | None](), list[BaseException]()
+    for uri in uris:
+        try:
+            source = open_source(uri, settings.image_rate, realtime, settings.live, stop)
+            sources.append(opened.enter_context(closing(source)))
+        except IrstError as error:
+            if len(uris) == 1 or isinstance(error, UsageError):
+                raise
+            _tell(error)
+            unreadable.append(error)
+            sources.append(None)
+    return sources, unreadable
 
 
 def _tell_failure(ended: "Future[dict[str, Any]]") -> None:
