@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import platform
 import resource
 from collections.abc import Callable, Iterable
@@ -68,7 +69,7 @@ class PipelineSpeed(Speed):
     """Of the pipeline; latency is from before a frame is read until all files hold its result."""
 
     thread_ms: dict[str, float]
-    """Mean time that each thread worked on a frame; the network's over the frames it works on at a time."""
+    """Mean time that each thread worked a frame; the network works while it has any frame."""
     stage_ms: dict[str, float]
     """Mean time that each stage worked on a frame; of the network from its upload to its result."""
     bound_by: str
@@ -219,7 +220,7 @@ def _measure(
     detections = _time_engine(engine, islice(cycle(some), count))
     cpu = process_time()
     work = _run_pipelines(weights, engine, video, folder, 1, stop)
-    pipeline = time_pipeline(work, engine.slots, process_time() - cpu - len(work) * network_cpu)
+    pipeline = time_pipeline(work, process_time() - cpu - len(work) * network_cpu)
     together = {n: _pipeline_speed(_run_pipelines(weights, engine, video, folder, n, stop)) for n in sources}
     height, width = some[0].image.shape
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -294,13 +295,12 @@ def _go_on(stop: Event) -> None:
         raise KeyboardInterrupt
 
 
-def time_pipeline(work: list[Work], slots: int, cpu_seconds: float) -> PipelineSpeed:
-    """The speed of one pipeline that took `cpu_seconds` beside its network and ran that on `slots` frames at a time."""
+def time_pipeline(work: list[Work], cpu_seconds: float) -> PipelineSpeed:
+    """The speed of one pipeline that took `cpu_seconds` beside its network."""
     counted = work[WARM_UP:]
     stages = {stage: sum(spans[stage].seconds for spans in counted) for stage in chain(*THREADS.values())}
     busy = {thread: sum(stages[stage] for stage in worked) for thread, worked in THREADS.items()}
-    # Frames that went together share one span; of such spans, `slots` are open at a time.
-    busy["network"] = sum(span.seconds for span in _distinct(counted)) / slots
+    busy["network"] = _covered(_distinct(counted))
     slowest = max(busy, key=lambda thread: busy[thread])
     first, last = THREADS[slowest][0], THREADS[slowest][-1]
     return PipelineSpeed(
@@ -316,6 +316,15 @@ def time_pipeline(work: list[Work], slots: int, cpu_seconds: float) -> PipelineS
 def _distinct(work: list[Work]) -> list[Span]:
     """When the network worked on each batch of frames."""
     return list({id(spans["network"]): spans["network"] for spans in work}.values())
+
+
+def _covered(spans: list[Span]) -> float:
+    """Seconds in which at least one of the spans was under way."""
+    covered, until = 0.0, -math.inf
+    for span in sorted(spans, key=lambda span: span.start):
+        covered += max(0.0, span.end - max(span.start, until))
+        until = max(until, span.end)
+    return covered
 
 
 def _a_frame(seconds: dict[str, float], frames: int) -> dict[str, float]:

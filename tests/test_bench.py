@@ -124,7 +124,7 @@ def test_frames_that_went_together_are_one_work_of_the_network() -> None:
             others = {stage: Span(done, done) for stage in ("detect", "stabilise", "track")}
             work.append({"read": Span(network.start, network.start), "network": network, **others})
             work[-1]["write"] = Span(done, done + 0.0015)
-    speed = time_pipeline(work, 2, 1.0)
+    speed = time_pipeline(work, 1.0)
     assert speed.thread_ms["network"] == pytest.approx(32 / 2 / 8, rel=0.05)
     assert speed.thread_ms["write"] == pytest.approx(1.5)
     assert speed.bound_by == "network"

@@ -125,7 +125,8 @@ class CpuEngine(Engine[Ticket]):
                 model = core().compile_model(self._models[image.shape], "CPU", {"PERFORMANCE_HINT": self._hint})
                 made = Compiled(image.shape, model)
             if self._hint == "THROUGHPUT":
-                self.slots = int(made.model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+                # One more waits behind those that run: no core is to wait for Python to bring the next frame.
+                self.slots = 1 + int(made.model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
             with self._lock:
                 self._kept[image.shape] = made
                 while len(self._kept) > self._sizes_kept:
