@@ -89,16 +89,14 @@ def run_recordings(
         opened.enter_context(answering(settings.metrics, watched))
         sources, unreadable = _open_sources(uris, settings, realtime, stop, opened)
         names = [source.name if source else uri for uri, source in zip(uris, sources, strict=True)]
-        for source, name in zip(sources, distinct(names), strict=True):
+        for row, (source, name) in enumerate(zip(sources, distinct(names), strict=True)):
             if source and source.live:  # two streams of one host are told apart, also in what is logged of them
-                source.name = name
+                names[row] = source.name = name
         live = any(source.live for source in sources if source)
         engine = open_engine(weights.network, settings.device, settings.detection.lowest, newest=live)
         if live or len(sources) > 1:  # a shared engine gives a frame back as soon as it is done, not with the next one
             engine = opened.enter_context(closing(SharedEngine(engine)))
-        folders = result_folders(
-            [source.name if source else uri for uri, source in zip(uris, sources, strict=True)], out
-        )
+        folders = result_folders(names, out)
         runs = [
             Run(source, folder, run_header(uri, source, weights, engine, settings, platform), platform, calibrate)
             for uri, source, folder, platform, calibrate in zip(
@@ -197,7 +195,7 @@ def _resumed(run: Run, settings: RunSettings, stop: Event) -> Run | None:
     if known := before.header if before and not complete else report:
         refuse_another_run(run.folder, known, run.header.record())
     if complete:
-        print(f"complete already: {report['frames_read']} frames, results in {run.folder}")
+        _say(f"complete already: {report['frames_read']} frames, results in {run.folder}")
         return None
     if before is None:
         return run
@@ -342,9 +340,14 @@ def _summarise(folder: Path, report: dict[str, Any]) -> None:
     lacking = "".join(f", {count} not in {name}" for name, count in report["frames_not_written"].items())
     counted = f"{report['frames_read']} frames, {report['frames_failed']} failed{dropped}{lacking}{again}"
     written = [name for name in (*RESULT_FILES, REPORT_FILE) if (folder / name).exists()]
-    with suppress(OSError):  # whoever read this has gone; it is in the report
-        print(f"{report['outcome']}: {counted}")
-        print(f"speed    {report['frames_per_second']:.1f} frames/s")
-        print("latency  " + ", ".join(f"{name} {value:.0f} ms" for name, value in latency.items()))
-        print(f"tracks   {report['tracks_confirmed']} confirmed")
-        print(f"results  {folder}: {' '.join(written)}")
+    _say(f"{report['outcome']}: {counted}")
+    _say(f"speed    {report['frames_per_second']:.1f} frames/s")
+    _say("latency  " + ", ".join(f"{name} {value:.0f} ms" for name, value in latency.items()))
+    _say(f"tracks   {report['tracks_confirmed']} confirmed")
+    _say(f"results  {folder}: {' '.join(written)}")
+
+
+def _say(line: str) -> None:
+    """Print a line; if whoever reads has gone, the other runs go on, and it is in the report."""
+    with suppress(OSError):
+        print(line)

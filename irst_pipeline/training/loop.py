@@ -182,14 +182,15 @@ class Run:
     def files(self) -> dict[str, bytes]:
         """Weights and checkpoint as they are now, by the files that they are for."""
         note = {"steps": str(self.step), "seed": str(self.settings.seed)}
-        return {WEIGHTS_FILE: packed_weights(self.mean, note), STATE_FILE: self._state()}
+        return {WEIGHTS_FILE: packed_weights(self.mean, note), STATE_FILE: self.state()}
 
     def write(self, files: dict[str, bytes]) -> None:
         """Replace files of the folder, each whole: a kill in the middle leaves the one before."""
         for name, data in files.items():
             write_file(self.folder / name, data)
 
-    def _state(self) -> bytes:
+    def state(self) -> bytes:
+        """The checkpoint as it is now."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"mean.{k}": v for k, v in self.mean.state_dict().items()}
         for name, optimiser in self.optimisers.items():
@@ -371,7 +372,7 @@ def train(run: Run, data: Path, stop: Event) -> Path:
     if not going_on:
         make_folder(run.folder)
         # Before there are weights: a folder that has those alone is somebody else's.
-        run.write({STATE_FILE: run.files()[STATE_FILE]})
+        run.write({STATE_FILE: run.state()})
     curve, losses, due = Curve(run, sources), list[float](), dict[str, bytes]()
     exact = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
     if not exact:
