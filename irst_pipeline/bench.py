@@ -102,7 +102,9 @@ class SizeResult:
     network: Speed
     """On a frame that is normalised and on the device, one at a time."""
     engine: Speed
-    """From a frame in memory to its detections."""
+    """From a frame in memory to the pixels found in it, with as many in flight as recordings have."""
+    live: Speed
+    """From a frame in memory to its detections, one at a time, as those of a live source are searched."""
     pipeline: PipelineSpeed
     """From a video file to logs and annotated video."""
     sources: dict[int, Speed]
@@ -119,6 +121,7 @@ class SizeResult:
 def run_bench(
     model: str,
     device: str,
+    compiled: bool,
     sizes: list[tuple[int, int]],
     sources: list[int],
     peers: list[str],
@@ -150,14 +153,15 @@ def run_bench(
     weights = load_model(model)
     others = {name: open_peer(name, find_device(device)) for name in peers}
     threshold = RunSettings().detection.lowest
-    engine = open_engine(weights.network, device, threshold)
-    latency_engine = open_engine(weights.network, device, threshold, newest=True)
+    engine = open_engine(weights.network, device, threshold, compiled=compiled)
+    latency_engine = open_engine(weights.network, device, threshold, newest=True, compiled=compiled)
     traces = [f"trace-{width}x{height}.json" for width, height in scenes] if profile else []
     prepare_folder(out, [REPORT_FILE, PICTURE_FILE, *traces], [], overwrite)
     what = {
         "model": weights.name,
         "weights_sha256": weights.sha256,
         "device": engine.device,
+        "compiled": compiled,
         "machine": platform.platform(),
         "torch": torch.__version__,
         "frames": frames,
@@ -213,18 +217,20 @@ def _measure(
     video = folder / SHOWN_FILE
     with closing(open_source(str(video))) as source:
         some = list(islice(source, HELD))
-    engine.prepare(some[0])
+    for each in (engine, latency_engine):
+        each.prepare(some[0])
     network, _ = _time_network(latency_engine, some[0].image, count)
     _, network_cpu = _time_network(engine, some[0].image, count)
     beside = {name: _time_peer(peer, latency_engine, some[0].image) for name, peer in peers.items()}
-    detections = _time_engine(engine, islice(cycle(some), count))
+    taken = [Span(span.start, perf_counter()) for _, _, span in engine.run(islice(cycle(some), count))]
+    live = _time_one_at_a_time(latency_engine, islice(cycle(some), count))
     cpu = process_time()
     work = _run_pipelines(weights, engine, video, folder, 1, stop)
     pipeline = time_pipeline(work, process_time() - cpu - len(work) * network_cpu)
     together = {n: _pipeline_speed(_run_pipelines(weights, engine, video, folder, n, stop)) for n in sources}
     height, width = some[0].image.shape
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return SizeResult(width, height, network, detections, pipeline, together, beside, round(memory, 1)), work
+    return SizeResult(width, height, network, _speed(taken), live, pipeline, together, beside, round(memory, 1)), work
 
 
 def _time_network(engine: Engine[Any], image: Image, count: int) -> tuple[Speed, float]:
@@ -260,11 +266,13 @@ def _time_peer(peer: nn.Module, engine: Engine[Any], image: Image) -> PeerSpeed:
     return PeerSpeed(*(round(1e3 * float(np.median(taken[1:])), 3) for taken in seconds.values()))
 
 
-def _time_engine(engine: Engine[Any], frames: Iterable[Frame]) -> Speed:
+def _time_one_at_a_time(engine: Engine[Any], frames: Iterable[Frame]) -> Speed:
     settings, spans = RunSettings().detection, []
-    for frame, found, span in engine.run(frames):
+    for frame in frames:
+        start = perf_counter()
+        (found,) = engine.collect(engine.submit([frame.image]))
         detect(frame, found, settings)
-        spans.append(Span(span.start, perf_counter()))
+        spans.append(Span(start, perf_counter()))
     return _speed(spans)
 
 
@@ -373,13 +381,13 @@ def table(results: list[SizeResult]) -> str:
     """Frames a second and latencies in ms, a line a size and a verdict each."""
     columns = f"{'frames/s':>10}{'p50 ms':>8}{'p99 ms':>8}"
     lines = [
-        f"{'':12}{'network':^26}{'engine':^26}{'pipeline':^26}",
-        f"{'size':12}{3 * columns}{'overlap':>9}{'other CPU ms':>14}{'peak MB':>9}",
+        f"{'':12}{'network':^26}{'engine':^26}{'live':^26}{'pipeline':^26}",
+        f"{'size':12}{4 * columns}{'overlap':>9}{'other CPU ms':>14}{'peak MB':>9}",
     ]
     for r in results:
         speeds = "".join(
             f"{s.frames_per_second:10.1f}{s.latency_ms['p50']:8.1f}{s.latency_ms['p99']:8.1f}"
-            for s in (r.network, r.engine, r.pipeline)
+            for s in (r.network, r.engine, r.live, r.pipeline)
         )
         p = r.pipeline
         rest = f"{p.overlap_efficiency:9.2f}{p.cpu_ms_beside_network:14.1f}{r.memory_peak_mb:9.0f}"
@@ -402,7 +410,7 @@ def draw(title: str, results: list[SizeResult]) -> bytes:
     figure.suptitle(as_written(title))
     sizes, sources = figure.subplots(1, 2)
     ordered = sorted(results, key=lambda r: r.width * r.height)
-    for name in ("network", "engine", "pipeline"):
+    for name in ("network", "engine", "live", "pipeline"):
         rates = [getattr(r, name).frames_per_second for r in ordered]
         sizes.loglog([r.width * r.height for r in ordered], rates, "o-", label=name)
     sizes.set_xticks([r.width * r.height for r in ordered], [r.size for r in ordered], rotation=30)

@@ -93,7 +93,9 @@ def run_recordings(
             if source and source.live:  # two streams of one host are told apart, also in what is logged of them
                 names[row] = source.name = name
         live = any(source.live for source in sources if source)
-        engine = open_engine(weights.network, settings.device, settings.detection.lowest, newest=live)
+        engine = open_engine(
+            weights.network, settings.device, settings.detection.lowest, newest=live, compiled=settings.compile
+        )
         if live or len(sources) > 1:  # a shared engine gives a frame back as soon as it is done, not with the next one
             engine = opened.enter_context(closing(SharedEngine(engine)))
         folders = result_folders(names, out)

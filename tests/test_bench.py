@@ -37,7 +37,7 @@ def test_figures_agree_with_one_another(folder: Path) -> None:
     assert report["model"] == "lsnet-nano"
     assert [(size["width"], size["height"]) for size in report["sizes"]] == [(64, 48), (128, 96)]
     for size in report["sizes"]:
-        for part in ("network", "engine", "pipeline"):
+        for part in ("network", "engine", "live", "pipeline"):
             latency = size[part]["latency_ms"]
             assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
         # Each holds the one before it.

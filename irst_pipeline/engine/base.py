@@ -98,6 +98,7 @@ class Engine(ABC, Generic[Ticket]):
         Raises IrstError for a frame too small for the network.
         """
         check_size(frame)
+        self.build(frame.image)
         self.warm_up(frame.image, self.gathered)
 
     def run(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, TargetPixels, Span]]:

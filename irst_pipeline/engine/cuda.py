@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
@@ -19,12 +20,16 @@ from irst_pipeline.types import Image, TargetPixels
 
 log = logging.getLogger("irst")
 
+Net = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""As of `TargetNet`."""
+
 BATCH_MAX = 16
 PIXELS_MAX = 4096  # of each image that come back; where more are found, its maps come back whole
 GATHERED = 8  # frames of one recording that go together; alone they would leave most of the device idle
 SHAPES_KEPT = 40  # sorts of batches whose buffers and graphs are kept: eight of images, each in five sizes
 OUT_OF_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "unable to find an engine")
 """What errors say of it that are not of its own kind."""
+_COMPILING = Lock()  # PyTorch's compiler is one for all engines
 WARM_UP = 3  # passes before a graph is recorded, in which kernels are loaded and chosen
 
 
@@ -88,7 +93,7 @@ class CudaEngine(Engine[Slot]):
     slots = 2
     batch = BATCH_MAX
 
-    def __init__(self, network: LSNet, threshold: float, device: torch.device, newest: bool) -> None:
+    def __init__(self, network: LSNet, threshold: float, device: torch.device, newest: bool, compiled: bool) -> None:
         self._device, self._threshold = device, threshold
         self.gathered = 1 if newest else GATHERED
         self.device = f"{device}, {torch.cuda.get_device_name(device)}"
@@ -96,7 +101,37 @@ class CudaEngine(Engine[Slot]):
         self._upload, self._compute, self._download = (torch.cuda.Stream(device) for _ in range(3))
         self._pool = torch.cuda.graph_pool_handle()
         self._kept: OrderedDict[tuple[int, tuple[int, ...], np.dtype[np.generic]], list[Slot]] = OrderedDict()
+        self._compiler: Net | None = torch.compile(self._network) if compiled else None
+        self._compiled: dict[tuple[tuple[int, ...], bool], Net] = {}
+        """By the size of images, and whether there are several."""
         torch.cuda.synchronize(device)  # the weights are laid out on another stream than they are used on
+
+    def build(self, image: Image) -> None:
+        """Compile the network, for one image at a time where the newest counts and else for several. Sizes that come up
+        in the middle of a run are searched without."""
+        count = self.gathered
+        key = image.shape, count > 1
+        with _COMPILING, torch.cuda.device(self._device), torch.inference_mode():
+            if self._compiler is None or key in self._compiled:
+                return
+            height, width = image.shape
+            log.info("%s: compiling the network for frames of %dx%d", self.device, width, height)
+            stream = torch.cuda.Stream(self._device)
+            try:
+                with torch.cuda.stream(stream):
+                    frames = normalise(torch.zeros((count, 1, *image.shape), device=self._device)).frames.half()
+                    torch._dynamo.maybe_mark_dynamic(frames, 0)  # type: ignore[no-untyped-call]  # any number of several
+                    self._compiler(frames)
+                stream.synchronize()
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                log.warning("%s: the network cannot be compiled (%s); it runs as it is", self.device, reason)
+                self._compiler = None
+            else:
+                self._compiled[key] = self._compiler
+
+    def _network_for(self, shape: tuple[int, ...], count: int) -> Net:
+        return self._compiled.get((shape, count > 1), self._network)
 
     def warm_up(self, image: Image, count: int) -> None:
         size = 1
@@ -140,7 +175,8 @@ class CudaEngine(Engine[Slot]):
     def network_alone(self, image: Image) -> Callable[[], None]:
         with self._working(1, image), torch.cuda.stream(self._compute):
             frames = normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None].to(self._device)).frames.half()
-            pass_ = self._record(lambda: self._network(frames))
+            network = self._network_for(image.shape, 1)
+            pass_ = self._record(lambda: network(frames))
             done = torch.cuda.Event(blocking=True)
         held = pass_, frames  # what a graph reads must live as long as it
 
@@ -199,10 +235,11 @@ class CudaEngine(Engine[Slot]):
         # Results lie outside of the memory that graphs share, where the next graph would write over them.
         maps = torch.empty((2, size, *image.shape), device=self._device)
         packed = torch.empty(1 + 3 * size * PIXELS_MAX, dtype=torch.int32, device=self._device)
+        network = self._network_for(image.shape, size)
 
         def search() -> None:
             normalised = normalise(images)
-            probability, target = self._network(normalised.frames.half())
+            probability, target = network(normalised.frames.half())
             maps[0].copy_(probability[:, 0])
             torch.mul(target[:, 0].float(), normalised.scale[:, 0], out=maps[1])
             packed.copy_(pack_found(maps, self._threshold, size * PIXELS_MAX))

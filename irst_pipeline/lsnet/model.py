@@ -4,7 +4,6 @@ After Li, Wang and Chen, "From Optimization to Network: A Low-Rank and Sparse-Aw
 Infrared Small Target Detection". One implementation; `lsnet-nano` and `lsnet-base` are two configurations of it.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -102,10 +101,9 @@ class Stage(nn.Module):
         return b, t, n, y, code
 
 
-def full_precision(like: Tensor) -> AbstractContextManager[object]:
+def full_precision(like: Tensor) -> torch.autocast:
     """Sums of images keep their digits also in mixed precision: the noise is a thousandth of the scene."""
-    kind = like.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    return torch.autocast("cuda" if like.is_cuda else "cpu", enabled=False)
 
 
 class Lattice(nn.Module):

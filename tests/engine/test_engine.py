@@ -1,5 +1,6 @@
 """What every engine promises, the same tests for the CPU and for CUDA."""
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -291,10 +292,12 @@ def test_what_is_packed_on_a_device_is_what_lies_above_the_threshold() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("model", shipped_names())
-def test_half_precision_finds_the_same_detections(model: str) -> None:
+def test_half_precision_finds_the_same_detections(model: str, compiled: bool, frames: list[Frame]) -> None:
     settings = RunSettings().detection
-    engine = open_engine(load_weights(model).network, "cuda", settings.threshold, newest=False)
+    engine = open_engine(load_weights(model).network, "cuda", settings.threshold, compiled=compiled)
+    engine.prepare(frames[0])
     with closing(open_source(str(CLOUDS))) as source:
         for frame, found, _ in engine.run(source):
             maps = reference(frame.image, model)
@@ -318,7 +321,25 @@ def test_frames_in_a_batch_are_found_as_alone(frames: list[Frame]) -> None:
 
 
 @pytest.mark.gpu
+def test_a_compiled_network_takes_other_sizes_as_it_is(frames: list[Frame], caplog: pytest.LogCaptureFixture) -> None:
+    engine = open_engine(load_weights(NANO).network, "cuda", 0.3, newest=True, compiled=True)
+    with caplog.at_level("INFO", "irst"):
+        engine.prepare(frames[0])
+    height, width = frames[0].image.shape
+    assert f"compiling the network for frames of {width}x{height}" in caplog.text
+    cropped = [as_frame(frame.image[:-3, :-5]) for frame in frames]
+    for some in (frames, cropped):
+        for (_, found, _), (_, plain, _) in zip(engine.run(some), nano("cuda", 0.3).run(some), strict=True):
+            both = np.intersect1d(found.places, plain.places)
+            assert len(both) >= len(plain.places) - 2
+            assert len(both) >= len(found.places) - 2
+    assert caplog.text.count("compiling") == 1
+
+
+@pytest.mark.gpu
 def test_a_device_out_of_memory_takes_fewer_frames_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    gc.collect()
+    torch.cuda.empty_cache()  # of what other tests left
     engine, image = nano("cuda", 0.3), np.zeros((1024, 1280), np.uint8)
     engine.collect(engine.submit([image]))
     total = torch.cuda.get_device_properties(0).total_memory

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from irst_pipeline.lsnet.model import Lattice, LSNet, LSNetConfig
-from irst_pipeline.lsnet.modules import FrameNorm, NoiseStep, SoftThreshold, by_moments
+from irst_pipeline.lsnet.modules import Depthwise, FrameNorm, NoiseStep, SoftThreshold, by_moments, sum_of_taps
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.settings import read_settings
 
@@ -159,3 +159,10 @@ def test_normalisation_does_not_feel_a_hot_pixel() -> None:
 
 def test_normalisation_leaves_a_flat_frame_flat() -> None:
     assert normalise(torch.full((1, 1, 32, 32), 77, dtype=torch.uint8)).frames.abs().max() == 0
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 3), (5, 5), (1, 11), (11, 1)])
+def test_a_sum_of_taps_is_a_depthwise_convolution(rows: int, columns: int) -> None:
+    torch.manual_seed(0)
+    layer, x = Depthwise(6, rows, columns).double(), torch.randn(2, 6, 13, 17, dtype=torch.float64)
+    torch.testing.assert_close(sum_of_taps(x, layer.weight, layer.bias), layer(x))
