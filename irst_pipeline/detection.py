@@ -32,7 +32,7 @@ def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> De
     large = np.flatnonzero(blobs.area >= settings.min_area)
     chosen = large[np.argsort(-blobs.score[large], kind="stable")][: settings.max_detections]
     measured = measure(frame.image, blobs, chosen)
-    return Detections(
+    detections = Detections(
         x=measured.x,
         y=measured.y,
         covariance=measured.covariance,
@@ -43,6 +43,7 @@ def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> De
         intensity=blobs.intensity[chosen],
         snr=measured.snr,
     )
+    return detections.take(measured.snr > 0)  # what is as bright as all around it, as behind a shutter, is no target
 
 
 def _cores(found: TargetPixels, shape: tuple[int, ...], threshold: float) -> TargetPixels:

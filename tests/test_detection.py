@@ -25,6 +25,10 @@ def blob(x: float, y: float, sigma: float = 1.2) -> Floats:
     return np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
 
 
+def shown(brightness: NDArray[np.floating]) -> Frame:
+    return Frame((100 + 50 * brightness).astype(np.uint8), 0, 0.0, "scene")
+
+
 def seen(
     *targets: tuple[float, float, float], noise: float = 0.0, settings: DetectionSettings = SETTINGS
 ) -> Detections:
@@ -90,9 +94,16 @@ def test_the_strongest_are_kept_and_come_first() -> None:
     rng = np.random.default_rng(0)
     probability = np.zeros(SHAPE, np.float32)
     probability[::4, ::4] = rng.uniform(0.6, 1, probability[::4, ::4].shape)
-    frame = Frame(np.full(SHAPE, 100, np.uint8), 0, 0.0, "scene")
+    frame = shown(probability)
     detections = detect(frame, found(probability, probability), DetectionSettings(max_detections=7))
     np.testing.assert_allclose(detections.score, np.sort(probability[::4, ::4].ravel())[::-1][:7])
+
+
+@pytest.mark.parametrize(("x", "y"), [(30, 20), (79, 63)])
+def test_what_is_as_bright_as_all_around_it_is_no_target(x: int, y: int) -> None:
+    probability = (blob(x, y) > 0.5).astype(np.float32)
+    assert len(detect(shown(np.zeros(SHAPE)), found(probability, probability), SETTINGS)) == 0
+    assert len(detect(shown(probability), found(probability, probability), SETTINGS)) == 1
 
 
 def test_small_blobs_can_be_left_out() -> None:
@@ -103,7 +114,7 @@ def test_small_blobs_can_be_left_out() -> None:
 def test_touching_corners_are_one_blob() -> None:
     probability = np.zeros(SHAPE, np.float32)
     probability[10, 10] = probability[11, 11] = 0.9
-    frame = Frame(np.full(SHAPE, 100, np.uint8), 0, 0.0, "scene")
+    frame = shown(probability)
     detections = detect(frame, found(probability, probability), SETTINGS)
     assert detections.area.tolist() == [2]
     assert (detections.x[0], detections.y[0]) == (10.5, 10.5)
@@ -132,8 +143,7 @@ def test_a_target_that_the_border_cuts_off_is_as_far_beside_as_its_covariance_sa
 def test_nothing_and_everything() -> None:
     assert len(seen()) == 0
     full = np.ones(SHAPE, np.float32)
-    frame = Frame(np.full(SHAPE, 7, np.uint8), 0, 0.0, "scene")
-    detections = detect(frame, found(full, full), SETTINGS)
+    detections = detect(shown(blob(30, 20)), found(full, full), SETTINGS)
     assert detections.area.tolist() == [SHAPE[0] * SHAPE[1]]
     assert detections.box.tolist() == [[-0.5, -0.5, SHAPE[1], SHAPE[0]]]
 
@@ -143,7 +153,7 @@ def test_a_blob_of_any_shape_is_one_and_its_neighbours_are_others() -> None:
     rows = ["#######", "......#", "#####.#", "#...#.#", "#.#.#.#", "#...#.#", "#.###.#", "#.....#", "#######"]
     probability = np.zeros(SHAPE, np.float32)
     probability[5 : 5 + len(rows), 9 : 9 + len(rows[0])] = [[0.9 * (c == "#") for c in row] for row in rows]
-    frame = Frame(np.full(SHAPE, 100, np.uint8), 0, 0.0, "scene")
+    frame = shown(probability)
     detections = detect(frame, found(probability, probability), SETTINGS)
     assert sorted(detections.area.tolist()) == [1, sum(row.count("#") for row in rows) - 1]
     assert detections.box[np.argmax(detections.area)].tolist() == [8.5, 4.5, 7, 9]
@@ -151,7 +161,7 @@ def test_a_blob_of_any_shape_is_one_and_its_neighbours_are_others() -> None:
 
 def test_every_pixel_of_noise_is_in_one_blob() -> None:
     probability = np.random.default_rng(0).uniform(0, 1, SHAPE).astype(np.float32)
-    frame = Frame(np.full(SHAPE, 100, np.uint8), 0, 0.0, "scene")
+    frame = shown(probability)
     detections = detect(frame, found(probability, probability), DetectionSettings(max_detections=10_000))
     assert detections.area.sum() == (probability > SETTINGS.threshold).sum()
     assert len(detections) == cv2.connectedComponents((probability > SETTINGS.threshold).astype(np.uint8))[0] - 1

@@ -87,6 +87,18 @@ def depthwise(channels: int, kernel: int) -> nn.Module:
     return nn.Sequential(Depthwise(channels, 1, kernel), Depthwise(channels, kernel, 1))
 
 
+def doubled(x: Tensor) -> Tensor:
+    """(B, C, H, W) at twice the size, each value four times."""
+    if not (x.is_cuda and torch.compiler.is_compiling()):
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    return repeated(x)
+
+
+def repeated(x: Tensor) -> Tensor:
+    """The same as a view and a copy: compiled, its gradient is a sum and no scattering, a ninth of a step's time."""
+    return x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).flatten(4, 5).flatten(2, 3)
+
+
 class AxialScan(nn.Module):
     """Token mixer that acts on rows with one half of its heads and on columns with the other.
 
@@ -178,8 +190,8 @@ class BackgroundStep(nn.Module):
             levels.append(x)
         x = F.relu(x + self.scan(x))
         for up, level in zip(reversed(self.up), reversed(levels[:-1]), strict=True):
-            x = F.relu(level + up(F.interpolate(x, scale_factor=2.0, mode="nearest")))
-        return v + self.out(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+            x = F.relu(level + up(doubled(x)))
+        return v + self.out(doubled(x))
 
 
 class SoftThreshold(nn.Module):
@@ -225,7 +237,7 @@ class TargetStep(nn.Module):
             x = threshold(x if level or memory is None else x + memory)
             levels.append(x)
         for merge, level_features in zip(reversed(self.merge), reversed(levels[:-1]), strict=True):
-            x = level_features + F.relu(merge(F.interpolate(x, scale_factor=2.0, mode="nearest")))
+            x = level_features + F.relu(merge(doubled(x)))
         return r * self.synthesis(x).sigmoid(), x
 
 

@@ -101,7 +101,7 @@ class Run:
         self.recorded = RecordedStep(self) if on_gpu else None
         self._loss = training_loss
         if on_gpu:
-            # Many operations then read and write a pixel once: 1.5 times as fast, after two minutes for each size of
+            # Many operations then read and write a pixel once: 1.6 times as fast, after two minutes for each size of
             # crop in which it is compiled. Where it cannot be, as without a C compiler, it goes on as it was.
             torch._dynamo.config.suppress_errors = True
             for part in (*network.stages, network.head):

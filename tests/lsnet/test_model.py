@@ -8,7 +8,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from irst_pipeline.lsnet.model import Lattice, LSNet, LSNetConfig
-from irst_pipeline.lsnet.modules import Depthwise, FrameNorm, NoiseStep, SoftThreshold, by_moments, sum_of_taps
+from irst_pipeline.lsnet.modules import (
+    Depthwise,
+    FrameNorm,
+    NoiseStep,
+    SoftThreshold,
+    by_moments,
+    repeated,
+    sum_of_taps,
+)
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.settings import read_settings
 
@@ -166,3 +174,8 @@ def test_a_sum_of_taps_is_a_depthwise_convolution(rows: int, columns: int) -> No
     torch.manual_seed(0)
     layer, x = Depthwise(6, rows, columns).double(), torch.randn(2, 6, 13, 17, dtype=torch.float64)
     torch.testing.assert_close(sum_of_taps(x, layer.weight, layer.bias), layer(x))
+
+
+def test_what_is_repeated_is_the_nearest_value() -> None:
+    x = torch.randn(2, 3, 5, 7)
+    torch.testing.assert_close(repeated(x), torch.nn.functional.interpolate(x, scale_factor=2.0), rtol=0, atol=0)
