@@ -2,6 +2,8 @@
 
 import os
 
+__version__ = "0.1.0"
+
 # Both are read when their library is imported, which comes after this. With all cores busy, OpenMP threads that spin
 # while they wait make PyTorch several times slower; and no image may claim more memory than a frame can need.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -17,12 +17,12 @@ from safetensors.numpy import save
 
 from irst_pipeline.disk import write_file
 from irst_pipeline.errors import UsageError
-from irst_pipeline.sources import Position, Source
+from irst_pipeline.sources import Position, Source, checksum
 from irst_pipeline.state import State, state_of
 from irst_pipeline.types import FrameResult
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-SCHEMA = "irst.checkpoint/2"
+SCHEMA = "irst.checkpoint/3"
 SAME = ("source", "uri", "model", "weights_sha256", "camera", "config")
 """What of a run's header must not change."""
 
@@ -44,7 +44,8 @@ def write_checkpoint(
     `others`: what else remembers something, as for `state_of`.
     """
     came = time.time() - (perf_counter() - result.spans["read"].end)
-    position = Position(result.frame.index, result.frame.time, came, source.frames_failed, source.reconnects)
+    frame = result.frame
+    position = Position(frame.index, frame.time, came, source.frames_failed, source.reconnects, checksum(frame))
     state = state_of({"pipeline": result.state, **others})
     metadata = {"schema": SCHEMA, "header": json.dumps(header), "position": json.dumps(position)}
     write_file(folder / CHECKPOINT_FILE, save(state, metadata))
@@ -63,7 +64,10 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         raise UsageError(f"{path}: cannot read it ({error}); begin again with --overwrite") from None
     if metadata.get("schema") != SCHEMA:
         raise of_another_version(folder, metadata.get("schema", "no checkpoint"))
-    return Checkpoint(json.loads(metadata["header"]), Position(*json.loads(metadata["position"])), state)
+    try:
+        return Checkpoint(json.loads(metadata["header"]), Position(*json.loads(metadata["position"])), state)
+    except (KeyError, ValueError, TypeError) as error:
+        raise UsageError(f"{path}: is damaged ({error}); begin again with --overwrite") from None
 
 
 def of_another_version(folder: Path, how: object) -> UsageError:

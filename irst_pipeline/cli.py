@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import NoReturn
 
+from irst_pipeline import __version__
 from irst_pipeline.errors import IrstError, UsageError
 
 
@@ -221,6 +222,7 @@ def stop_on_signals() -> Event:
 
 def _parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(prog="irst", description="Infrared search and track.")
+    parser.add_argument("--version", action="version", version=f"irst {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _, device, overwrite = _shared_flags()
 

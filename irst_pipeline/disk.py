@@ -1,14 +1,19 @@
 """How everything is written to disk: every error one line, nothing lost that was there."""
 
 import errno
+import fcntl
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
+from itertools import count
 from pathlib import Path
 
 from irst_pipeline.errors import IrstError, UsageError
+
+log = logging.getLogger("irst")
 
 _MENDS = {
     errno.ENOSPC: "free some space on that disk, or choose a folder on another one",
@@ -21,22 +26,47 @@ _MENDS = {
 }
 
 
-def prepare_folder(folder: Path, names: Iterable[str], inputs: Iterable[Path], overwrite: bool) -> None:
-    """Make the folder for results of these names; those of an earlier run, with `overwrite`, are removed from it.
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """No other process that holds it may write into a folder meanwhile; raises UsageError while another does."""
+    with ExitStack() as opened:
+        with suppress(OSError):  # one that cannot be opened, or on a file system without locks
+            handle = os.open(folder, os.O_RDONLY)
+            opened.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                mend = "wait for its end, or choose another folder with --out"
+                raise UsageError(f"{folder}: another run is writing there; {mend}") from None
+        yield
+
+
+def prepare_folder(
+    folder: Path, names: Iterable[str], inputs: Iterable[Path], overwrite: bool, keep: bool = False
+) -> None:
+    """Make the folder for results of these names; those of an earlier run, with `overwrite`, are removed from it, with
+    `keep` moved into a folder in it.
 
     Raises UsageError for a folder that holds something already, and where results would replace an input.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder with --out")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+    if folder.is_dir() and any(folder.iterdir()) and not (overwrite or keep):
         raise UsageError(f"{folder}: holds results already; add --overwrite, or choose another folder with --out")
     results = {path.resolve(): path for path in (folder / name for name in names)}
     for path in inputs:
         if path.resolve() in results:
             raise UsageError(f"{path}: would be replaced by the results; choose another folder with --out")
     make_folder(folder)
+    found = [path for path in results.values() if path.exists()]
     try:
-        for path in results.values():
+        if found and keep:
+            aside = next(path for number in count(1) if not (path := folder / f"before-{number}").exists())
+            log.warning("%s: holds results from which no run can go on; they are kept in %s", folder, aside.name)
+            aside.mkdir()
+            for path in found:
+                path.replace(aside / path.name)
+        for path in found:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise _no_folder(folder, error) from None
@@ -74,6 +104,8 @@ class OutputFile:
             self.write(head)
         except IrstError:
             self._file.close()
+            if size is None:
+                path.unlink(missing_ok=True)  # an empty file would be taken for results
             raise
 
     def write(self, data: bytes) -> int:

@@ -29,6 +29,7 @@ from irst_pipeline.tracking.tracker import Tracker
 from irst_pipeline.types import Frame, FrameResult, Span, TargetPixels, TrackStatus
 
 T = TypeVar("T")
+DRAIN_SECONDS = 2.0  # for which frames that were read are worked on after a stop, so that five are enough for all
 
 
 def run_pipeline(
@@ -66,7 +67,7 @@ def run_pipeline(
         statistics.engine_ready()
         places = engine.slots * engine.gathered + 1  # what the network works on, and one behind it
         room = Semaphore(places)
-        searching = _newest(frames, room) if source.live else frames
+        searching = _drained(_newest(frames, room) if source.live else frames, stop)
         # All of them, for a stage that failed is still held by its exception: no thread may outlive the run.
         with (
             _closing(Stage(engine.run(searching), depth), source) as searched,
@@ -126,6 +127,17 @@ def _read(frames: Iterator[Frame], stop: Event, statistics: RunStatistics) -> It
         statistics.read(frame, started)
         yield frame
     statistics.reading_ended = True
+
+
+def _drained(frames: Iterator[Frame], stop: Event) -> Iterator[Frame]:
+    """The frames; after a stop those that wait are given up in the end, for a run that goes on reads them again."""
+    until: float | None = None
+    for frame in frames:
+        if stop.is_set():
+            until = until or perf_counter() + DRAIN_SECONDS
+            if perf_counter() > until:
+                return
+        yield frame
 
 
 def _newest(frames: Iterator[Frame], room: Semaphore) -> Iterator[Frame]:

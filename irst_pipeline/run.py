@@ -27,7 +27,7 @@ from irst_pipeline.checkpoint import (
     write_checkpoint,
 )
 from irst_pipeline.config import RunSettings
-from irst_pipeline.disk import parts_set_aside, prepare_folder, write_file
+from irst_pipeline.disk import held, parts_set_aside, prepare_folder, write_file
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.weights import Weights
@@ -106,11 +106,17 @@ def run_recordings(
             )
             if source
         ]
+        for run in runs:
+            if run.folder.is_dir():
+                opened.enter_context(held(run.folder))
         if resume:
             runs = [resumed for run in runs if (resumed := _resumed(run, settings, stop))]
         for run in runs:
             if run.checkpoint is None:
-                prepare_folder(run.folder, _results(run.folder), map(Path, uris), overwrite or resume)
+                new = not run.folder.is_dir()
+                prepare_folder(run.folder, _results(run.folder), map(Path, uris), overwrite, keep=resume)
+                if new:
+                    opened.enter_context(held(run.folder))
         counts = [run.source.frame_count for run in runs]
         total = None if None in counts else sum(count or 0 for count in counts)
         progress = opened.enter_context(tqdm(total=total, unit="frame", disable=None))
@@ -197,7 +203,7 @@ def _resumed(run: Run, settings: RunSettings, stop: Event) -> Run | None:
     if known := before.header if before and not complete else report:
         refuse_another_run(run.folder, known, run.header.record())
     if complete:
-        _say(f"complete already: {report['frames_read']} frames, results in {run.folder}")
+        _say(f"complete already: {report.get('frames_read', 'all')} frames, results in {run.folder}")
         return None
     if before is None:
         return run
@@ -206,7 +212,8 @@ def _resumed(run: Run, settings: RunSettings, stop: Event) -> Run | None:
             f"{run.folder}: smoothed tracks need all of a recording in one go; begin again with --overwrite"
         )
     header = replace(run.header, started=before.header["started"])
-    return replace(run, source=resume_source(run.source, before.position, stop), header=header, checkpoint=before)
+    source = resume_source(run.source, before.position, stop, run.calibrate)
+    return replace(run, source=source, header=header, checkpoint=before)
 
 
 def _results(folder: Path) -> list[str]:

@@ -26,7 +26,7 @@ from irst_pipeline.sources import Position, open_source
 from irst_pipeline.statistics import RunStatistics
 from tests.sources.cameras import recorded, thermal
 from tests.sources.test_live import serving
-from tests.test_run import start, write_video
+from tests.test_run import start, wait_for, write_video
 
 ROOT = Path(__file__).parents[1]
 
@@ -172,6 +172,66 @@ def test_what_was_killed_before_its_first_frame_begins_again(clip: Path, tmp_pat
     assert resume(clip, out) == 0
     assert (report(out)["frames_read"], report(out)["resumed"]) == (40, 0)
     assert json.loads((out / "tracks.jsonl").read_text().splitlines()[0])["record"] == "header"
+
+
+def test_results_without_a_checkpoint_are_kept(clip: Path, broken_off: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As where there was no space for one, or a folder is another one than was meant."""
+    (broken_off / CHECKPOINT_FILE).unlink()
+    before = {path.name: path.read_bytes() for path in broken_off.iterdir()}
+    assert resume(clip, broken_off) == 0
+    assert {path.name: path.read_bytes() for path in (broken_off / "before-1").iterdir()} == before
+    assert "they are kept in before-1" in caplog.text
+    assert (report(broken_off)["frames_read"], report(broken_off)["resumed"]) == (40, 0)
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
+def test_no_two_processes_write_into_one_folder(flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip, out = write_video(tmp_path / "clip.mp4", 250), tmp_path / "out"
+    with start("run", clip, "--out", out, "--realtime", "--no-video") as process:
+        wait_for(out / "tracks.jsonl", 1)
+        assert main(["run", str(clip), "--out", str(out), "--device", "cpu", flag]) == 2
+        assert f"{out}: another run is writing there; wait for its end, or choose another" in capsys.readouterr().err
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    records = [json.loads(line) for line in (out / "tracks.jsonl").read_text().splitlines()]
+    assert [record["record"] for record in records].count("header") == 1
+    assert report(out)["outcome"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("frames", "seed", "said"),
+    [(5, 0, "its end, at frame 4 and not after 9, is not what the run"), (60, 1, "its frame 9 is not what the run")],
+)
+def test_a_recording_that_has_changed_is_told(
+    frames: int,
+    seed: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("irst_pipeline.run.CHECKPOINT_SECONDS", 0.0)
+    recording = write_video(tmp_path / "clip.mp4", 40)
+    out = break_off(recording, tmp_path / "out")
+    write_video(recording, frames, seed=seed)
+    assert resume(recording, out) == 2
+    assert f"clip.mp4: {said} had come to" in capsys.readouterr().err
+    write_video(recording, 40)
+    assert resume(recording, out) == 0
+    assert report(out)["frames_read"] == 40
+
+
+@pytest.mark.parametrize("damage", [{"position": "[1]"}, {"header": "{"}, {"position": None}])
+def test_a_damaged_checkpoint_is_told(
+    damage: dict[str, str | None], clip: Path, broken_off: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = broken_off / CHECKPOINT_FILE
+    with safe_open(path, framework="numpy") as file:
+        metadata, state = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    changed = {key: value for key, value in (metadata | damage).items() if value is not None}
+    path.write_bytes(save(state, changed))
+    assert resume(clip, broken_off) == 2
+    assert f"{path}: is damaged (" in capsys.readouterr().err
 
 
 def test_smoothed_tracks_cannot_go_on(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -431,8 +431,8 @@ def test_frames_that_a_full_disk_takes_of_the_video_as_it_is_closed_are_in_the_r
     assert statistics.frames_not_written == {"video": 5}
 
 
-def write_video(path: Path, frames: int, size: tuple[int, int] = (64, 80)) -> Path:
-    rng = np.random.default_rng(0)
+def write_video(path: Path, frames: int, size: tuple[int, int] = (64, 80), seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30, options={"g": "5"})
         stream.height, stream.width = size

@@ -35,7 +35,7 @@ class Pointing:
     def __init__(self, path: Path, key: str, keys: Floats, angles: Floats) -> None:
         """`keys`: (n,) increasing; frames or times, as `key` says, one of KEYS. `angles`: (n, 3) for `orientation`."""
         self.path = path
-        self.span = f"{key} {keys[0]:g} to {keys[-1]:g}"
+        self.span = f"{key} {keys[0]:.12g} to {keys[-1]:.12g}"
         self._by_frame = key == KEYS[0]
         self._keys, turns = keys, orientation(angles)
         self._turns = turns.as_matrix()

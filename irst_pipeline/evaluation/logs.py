@@ -174,10 +174,10 @@ def _read_tracks(path: Path) -> tuple[float, TrackPaths, int]:
     """Frame rate, tracks and number of frames of a log, with the parts of it that were set aside."""
     rows, seen, frames = [], set[tuple[int, int]](), 1
     for part in (*parts_set_aside(path), path):
-        lines = _lines(part)
+        lines = _lines(part, whole=True)
         number, line = next(lines, (1, ""))
-        head = _parse(line, f"{part} line {number}") if line else {}
-        if head.get("schema") != SCHEMA:
+        head = _json(line)
+        if head is None or head.get("schema") != SCHEMA:
             raise UsageError(f"{part}: does not begin with a header of schema {SCHEMA}; give a log that irst run wrote")
         frame_rate = validate(_Header, head, f"{part} line {number}").frame_rate
         for number, line in lines:
@@ -206,25 +206,32 @@ def _find(path: Path, name: str, mend: str) -> Path:
     return file
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of the lines that are not empty."""
+def _lines(path: Path, whole: bool = False) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text of the lines that are not empty; with `whole` of those that have an end, as the last
+    one of a run that was killed may not."""
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
-    for number, line in enumerate(text.splitlines(), 1):
+    *lines, last = text.replace("\r\n", "\n").split("\n")  # a name may hold other ends of lines
+    for number, line in enumerate(lines if whole else [*lines, last], 1):
         if line.strip():
             yield number, line
 
 
 def _parse(line: str, where: str) -> dict[str, Any]:
+    tree = _json(line)
+    if tree is None:
+        raise UsageError(f"{where}: not a JSON record; give the tracks.jsonl of a run, or strike the line out")
+    return tree
+
+
+def _json(line: str) -> dict[str, Any] | None:
     try:
         tree = json.loads(line)
     except (ValueError, RecursionError):
-        tree = None
-    if not isinstance(tree, dict):
-        raise UsageError(f"{where}: not a JSON record; give the tracks.jsonl of a run, or strike the line out")
-    return tree
+        return None
+    return tree if isinstance(tree, dict) else None
 
 
 def _refuse_twice(what: str, frame: int, id_: int, seen: set[tuple[int, int]]) -> None:

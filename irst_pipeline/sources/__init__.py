@@ -12,10 +12,10 @@ from irst_pipeline.sources.feeds import feed_of
 from irst_pipeline.sources.images import SUFFIXES, ImageSource, find_images
 from irst_pipeline.sources.live import LiveStream
 from irst_pipeline.sources.realtime import RealTime
-from irst_pipeline.sources.resumed import Position, resume_source
+from irst_pipeline.sources.resumed import Position, checksum, resume_source
 from irst_pipeline.sources.video import VideoSource
 
-__all__ = ["Position", "Source", "open_source", "redact", "resume_source"]
+__all__ = ["Position", "Source", "checksum", "open_source", "redact", "resume_source"]
 
 
 def open_source(

@@ -18,6 +18,7 @@ from irst_pipeline.types import Frame, Image
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 JPEG_END = b"\xff\xd9"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+VALUE_MAX = 1e30
 LEVEL_MAX = 65535
 PAGES_AHEAD = 32  # decoded at once, for to find a page takes longer the further back it lies
 NEARLY_ALL = 0.1  # % of the pixels at either end of an image's values may lie apart
@@ -39,6 +40,8 @@ class ImageFile(NamedTuple):
 def find_images(uri: str) -> list[ImageFile]:
     """The images in a folder, matching a glob or of one file, in natural order; raises UsageError if there are none."""
     path = Path(uri)
+    if not uri:
+        raise UsageError("an empty name: give a video file, a folder of images or a glob")
     if not path.exists() and not has_magic(uri):
         raise UsageError(f"{redact(uri)}: no such file or folder")
     pattern = f"{escape(uri)}/*" if path.is_dir() else escape(uri) if path.exists() else uri
@@ -132,6 +135,8 @@ class ImageSource(Recording):
         values = image.astype(np.float64)
         if not np.isfinite(values).all():
             raise FrameError(f"{file.path.with_name(file.name)}: holds NaN or infinite values")
+        if np.abs(values).max() > VALUE_MAX:
+            raise FrameError(f"{file.path.with_name(file.name)}: holds values beyond {VALUE_MAX:g}, as no camera gives")
         low, high = self._levels
         if self._each or ((values >= low) & (values <= high)).mean() < 0.5:
             low, high = self._levels = level_range(image)

@@ -1,11 +1,15 @@
 """A source that a run has seen the beginning of."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from threading import Event
 from typing import NamedTuple
+from zlib import crc32
 
+import numpy as np
+
+from irst_pipeline.errors import UsageError
 from irst_pipeline.sources.base import Source
 from irst_pipeline.sources.live import STEP_SECONDS
 from irst_pipeline.sources.realtime import RealTime
@@ -23,13 +27,25 @@ class Position(NamedTuple):
     """s since the epoch, when it came"""
     frames_failed: int
     reconnects: int
+    checksum: int
+    """Of the last frame, as it was worked on."""
 
 
-def resume_source(source: Source, position: Position, stop: Event) -> Source:
-    """The frames of a source after a position; a recording that is replayed goes on with its next one."""
+def checksum(frame: Frame) -> int:
+    """By which a frame is told from another one."""
+    return crc32(np.ascontiguousarray(frame.image).view(np.uint8).data)
+
+
+def resume_source(
+    source: Source, position: Position, stop: Event, calibrate: Callable[[Frame], Frame] | None
+) -> Source:
+    """The frames of a source after a position; a recording that is replayed goes on with its next one.
+
+    Iterating it raises UsageError for a recording whose last frame, `calibrate`d, is not what it was.
+    """
     if isinstance(source, RealTime):
-        return RealTime(_Resumed(source.recording, position, stop), stop)
-    return _Resumed(source, position, stop)
+        return RealTime(_Resumed(source.recording, position, stop, calibrate), stop)
+    return _Resumed(source, position, stop, calibrate)
 
 
 class _Resumed:
@@ -39,8 +55,10 @@ class _Resumed:
     goes on counting frames and failures; its times go on by what the wall clock saw pass.
     """
 
-    def __init__(self, source: Source, position: Position, stop: Event) -> None:
-        self._source, self._position, self._stop = source, position, stop
+    def __init__(
+        self, source: Source, position: Position, stop: Event, calibrate: Callable[[Frame], Frame] | None
+    ) -> None:
+        self._source, self._position, self._stop, self._calibrate = source, position, stop, calibrate
         self.name = source.name
         self.frame_rate = source.frame_rate
         self.frame_count = source.frame_count
@@ -67,11 +85,25 @@ class _Resumed:
         self._source.close()
 
     def _after(self) -> Iterator[Frame]:
+        last = self._position.frame
+        come_to = -1
         for frame in self._source:
             if self._stop.is_set():
                 return
-            if frame.index > self._position.frame:
+            come_to = frame.index
+            if come_to == last and self._calibrated_checksum(frame) != self._position.checksum:
+                raise self._changed(f"its frame {last}")
+            if come_to > last:
                 yield frame
+        if come_to < last:
+            raise self._changed(f"its end, at frame {come_to} and not after {last},")
+
+    def _calibrated_checksum(self, frame: Frame) -> int:
+        return checksum(self._calibrate(frame) if self._calibrate else frame)
+
+    def _changed(self, what: str) -> UsageError:
+        mend = "give --resume what that run was given, or begin again with --overwrite"
+        return UsageError(f"{self.name}: {what} is not what the run had come to; {mend}")
 
     def _counted_on(self) -> Iterator[Frame]:
         later: float | None = None

@@ -299,6 +299,17 @@ def test_a_log_that_cannot_be_used_is_named(
     assert said in line
 
 
+def test_a_log_is_read_to_its_last_whole_line(truth: Path, log: Path, tmp_path: Path) -> None:
+    """As a run that was killed leaves it; of a source whose name holds what elsewhere ends a line."""
+    file = log / "tracks.jsonl"
+    text = file.read_text().replace('"schema"', '"source":"a\u2028b","schema"', 1)
+    file.write_text(text)
+    assert evaluate(truth, log, tmp_path / "whole") == 0
+    file.write_text(text[: text.rindex("\n", 0, -1) + 9])
+    assert evaluate(truth, log, tmp_path / "cut") == 0
+    assert scores(tmp_path / "cut")["frames"] <= scores(tmp_path / "whole")["frames"]
+
+
 @pytest.mark.parametrize("content", [None, ""])
 def test_a_folder_without_a_log_is_named(
     truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None

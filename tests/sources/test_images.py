@@ -192,9 +192,11 @@ def test_signed_16_bit_images_keep_every_level(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frame.image.astype(np.int32), image.astype(np.int32) + 32768)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nan_in_a_float_image_costs_that_frame(tmp_path: Path, caplog: pytest.LogCaptureFixture, value: float) -> None:
-    good = np.linspace(0, 1, 48 * 64, dtype=np.float32).reshape(48, 64)
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "holds NaN"), (np.inf, "holds NaN"), (-3e307, "beyond 1e+30")])
+def test_what_is_no_level_costs_that_frame(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, value: float, said: str
+) -> None:
+    good = np.linspace(0, 1, 48 * 64).reshape(48, 64)
     bad = good.copy()
     bad[3, 5] = value
     for name, image in (("a", bad), ("b", good), ("c", bad), ("d", good)):
@@ -203,7 +205,7 @@ def test_nan_in_a_float_image_costs_that_frame(tmp_path: Path, caplog: pytest.Lo
     assert failed == 2
     assert [frame.index for frame in frames] == [1, 3]
     assert [frame.time for frame in frames] == [1 / 30, 3 / 30]
-    assert sum("c.tif: holds NaN" in r.message for r in caplog.records) == 1
+    assert sum("c.tif: " in r.message and said in r.message for r in caplog.records) == 1
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "jpg"])
@@ -258,6 +260,11 @@ def test_damage_among_many_frames_of_another_size_is_named(tmp_path: Path, caplo
     assert "20.png: not a readable image" in said
     assert "19 frame(s) unlike the first were skipped; most are: take the first away if it does not belong" in said
     assert "1 frame(s) could not be read" in said
+
+
+def test_an_empty_name_is_no_source() -> None:
+    with pytest.raises(UsageError, match="an empty name: give a video file, a folder of images or a glob"):
+        open_source("")
 
 
 @pytest.mark.parametrize("uri", ["", "*.mp4", "*.png"])
