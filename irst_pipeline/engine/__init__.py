@@ -50,7 +50,7 @@ def open_engine(
 
     With `newest` it is set up for the shortest way of one frame, as a live source wants it; otherwise for the most
     frames a second. With `compiled` a CUDA device's network is compiled for the frames that the engine is prepared for:
-    twice as fast, after up to a minute for each of their sizes. A CPU's always is, which takes no time.
+    twice as fast, after a minute or two for each of their sizes. A CPU's always is, which takes a second.
     """
     found = find_device(device)
     if found.type == "cpu":
