@@ -190,7 +190,7 @@ class RunSettings(Settings):
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     compile: bool = False
-    """Whether the network is compiled for a CUDA device: twice as fast, one or two minutes later for each frame size."""
+    """Whether the network is compiled for a CUDA device: twice as fast, a minute or two later for each frame size."""
     image_rate: Positive = 30.0
     """frames/s; image sequences carry no times of their own."""
     queue_frames: Count = 2

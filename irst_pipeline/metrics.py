@@ -34,7 +34,8 @@ class WatchedRun(NamedTuple):
 
     name: str
     """Of its source, told apart from its namesakes."""
-    source: Source
+    source: Source | None
+    """None of one that could not be opened."""
     statistics: RunStatistics
 
 
@@ -65,8 +66,9 @@ class RunCollector(Collector):
             read.add_metric([name], counts.frames_read)
             processed.add_metric([name], counts.frames_processed)
             flying.add_metric([name], counts.frames_in_flight)
-            failed.add_metric([name], source.frames_failed)
-            reconnects.add_metric([name], source.reconnects)
+            if source is not None:
+                failed.add_metric([name], source.frames_failed)
+                reconnects.add_metric([name], source.reconnects)
             detections.add_metric([name], counts.detections)
             confirmed.add_metric([name], counts.tracks_confirmed)
             for cause, frames in counts.frames_dropped._asdict().items():

@@ -123,11 +123,15 @@ def run_recordings(
         cameras = sum(run.source.live for run in runs)
         at_once = cameras + min(len(runs) - cameras, RECORDINGS_AT_ONCE)
         with ThreadPoolExecutor(max(1, at_once)) as pool:
-            names = distinct([run.source.name for run in runs])
-            watched += [WatchedRun(name, run.source, RunStatistics()) for name, run in zip(names, runs, strict=True)]
+            names = distinct(
+                [run.source.name for run in runs]
+                + [Path(uri).name for uri, source in zip(uris, sources, strict=True) if source is None]
+            )
+            watched += [WatchedRun(name, run.source, RunStatistics()) for name, run in zip(names, runs, strict=False)]
+            watched += [_never_opened(name, error) for name, error in zip(names[len(runs) :], unreadable, strict=True)]
             ended = [
                 pool.submit(_finish, run, engine, settings, stop, progress, watch.statistics)
-                for run, watch in zip(runs, watched, strict=True)
+                for run, watch in zip(runs, watched, strict=False)
             ]
             for result in ended if len(uris) > 1 else ():
                 result.add_done_callback(_tell_failure)  # at once, for the others may go on for weeks
@@ -165,6 +169,12 @@ def _open_sources(
             unreadable.append(error)
             sources.append(None)
     return sources, unreadable
+
+
+def _never_opened(name: str, error: BaseException) -> WatchedRun:
+    statistics = RunStatistics()
+    statistics.end(f"failed: {error}")
+    return WatchedRun(name, None, statistics)
 
 
 def _tell_failure(ended: "Future[dict[str, Any]]") -> None:

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from irst_pipeline.cli import main
 from irst_pipeline.config import LiveSettings, MetricsSettings, RunSettings
 from irst_pipeline.engine.cpu import CpuEngine, Ticket
+from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.metrics import WatchedRun, answering, health
 from irst_pipeline.pipeline import run_pipeline
@@ -80,6 +81,29 @@ def accounted(samples: Samples, source: str) -> bool:
     dropped = sum(value for key, value in samples.items() if key[:2] == ("irst_frames_dropped_total", source))
     processed, flying = (samples[name, source] for name in ("irst_frames_processed_total", "irst_frames_in_flight"))
     return samples["irst_frames_read_total", source] == processed + flying + dropped
+
+
+def test_a_recording_that_cannot_be_opened_is_told_while_the_others_run(tmp_path: Path) -> None:
+    port, bad, stop = free_port(), tmp_path / "bad.mp4", threading.Event()
+    bad.write_bytes(bytes(range(256)))
+    settings = RunSettings(device="cpu", sinks=("tracks_jsonl",), metrics=MetricsSettings(port=port))
+
+    def work() -> None:
+        with pytest.raises(IrstError, match="1 of 2 sources could not go on"):
+            run_recordings([str(bad), str(CLOUDS)], settings, tmp_path / "out", False, True, stop)
+
+    def told() -> bool:
+        try:
+            code, body = ask(port, "/healthz")
+        except OSError:
+            return False  # nobody answers there yet
+        sources = json.loads(body)["sources"]
+        return code == 503 and sources.get(CLOUDS.name) == "ok" and "failed: " in sources.get("bad.mp4", "")
+
+    with running(work, stop):
+        wait_until(told, "what cannot be opened is told")
+        samples, _ = scrape(port)
+        assert samples["irst_frames_read_total", "bad.mp4"] == 0
 
 
 def test_a_recording_and_a_camera_that_stops_and_comes_back(tmp_path: Path) -> None:
