@@ -363,7 +363,7 @@ def _add_network_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     )
     verb.add_argument("--frames", type=int, default=60, help="of each source at each size (default: %(default)s)")
     verb.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for the results (%(default)s)")
-    verb.add_argument("--compile", action="store_true", help="on CUDA, with the network compiled (see compile)")
+    verb.add_argument("--compile", action="store_true", help="on CUDA, with the network compiled first")
     verb.add_argument("--profile", action="store_true", help="also a trace a size, for chrome://tracing or Perfetto")
 
     verb = verbs.add_parser("export", help="write a network as an ONNX file")

@@ -29,7 +29,7 @@ from irst_pipeline.tracking.tracker import Tracker
 from irst_pipeline.types import Frame, FrameResult, Span, TargetPixels, TrackStatus
 
 T = TypeVar("T")
-DRAIN_SECONDS = 2.0  # for which frames that were read are worked on after a stop, so that five are enough for all
+DRAIN_SECONDS = 1.0  # for which frames that were read are worked on after a stop, so that five are enough for all
 
 
 def run_pipeline(

@@ -89,9 +89,9 @@ def depthwise(channels: int, kernel: int) -> nn.Module:
 
 def doubled(x: Tensor) -> Tensor:
     """(B, C, H, W) at twice the size, each value four times."""
-    if not (x.is_cuda and torch.compiler.is_compiling()):
-        return F.interpolate(x, scale_factor=2.0, mode="nearest")
-    return repeated(x)
+    if torch.is_grad_enabled() and x.is_cuda and torch.compiler.is_compiling():
+        return repeated(x)
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def repeated(x: Tensor) -> Tensor:
