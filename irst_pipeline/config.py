@@ -191,7 +191,7 @@ class RunSettings(Settings):
     """auto, cpu, cuda or cuda:N."""
     compile: bool = False
     """Whether the network is compiled for a CUDA device: twice as fast, a minute or two later for each frame size."""
-    image_rate: Positive = 30.0
+    image_rate: Annotated[float, Field(ge=1e-3, lt=1e9)] = 30.0
     """frames/s; image sequences carry no times of their own."""
     queue_frames: Count = 2
     """Frames that may wait before each stage."""
