@@ -96,8 +96,6 @@ class ImageSource(Recording):
         """Nothing stays open between images."""
 
     def read(self) -> Iterator[Frame]:
-        if len(self._files) > 1 and not self._each:
-            log.info("%s: images have no times; %g of them are a second (image_rate)", self.name, self.frame_rate)
         for index, file in enumerate(self._files):
             try:
                 image = self._to_levels(self._to_grey(self._decode(file)), file)
