@@ -184,13 +184,15 @@ def test_results_without_a_checkpoint_are_kept(clip: Path, broken_off: Path, cap
     assert (report(broken_off)["frames_read"], report(broken_off)["resumed"]) == (40, 0)
 
 
-@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
-def test_no_two_processes_write_into_one_folder(flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_two_processes_write_into_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip, out = write_video(tmp_path / "clip.mp4", 250), tmp_path / "out"
     with start("run", clip, "--out", out, "--realtime", "--no-video") as process:
         wait_for(out / "tracks.jsonl", 1)
-        assert main(["run", str(clip), "--out", str(out), "--device", "cpu", flag]) == 2
-        assert f"{out}: another run is writing there; wait for its end, or choose another" in capsys.readouterr().err
+        for flag in ("--resume", "--overwrite"):
+            assert main(["run", str(clip), "--out", str(out), "--device", "cpu", flag]) == 2
+            assert (
+                f"{out}: another run is writing there; wait for its end, or choose another" in capsys.readouterr().err
+            )
         process.communicate(timeout=60)
         assert process.returncode == 0
     records = [json.loads(line) for line in (out / "tracks.jsonl").read_text().splitlines()]
