@@ -106,6 +106,10 @@ class SlowSink:
     def close(self) -> None: ...
 
 
+def came_and_written(result: FrameResult) -> tuple[float, float]:
+    return result.spans["read"].start, result.spans["write"].end
+
+
 def test_a_live_source_drops_what_is_late_and_latency_is_bounded() -> None:
     """90 frames at 25 a second, of which a sink can take one in 0.16 s."""
     slow, statistics = SlowSink(0.16), RunStatistics()
@@ -125,9 +129,11 @@ def test_a_live_source_drops_what_is_late_and_latency_is_bounded() -> None:
         assert count == sum(len(frames) for frames in dropped if frames.cause == cause)
     lost = [index for frames in dropped for index in range(frames.first, frames.last + 1)]
     assert sorted(indices + lost) == list(range(90))
-    # The network works on one, one more is behind it and one waits before it; the slowest stage sets their pace.
-    latencies = [result.spans["write"].end - result.spans["read"].start for result in slow.results]
-    assert max(latencies) < 4 * 0.16
+    # The network works on one, one is behind it, one is written and one waits: however slow the machine is, a frame is
+    # written before four others are that came earlier.
+    came, written = (np.array(times) for times in zip(*map(came_and_written, slow.results), strict=True))
+    assert max(((came_i < written) & (written < end)).sum() for came_i, end in zip(came, written, strict=True)) < 4
+    assert np.median(written - came) < 4 * 0.16
 
 
 def test_what_is_stored_of_a_live_run_counts_the_drops_that_are_logged() -> None:
