@@ -4,6 +4,7 @@ import errno
 import fcntl
 import logging
 import os
+import resource
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,6 +25,14 @@ _MENDS = {
     errno.EFBIG: "files may not be so large here: raise that limit (ulimit -f), or of a run set rotate.megabytes",
     errno.ENOENT: "create that folder first, or choose another",
 }
+
+
+def allow_many_files() -> None:
+    """As many files may be open as the system lets this process have: what it starts with is few for many recordings,
+    of which each, its folder and its results are open."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # a system may set a bound of its own below what it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager
@@ -58,18 +67,24 @@ def prepare_folder(
         if path.resolve() in results:
             raise UsageError(f"{path}: would be replaced by the results; choose another folder with --out")
     make_folder(folder)
-    found = [path for path in results.values() if path.exists()]
     try:
-        if found and keep:
-            aside = next(path for number in count(1) if not (path := folder / f"before-{number}").exists())
-            log.warning("%s: holds results from which no run can go on; they are kept in %s", folder, aside.name)
-            aside.mkdir()
-            for path in found:
-                path.replace(aside / path.name)
-        for path in found:
-            path.unlink(missing_ok=True)
+        if keep:
+            _keep_aside(folder, [path for path in results.values() if path.exists()])
+        else:
+            for path in results.values():
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise _no_folder(folder, error) from None
+
+
+def _keep_aside(folder: Path, found: list[Path]) -> None:
+    """Move files of a folder, if there are any, into a new one in it."""
+    if found:
+        aside = next(path for number in count(1) if not (path := folder / f"before-{number}").exists())
+        log.warning("%s: holds results from which no run can go on; they are kept in %s", folder, aside.name)
+        aside.mkdir()
+        for path in found:
+            path.replace(aside / path.name)
 
 
 def make_folder(folder: Path) -> None:

@@ -130,7 +130,7 @@ def _read(frames: Iterator[Frame], stop: Event, statistics: RunStatistics) -> It
 
 
 def _drained(frames: Iterator[Frame], stop: Event) -> Iterator[Frame]:
-    """The frames; after a stop those that wait are given up in the end, for a run that goes on reads them again."""
+    """The frames; after a stop those that wait are given up in a while, for a run that goes on reads them again."""
     until: float | None = None
     for frame in frames:
         if stop.is_set():

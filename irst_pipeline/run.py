@@ -27,7 +27,7 @@ from irst_pipeline.checkpoint import (
     write_checkpoint,
 )
 from irst_pipeline.config import RunSettings
-from irst_pipeline.disk import held, parts_set_aside, prepare_folder, write_file
+from irst_pipeline.disk import allow_many_files, held, parts_set_aside, prepare_folder, write_file
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.weights import Weights
@@ -81,6 +81,7 @@ def run_recordings(
     """
     if [scheme_of(uri) for uri in uris].count("stdin") > 1:
         raise UsageError("-: standard input is one source; name it once")
+    allow_many_files()
     weights = load_model(settings.model)
     platforms = [open_platform(settings.camera, redact(uri)) for uri in uris]
     watched: list[WatchedRun] = []
@@ -123,15 +124,14 @@ def run_recordings(
         cameras = sum(run.source.live for run in runs)
         at_once = cameras + min(len(runs) - cameras, RECORDINGS_AT_ONCE)
         with ThreadPoolExecutor(max(1, at_once)) as pool:
-            names = distinct(
-                [run.source.name for run in runs]
-                + [Path(uri).name for uri, source in zip(uris, sources, strict=True) if source is None]
-            )
-            watched += [WatchedRun(name, run.source, RunStatistics()) for name, run in zip(names, runs, strict=False)]
-            watched += [_never_opened(name, error) for name, error in zip(names[len(runs) :], unreadable, strict=True)]
+            lost = [Path(uri).name for uri, source in zip(uris, sources, strict=True) if source is None]
+            names = distinct([run.source.name for run in runs] + lost)
+            statistics = [RunStatistics() for _ in runs]
+            watched += map(WatchedRun, names, [run.source for run in runs], statistics)
+            watched += map(_never_opened, names[len(runs) :], unreadable)
             ended = [
-                pool.submit(_finish, run, engine, settings, stop, progress, watch.statistics)
-                for run, watch in zip(runs, watched, strict=False)
+                pool.submit(_finish, run, engine, settings, stop, progress, own)
+                for run, own in zip(runs, statistics, strict=True)
             ]
             for result in ended if len(uris) > 1 else ():
                 result.add_done_callback(_tell_failure)  # at once, for the others may go on for weeks

@@ -213,7 +213,7 @@ def _lines(path: Path, whole: bool = False) -> Iterator[tuple[int, str]]:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
-    *lines, last = text.replace("\r\n", "\n").split("\n")  # a name may hold other ends of lines
+    *lines, last = text.split("\n")  # a name may hold other ends of lines
     for number, line in enumerate(lines if whole else [*lines, last], 1):
         if line.strip():
             yield number, line
