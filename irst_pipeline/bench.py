@@ -25,7 +25,7 @@ from tqdm import tqdm
 from irst_pipeline.config import RunSettings
 from irst_pipeline.detection import detect
 from irst_pipeline.disk import prepare_folder, write_file
-from irst_pipeline.engine import Engine, SharedEngine, find_device, load_model, open_engine
+from irst_pipeline.engine import DeviceEngine, Engine, SharedEngine, find_device, load_model, open_engine
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import Weights
@@ -37,10 +37,8 @@ from irst_pipeline.simulation.scene import RandomSettings
 from irst_pipeline.simulation.simulate import SHOWN_FILE, Video8
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
-from irst_pipeline.types import Frame, Image, Span
-
-Work = dict[str, Span]
-"""When each stage worked on a frame."""
+from irst_pipeline.types import Frame, Image, Span, Work
+from irst_pipeline.worker import RunProcess
 
 REPORT_FILE, PICTURE_FILE = "bench.json", "bench.png"
 TARGETS = RandomSettings(count=20, snr=(10.0, 20.0))
@@ -205,8 +203,8 @@ def open_peer(name: str, device: torch.device) -> nn.Module:
 
 def _measure(
     weights: Weights,
-    engine: Engine[Any],
-    latency_engine: Engine[Any],
+    engine: DeviceEngine[Any],
+    latency_engine: DeviceEngine[Any],
     peers: dict[str, nn.Module],
     folder: Path,
     count: int,
@@ -233,7 +231,7 @@ def _measure(
     return SizeResult(width, height, network, _speed(taken), live, pipeline, together, beside, round(memory, 1)), work
 
 
-def _time_network(engine: Engine[Any], image: Image, count: int) -> tuple[Speed, float]:
+def _time_network(engine: DeviceEngine[Any], image: Image, count: int) -> tuple[Speed, float]:
     """The network's speed, and its processor time a pass in s."""
     once = engine.network_alone(image)
     for _ in range(WARM_UP):
@@ -246,7 +244,7 @@ def _time_network(engine: Engine[Any], image: Image, count: int) -> tuple[Speed,
     return _speed(spans), (process_time() - cpu) / count
 
 
-def _time_peer(peer: nn.Module, engine: Engine[Any], image: Image) -> PeerSpeed:
+def _time_peer(peer: nn.Module, engine: DeviceEngine[Any], image: Image) -> PeerSpeed:
     device = next(peer.parameters()).device
     frame, ours = normalise(torch.from_numpy(image)[None, None].to(device)).frames, engine.network_alone(image)
 
@@ -287,7 +285,10 @@ def _run_pipelines(
         results.mkdir()
         with closing(open_source(str(video))) as source:
             own = Run(source, results, run_header(str(video), source, weights, engine, settings))
-            work = [r.spans for r in carry_out(own, engine, settings, stop, RunStatistics())]
+            if count == 1:
+                work = [result.spans for result in carry_out(own, engine, settings, stop, RunStatistics())]
+            else:
+                work = list(RunProcess(str(video), own, settings, realtime=False).results(engine, stop))
         _go_on(stop)
         return work
 

@@ -14,7 +14,7 @@ from threading import Event
 from typing import NoReturn
 
 from irst_pipeline import __version__
-from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.errors import IrstError, UsageError, refusal
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,8 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         pass  # whoever read what is printed wants no more of it; the results are files
     except OSError as error:
-        # What the file system refuses is the user's to mend, wherever it comes up.
-        _say_error(f"{error.filename or 'a file'}: {error.strerror or error}")
+        _say_error(refusal(error))
         return IrstError.exit_code
     except KeyboardInterrupt:
         print("irst: interrupted", file=sys.stderr)
@@ -101,7 +100,7 @@ def run(options: argparse.Namespace) -> None:
     if options.smooth and "smoothed" not in sinks:
         sinks.append("smoothed")
     settings = settings.model_copy(update={"sinks": tuple(sinks)})
-    from irst_pipeline.run import run_recordings  # PyTorch takes seconds; what is wrong above is told at once
+    from irst_pipeline.runs import run_recordings  # PyTorch takes seconds; what is wrong above is told at once
 
     run_recordings(options.sources, settings, options.out, options.overwrite, options.realtime, stop, options.resume)
 

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from irst_pipeline.errors import FrameError, UsageError
-from irst_pipeline.lsnet.model import MIN_SIZE
 from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation import SceneSettings, TrueFrame, render
 from irst_pipeline.sources import open_source
 from irst_pipeline.sources.images import SUFFIXES, decode, luminance
-from irst_pipeline.types import Image
+from irst_pipeline.types import MIN_SIZE, Image
 
 MASKED, UNKNOWN = 255, 128  # mask values: target, and "not to be judged"
 HALF_MAXIMUM = 0.5

@@ -21,6 +21,11 @@ class FrameError(IrstError):
     """One frame could not be read; the next ones may be. Counted and reported, the run goes on."""
 
 
+def refusal(error: OSError) -> str:
+    """The line for what the file system refuses, which is the user's to mend, wherever it comes up."""
+    return f"{error.filename or 'a file'}: {error.strerror or error}"
+
+
 @contextmanager
 def told_in_one_line(program: str) -> Iterator[None]:
     """Ends the process with the line and the exit code where something goes wrong that the user can mend."""

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from irst_pipeline.disk import make_folder, write_file
-from irst_pipeline.engine.base import TargetNet
+from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.errors import UsageError
-from irst_pipeline.lsnet.model import MIN_SIZE
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.sources.base import SIDE_MAX
+from irst_pipeline.types import MIN_SIZE
 
 OPSET = 17
 INPUT, PROBABILITY, TARGET = "frame", "probability", "target"

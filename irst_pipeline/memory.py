@@ -1,7 +1,9 @@
-"""What the C library keeps of the memory that a run gives back."""
+"""How much memory a process has, and what the C library keeps of what a run gives back."""
 
 import ctypes
+import os
 import platform
+from pathlib import Path
 
 M_MMAP_THRESHOLD = -3  # of malloc.h
 LARGE = 1 << 20  # bytes; most images and maps are larger
@@ -15,3 +17,12 @@ def give_back_large_blocks() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
+
+
+def resident_bytes() -> int:
+    """The memory of this process; 0 where the system does not tell, as only Linux does."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from socket import getaddrinfo
@@ -18,8 +18,7 @@ from prometheus_client.registry import Collector
 
 from irst_pipeline.config import MetricsSettings
 from irst_pipeline.errors import UsageError
-from irst_pipeline.sources import Source
-from irst_pipeline.statistics import LatencyHistogram, RunStatistics
+from irst_pipeline.statistics import Account, LatencyHistogram
 
 log = logging.getLogger("irst")
 
@@ -34,9 +33,8 @@ class WatchedRun(NamedTuple):
 
     name: str
     """Of its source, told apart from its namesakes."""
-    source: Source | None
-    """None of one that could not be opened."""
-    statistics: RunStatistics
+    account: Callable[[], Account]
+    """What it has come to by now."""
 
 
 class RunCollector(Collector):
@@ -55,33 +53,36 @@ class RunCollector(Collector):
         reconnects = CounterMetricFamily("irst_reconnects", "Times that frames came again.", labels=of_source)
         detections = CounterMetricFamily("irst_detections", "Detections, weak ones too.", labels=of_source)
         confirmed = CounterMetricFamily("irst_tracks_confirmed", "Tracks confirmed.", labels=of_source)
+        memory = GaugeMetricFamily(
+            "irst_memory_bytes", "Memory of the process that works on a source.", labels=of_source
+        )
         tracks = GaugeMetricFamily("irst_tracks", "Tracks after the last frame.", labels=["source", "status"])
         queues = GaugeMetricFamily("irst_queue_frames", "Frames that wait before a stage.", labels=of_stage)
         stages = HistogramMetricFamily("irst_stage_seconds", "Work of a stage on a frame.", labels=of_stage)
         glass = HistogramMetricFamily(
             "irst_glass_to_track_seconds", "From when a frame came until its tracks were written.", labels=of_source
         )
-        for name, source, statistics in self._runs:
-            counts = statistics.counts()
+        for name, account in self._runs:
+            counts, frames_failed, lost, waiting, memory_bytes, _ = account()
             read.add_metric([name], counts.frames_read)
             processed.add_metric([name], counts.frames_processed)
             flying.add_metric([name], counts.frames_in_flight)
-            if source is not None:
-                failed.add_metric([name], source.frames_failed)
-                reconnects.add_metric([name], source.reconnects)
+            failed.add_metric([name], frames_failed)
+            reconnects.add_metric([name], lost)
+            memory.add_metric([name], memory_bytes)
             detections.add_metric([name], counts.detections)
             confirmed.add_metric([name], counts.tracks_confirmed)
             for cause, frames in counts.frames_dropped._asdict().items():
                 dropped.add_metric([name, cause], frames)
             for status, alive in counts.tracks.items():
                 tracks.add_metric([name, status], alive)
-            for taker, stage in statistics.stages.items():
-                queues.add_metric([name, taker], stage.waiting)
+            for taker, frames in waiting.items():
+                queues.add_metric([name, taker], frames)
             glass.add_metric([name], *_histogram(counts.glass_to_track))
             for work, latency in counts.latency.items():
                 stages.add_metric([name, work], *_histogram(latency))
         yield from (read, processed, dropped, flying, failed, reconnects, detections, confirmed)
-        yield from (tracks, queues, stages, glass)
+        yield from (memory, tracks, queues, stages, glass)
         yield from _gpu_memory()
 
 
@@ -101,9 +102,9 @@ def _gpu_memory() -> Iterator[Metric]:
     yield memory
 
 
-def health(runs: Sequence[WatchedRun], stale_seconds: float) -> dict[str, Any]:
+def health(runs: Sequence[WatchedRun]) -> dict[str, Any]:
     """`status` ok or unhealthy, and of each source ok or why not; runs of which none is known yet are not healthy."""
-    ailments = {run.name: run.statistics.ailment(stale_seconds) for run in runs}
+    ailments = {run.name: run.account().ailment for run in runs}
     if not ailments:
         return {"status": "unhealthy", "reason": "starting: the sources are being opened", "sources": {}}
     reason = "; ".join(f"{name}: {why}" for name, why in ailments.items() if why)
@@ -146,7 +147,7 @@ def answering(settings: MetricsSettings, runs: Sequence[WatchedRun]) -> Iterator
             if path == "/metrics":
                 super().do_GET()
             elif path == "/healthz":
-                found = health(runs, settings.stale_seconds)
+                found = health(runs)
                 self._answer(200 if found["status"] == "ok" else 503, found)
             else:
                 self._answer(404, {"status": "not found", "known": ["/metrics", "/healthz"]})

@@ -21,10 +21,10 @@ from tqdm import tqdm
 from irst_pipeline.disk import prepare_folder, write_file
 from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.errors import FrameError, IrstError, UsageError
-from irst_pipeline.lsnet.model import MIN_SIZE, LSNet
+from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.sources.images import ImageFile, ImageSource, find_images
-from irst_pipeline.types import Image
+from irst_pipeline.types import MIN_SIZE, Image
 
 PROBABILITY_LEVELS = 255
 TARGET_FOLDER, BACKGROUND_FOLDER = "target", "background"

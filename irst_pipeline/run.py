@@ -1,51 +1,40 @@
-"""Runs of the pipeline on recordings and live streams: folders, files, progress, summaries."""
+"""One run of the pipeline: its source, its folder, its checkpoints and its report."""
 
 import json
 import logging
 import math
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain, count
 from pathlib import Path
 from threading import Event
 from time import perf_counter
-from typing import Any, Never
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from tqdm import tqdm
-
-from irst_pipeline.bearings import Platform, open_platform
-from irst_pipeline.calibration import open_calibrator
-from irst_pipeline.checkpoint import (
-    CHECKPOINT_FILE,
-    Checkpoint,
-    of_another_version,
-    read_checkpoint,
-    refuse_another_run,
-    write_checkpoint,
-)
+from irst_pipeline.bearings import Platform
+from irst_pipeline.checkpoint import CHECKPOINT_FILE, Checkpoint, of_another_version, write_checkpoint
 from irst_pipeline.config import RunSettings
-from irst_pipeline.disk import allow_many_files, held, parts_set_aside, prepare_folder, write_file
-from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
-from irst_pipeline.errors import IrstError, UsageError
-from irst_pipeline.lsnet.weights import Weights
+from irst_pipeline.disk import write_file
+from irst_pipeline.engine import Engine
+from irst_pipeline.errors import IrstError
 from irst_pipeline.memory import give_back_large_blocks
-from irst_pipeline.metrics import WatchedRun, answering
 from irst_pipeline.pipeline import run_pipeline
-from irst_pipeline.sinks import RESULT_FILES, RunHeader, Sink, open_sinks
-from irst_pipeline.sinks.base import REPORT_FILE, read_report
-from irst_pipeline.sources import Source, open_source, redact, resume_source
-from irst_pipeline.sources.address import scheme_of
+from irst_pipeline.sinks import RunHeader, Sink, open_sinks
+from irst_pipeline.sinks.base import REPORT_FILE
+from irst_pipeline.sources import Source, redact
 from irst_pipeline.state import StateError, part_of
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Frame, FrameResult
 
+if TYPE_CHECKING:
+    from irst_pipeline.lsnet.weights import Weights
+
 log = logging.getLogger("irst")
 
 CHECKPOINT_SECONDS = 1.0
-RECORDINGS_AT_ONCE = 16  # the next ones wait; cameras do not
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -61,175 +50,6 @@ class Run:
     """What is done to each of its frames first."""
     checkpoint: Checkpoint | None = None
     """Where an earlier process came to, which this one goes on from."""
-
-
-def run_recordings(
-    uris: list[str],
-    settings: RunSettings,
-    out: Path | None,
-    overwrite: bool,
-    realtime: bool,
-    stop: Event,
-    resume: bool = False,
-) -> None:
-    """Process recordings and live streams to their ends, or until `stop` is set, and write the results into a folder.
-
-    Several are run at once through one engine; each has a tracker of its own, and a folder of its own in `out`. With
-    `realtime` they are replayed as live cameras. With `resume` each goes on in the folder where an earlier process was
-    stopped or killed. Whatever ends a run, what was found so far is on disk and `run.json` says how it ended; the
-    others go on. Raises IrstError, a line for the user, when one could not go on.
-    """
-    if [scheme_of(uri) for uri in uris].count("stdin") > 1:
-        raise UsageError("-: standard input is one source; name it once")
-    allow_many_files()
-    weights = load_model(settings.model)
-    platforms = [open_platform(settings.camera, redact(uri)) for uri in uris]
-    watched: list[WatchedRun] = []
-    calibrators = [open_calibrator(settings.calibration, redact(uri)) for uri in uris]
-    with ExitStack() as opened:
-        opened.enter_context(answering(settings.metrics, watched))
-        sources, unreadable = _open_sources(uris, settings, realtime, stop, opened)
-        names = [source.name if source else uri for uri, source in zip(uris, sources, strict=True)]
-        for row, (source, name) in enumerate(zip(sources, distinct(names), strict=True)):
-            if source and source.live:  # two streams of one host are told apart, also in what is logged of them
-                names[row] = source.name = name
-        live = any(source.live for source in sources if source)
-        engine = open_engine(
-            weights.network, settings.device, settings.detection.lowest, newest=live, compiled=settings.compile
-        )
-        if live or len(sources) > 1:  # a shared engine gives a frame back as soon as it is done, not with the next one
-            engine = opened.enter_context(closing(SharedEngine(engine)))
-        folders = result_folders(names, out)
-        runs = [
-            Run(source, folder, run_header(uri, source, weights, engine, settings, platform), platform, calibrate)
-            for uri, source, folder, platform, calibrate in zip(
-                uris, sources, folders, platforms, calibrators, strict=True
-            )
-            if source
-        ]
-        for run in runs:
-            if run.folder.is_dir():
-                opened.enter_context(held(run.folder))
-        if resume:
-            runs = [resumed for run in runs if (resumed := _resumed(run, settings, stop))]
-        for run in runs:
-            if run.checkpoint is None:
-                new = not run.folder.is_dir()
-                prepare_folder(run.folder, _results(run.folder), map(Path, uris), overwrite, keep=resume)
-                if new:
-                    opened.enter_context(held(run.folder))
-        counts = [run.source.frame_count for run in runs]
-        total = None if None in counts else sum(count or 0 for count in counts)
-        progress = opened.enter_context(tqdm(total=total, unit="frame", disable=None))
-        cameras = sum(run.source.live for run in runs)
-        at_once = cameras + min(len(runs) - cameras, RECORDINGS_AT_ONCE)
-        with ThreadPoolExecutor(max(1, at_once)) as pool:
-            lost = [Path(uri).name for uri, source in zip(uris, sources, strict=True) if source is None]
-            names = distinct([run.source.name for run in runs] + lost)
-            statistics = [RunStatistics() for _ in runs]
-            watched += map(WatchedRun, names, [run.source for run in runs], statistics)
-            watched += map(_never_opened, names[len(runs) :], unreadable)
-            ended = [
-                pool.submit(_finish, run, engine, settings, stop, progress, own)
-                for run, own in zip(runs, statistics, strict=True)
-            ]
-            for result in ended if len(uris) > 1 else ():
-                result.add_done_callback(_tell_failure)  # at once, for the others may go on for weeks
-            try:
-                wait(ended)
-            except BaseException:  # as Ctrl-C is in a program that does not catch it
-                stop.set()
-                wait(ended)  # before what they work with is closed
-                raise
-    for run, result in zip(runs, ended, strict=True):
-        if not result.exception():
-            _summarise(run.folder, result.result())
-    failures = unreadable + [error for result in ended if (error := result.exception())]
-    unforeseen = [error for error in failures if not isinstance(error, IrstError)]
-    if unforeseen or (failures and len(uris) == 1):
-        raise (unforeseen or failures)[0]
-    if failures:
-        raise type(failures[0])(f"{len(failures)} of {len(uris)} sources could not go on")
-
-
-def _open_sources(
-    uris: list[str], settings: RunSettings, realtime: bool, stop: Event, opened: ExitStack
-) -> tuple[list[Source | None], list[BaseException]]:
-    """The sources, each closed with `opened`; None for one that cannot be read, and why, which is told: the others go
-    on. Raises IrstError for a source that is alone, and UsageError for one that is none."""
-    sources, unreadable = list[Source | None](), list[BaseException]()
-    for uri in uris:
-        try:
-            source = open_source(uri, settings.image_rate, realtime, settings.live, stop)
-            sources.append(opened.enter_context(closing(source)))
-        except IrstError as error:
-            if len(uris) == 1 or isinstance(error, UsageError):
-                raise
-            _tell(error)
-            unreadable.append(error)
-            sources.append(None)
-    return sources, unreadable
-
-
-def _never_opened(name: str, error: BaseException) -> WatchedRun:
-    statistics = RunStatistics()
-    statistics.end(f"failed: {error}")
-    return WatchedRun(name, None, statistics)
-
-
-def _tell_failure(ended: "Future[dict[str, Any]]") -> None:
-    if error := ended.exception():
-        _tell(error)
-
-
-def _tell(error: BaseException) -> None:
-    log.error("error: %s", error)
-
-
-def result_folders(names: list[str], out: Path | None) -> list[Path]:
-    """A folder for each source: of one alone `out` itself, of several one in it by each one's name."""
-    if out and len(names) == 1:
-        return [out]
-    return [(out or Path("runs")) / name for name in distinct([Path(name).stem for name in names])]
-
-
-def distinct(names: list[str]) -> list[str]:
-    """The names, a namesake's with -2 behind it, the next one's with -3, or whatever number nobody has yet."""
-    found: list[str] = []
-    for name in names:
-        numbered = (f"{name}-{number}" for number in count(2))
-        found.append(next(free for free in chain([name], numbered) if free not in found))
-    return found
-
-
-def _resumed(run: Run, settings: RunSettings, stop: Event) -> Run | None:
-    """The run from where an earlier process came to, or from its beginning; None if it was complete.
-
-    Raises UsageError for a folder of another run.
-    """
-    before = read_checkpoint(run.folder)
-    report = read_report(run.folder)
-    complete = report.get("outcome") == "complete"
-    if known := before.header if before and not complete else report:
-        refuse_another_run(run.folder, known, run.header.record())
-    if complete:
-        _say(f"complete already: {report.get('frames_read', 'all')} frames, results in {run.folder}")
-        return None
-    if before is None:
-        return run
-    if "smoothed" in settings.sinks:
-        raise UsageError(
-            f"{run.folder}: smoothed tracks need all of a recording in one go; begin again with --overwrite"
-        )
-    header = replace(run.header, started=before.header["started"])
-    source = resume_source(run.source, before.position, stop, run.calibrate)
-    return replace(run, source=source, header=header, checkpoint=before)
-
-
-def _results(folder: Path) -> list[str]:
-    """Names of all that a run may have written there."""
-    parts = [part.name for name in RESULT_FILES for part in parts_set_aside(folder / name)]
-    return [*RESULT_FILES, *parts, REPORT_FILE, CHECKPOINT_FILE]
 
 
 def carry_out(
@@ -287,21 +107,14 @@ class _Keeper:
             self._failed = True
 
 
-def _finish(
-    run: Run,
-    engine: Engine[Any],
-    settings: RunSettings,
-    stop: Event,
-    progress: "tqdm[Never]",
-    statistics: RunStatistics,
-) -> dict[str, Any]:
-    """Carry a run out to its end; returns what `run.json` says of it."""
+def finish(
+    run: Run, engine: Engine[Any], settings: RunSettings, stop: Event, statistics: RunStatistics
+) -> Generator[FrameResult, None, dict[str, Any]]:
+    """Carry a run out to its end, however that comes; returns what `run.json` says of it."""
     try:
         if run.checkpoint:
             statistics.restore(part_of(run.checkpoint.state, "statistics"))
-            progress.update(statistics.counts().frames_processed)
-        for _ in carry_out(run, engine, settings, stop, statistics):
-            progress.update()
+        yield from carry_out(run, engine, settings, stop, statistics)
     except StateError as error:
         raise of_another_version(run.folder, error) from None
     except BaseException as error:
@@ -314,10 +127,20 @@ def _finish(
     return report
 
 
+def exhaust(results: Generator[T, None, R], each: Callable[[T], object]) -> R:
+    """Have each result taken; returns what comes of them all."""
+    while True:
+        try:
+            result = next(results)
+        except StopIteration as end:
+            return cast(R, end.value)
+        each(result)
+
+
 def run_header(
     uri: str,
     source: Source,
-    weights: Weights,
+    weights: "Weights",
     engine: Engine[Any],
     settings: RunSettings,
     platform: Platform | None = None,
@@ -350,23 +173,3 @@ def _write_report(run: Run, outcome: str, statistics: RunStatistics) -> dict[str
     report = ran | statistics.report(run.source)
     write_file(run.folder / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
     return report
-
-
-def _summarise(folder: Path, report: dict[str, Any]) -> None:
-    latency = report["latency_ms"]["glass_to_track"]
-    dropped = f", {report['frames_dropped']} dropped" if report["frames_dropped"] else ""
-    again = f", {report['reconnects']} reconnects" if report["reconnects"] else ""
-    lacking = "".join(f", {count} not in {name}" for name, count in report["frames_not_written"].items())
-    counted = f"{report['frames_read']} frames, {report['frames_failed']} failed{dropped}{lacking}{again}"
-    written = [name for name in (*RESULT_FILES, REPORT_FILE) if (folder / name).exists()]
-    _say(f"{report['outcome']}: {counted}")
-    _say(f"speed    {report['frames_per_second']:.1f} frames/s")
-    _say("latency  " + ", ".join(f"{name} {value:.0f} ms" for name, value in latency.items()))
-    _say(f"tracks   {report['tracks_confirmed']} confirmed")
-    _say(f"results  {folder}: {' '.join(written)}")
-
-
-def _say(line: str) -> None:
-    """Print a line; if whoever reads has gone, the other runs go on, and it is in the report."""
-    with suppress(OSError):
-        print(line)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from irst_pipeline.memory import resident_bytes
 from irst_pipeline.sinks import Sink
 from irst_pipeline.sources import Source
 from irst_pipeline.stage import Stage
@@ -98,6 +99,20 @@ class Counts(Stateful):
     """From when a frame came, or one of a recording was begun to be read, until its tracks were written."""
     latency: defaultdict[str, LatencyHistogram] = field(default_factory=lambda: defaultdict(LatencyHistogram))
     """By stage: read, network, detect, stabilise, track, write."""
+
+
+class Account(NamedTuple):
+    """What a run under way has come to, at one moment."""
+
+    counts: Counts
+    frames_failed: int
+    reconnects: int
+    waiting: dict[str, int]
+    """Frames that wait, by the stage that is to take them."""
+    memory_bytes: int
+    """Of the process that carries it out; 0 where the system does not tell."""
+    ailment: str | None
+    """Why no tracks come, or None if all is well."""
 
 
 class RunStatistics(Stateful):
@@ -194,6 +209,12 @@ class RunStatistics(Stateful):
             counts = deepcopy(self._counts)
             counts.frames_in_flight = len(self._reading)
         return counts
+
+    def account(self, source: Source | None, stale_seconds: float) -> Account:
+        """What the run on this source, or on one that could not be opened, has come to by now."""
+        failed, reconnects = (source.frames_failed, source.reconnects) if source else (0, 0)
+        waiting = {taker: stage.waiting for taker, stage in self.stages.items()}
+        return Account(self.counts(), failed, reconnects, waiting, resident_bytes(), self.ailment(stale_seconds))
 
     def state(self) -> State:
         """As of the last frame that is written: what came after it is lost, or read again."""

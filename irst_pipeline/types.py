@@ -17,6 +17,7 @@ from irst_pipeline.state import State
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Image = NDArray[np.uint8] | NDArray[np.uint16]
+MIN_SIZE = 16  # px, the smallest height and width of a frame; of less no network makes anything
 
 
 class Span(NamedTuple):
@@ -28,6 +29,10 @@ class Span(NamedTuple):
     @property
     def seconds(self) -> float:
         return self.end - self.start
+
+
+Work = dict[str, Span]
+"""When each stage worked on a frame: read, network, detect, stabilise, track, and once it is written, write."""
 
 
 @dataclass(frozen=True)
@@ -249,8 +254,7 @@ class FrameResult:
     events: tuple[TrackEvent, ...]
     motion: CameraMotion
     """Of the camera, since the frame before."""
-    spans: dict[str, Span]
-    """The work of each stage on it: read, network, detect, stabilise, track, and once it is written, write."""
+    spans: Work
     view: View | None = None
     """Into the world; None without a camera model."""
     dropped: tuple[DroppedFrames, ...] = ()

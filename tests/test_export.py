@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from irst_pipeline.cli import main
-from irst_pipeline.engine.base import TargetNet
+from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.export import DESCRIPTION, INPUT, OPSET, RawTargetNet, export_onnx
 from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.sources import open_source

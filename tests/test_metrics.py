@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.metrics import WatchedRun, answering, health
 from irst_pipeline.pipeline import run_pipeline
-from irst_pipeline.run import run_recordings
+from irst_pipeline.runs import run_recordings
 from irst_pipeline.sources import open_source
 from irst_pipeline.state import State
 from irst_pipeline.statistics import LatencyHistogram, RunStatistics
@@ -215,12 +216,12 @@ def test_a_stage_that_is_stuck_is_named(stuck: str) -> None:
     held, free = (engine.let_go, sink._let_go) if stuck == "network" else (sink._let_go, engine.let_go)
     free.set()
     with closing(open_source(str(CLOUDS))) as source:
-        run = [WatchedRun("clouds", source, statistics)]
-        assert health(run, 0.5)["status"] == "ok"  # it waits for its turn
+        run = [WatchedRun("clouds", partial(statistics.account, source, 0.5))]
+        assert health(run)["status"] == "ok"  # it waits for its turn
         with running(lambda: list(run_pipeline(source, engine, settings, [sink], stop, statistics)), stop):
-            wait_until(lambda: f"clouds: {stuck} has been at one frame" in health(run, 0.5).get("reason", ""), stuck)
+            wait_until(lambda: f"clouds: {stuck} has been at one frame" in health(run).get("reason", ""), stuck)
             held.set()
-            wait_until(lambda: health(run, 0.5)["status"] == "ok", "it goes on")
+            wait_until(lambda: health(run)["status"] == "ok", "it goes on")
     assert statistics.reading_ended
 
 

@@ -24,7 +24,8 @@ from safetensors.numpy import save_file
 from irst_pipeline.cli import main
 from irst_pipeline.config import RunSettings, VideoSettings
 from irst_pipeline.engine import load_model, open_engine
-from irst_pipeline.run import Run, carry_out, result_folders, run_header, run_recordings
+from irst_pipeline.run import Run, carry_out, run_header
+from irst_pipeline.runs import result_folders, run_recordings
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
 
@@ -312,7 +313,7 @@ def test_a_program_that_is_interrupted_leaves_its_runs_in_order(tmp_path: Path) 
 import os, signal, threading
 from pathlib import Path
 from irst_pipeline.config import RunSettings
-from irst_pipeline.run import run_recordings
+from irst_pipeline.runs import run_recordings
 
 def interrupt():
     while not Path({str(out / "annotated.mp4")!r}).exists():
@@ -357,12 +358,13 @@ def test_of_several_failures_one_that_nobody_foresaw_is_raised(tmp_path: Path, m
     bad.mkdir()
     (bad / "0.png").write_bytes(b"none")
 
-    def step(*_: object) -> None:
+    def submit(*_: object) -> None:
         raise KeyError("a fault of ours")
 
-    monkeypatch.setattr("irst_pipeline.tracking.tracker.Tracker.step", step)
-    with pytest.raises(KeyError, match="a fault of ours"):
+    monkeypatch.setattr("irst_pipeline.engine.cpu.CpuEngine.submit", submit)
+    with pytest.raises(RuntimeError, match="KeyError: 'a fault of ours'") as failed:
         run_recordings([str(bad), str(HORIZON)], RunSettings(), tmp_path / "out", False, False, Event())
+    assert any("in submit" in note for note in failed.value.__notes__), "where it happened is told"
 
 
 def handles(pid: int, number: signal.Signals) -> bool:

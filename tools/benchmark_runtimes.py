@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from irst_pipeline.cli import size
-from irst_pipeline.engine.base import TargetNet
 from irst_pipeline.engine.cpu import core, to_openvino
+from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.errors import told_in_one_line
 from irst_pipeline.export import INPUT, export_onnx
 from irst_pipeline.lsnet.normalise import normalise

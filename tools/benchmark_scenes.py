@@ -24,7 +24,7 @@ from irst_pipeline.config import RunSettings
 from irst_pipeline.errors import told_in_one_line
 from irst_pipeline.evaluation.logs import find_log, find_truth, read_sequence
 from irst_pipeline.evaluation.tracking import Evaluation, TrackedSequence, evaluate
-from irst_pipeline.run import run_recordings
+from irst_pipeline.runs import run_recordings
 from irst_pipeline.settings import read_settings, validate
 from irst_pipeline.simulation import SceneSettings, simulate
 from irst_pipeline.simulation.simulate import SHOWN_FILE

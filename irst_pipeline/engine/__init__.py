@@ -1,33 +1,40 @@
-"""Running a network on frames. `load_model` and `open_engine` are the doors."""
+"""Running a network on frames. `load_model` and `open_engine` are the doors.
 
-from typing import Any
+PyTorch and OpenVINO, which take seconds and memory, are imported behind them: not by a process that borrows an engine.
+"""
 
-import torch
+from typing import TYPE_CHECKING, Any
 
-from irst_pipeline.engine.base import Engine
-from irst_pipeline.engine.cpu import CpuEngine
-from irst_pipeline.engine.cuda import CudaEngine
+from irst_pipeline.engine.base import DeviceEngine, Engine
 from irst_pipeline.engine.shared import SharedEngine
 from irst_pipeline.errors import UsageError
-from irst_pipeline.lsnet.model import LSNet
-from irst_pipeline.lsnet.weights import Weights, WeightsError, load_weights
 
-__all__ = ["Engine", "SharedEngine", "find_device", "load_model", "open_engine"]
+if TYPE_CHECKING:
+    import torch
+
+    from irst_pipeline.lsnet.model import LSNet
+    from irst_pipeline.lsnet.weights import Weights
+
+__all__ = ["DeviceEngine", "Engine", "SharedEngine", "find_device", "load_model", "open_engine"]
 
 
-def load_model(name: str) -> Weights:
+def load_model(name: str) -> "Weights":
     """A shipped network by its name, or any by its file; raises UsageError where there is none."""
+    from irst_pipeline.lsnet.weights import WeightsError, load_weights
+
     try:
         return load_weights(name)
     except WeightsError as error:
         raise UsageError(str(error)) from None
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str) -> "torch.device":
     """The device that `name` (auto, cpu, cuda or cuda:N) stands for; auto is CUDA where there is one.
 
     Raises UsageError for another name or a device that is not there.
     """
+    import torch
+
     kind, _, number = name.partition(":")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -44,8 +51,8 @@ def find_device(name: str) -> torch.device:
 
 
 def open_engine(
-    network: LSNet, device: str, threshold: float, newest: bool = False, compiled: bool = False
-) -> Engine[Any]:
+    network: "LSNet", device: str, threshold: float, newest: bool = False, compiled: bool = False
+) -> DeviceEngine[Any]:
     """The engine for a device name as `find_device` takes it; it finds pixels of a probability above `threshold`.
 
     With `newest` it is set up for the shortest way of one frame, as a live source wants it; otherwise for the most
@@ -54,5 +61,9 @@ def open_engine(
     """
     found = find_device(device)
     if found.type == "cpu":
+        from irst_pipeline.engine.cpu import CpuEngine
+
         return CpuEngine(network, threshold, newest)
+    from irst_pipeline.engine.cuda import CudaEngine
+
     return CudaEngine(network, threshold, found, newest, compiled)

@@ -9,28 +9,13 @@ from time import perf_counter
 from typing import Generic, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from irst_pipeline.errors import IrstError
-from irst_pipeline.lsnet.model import MIN_SIZE, LSNet
-from irst_pipeline.types import Frame, Image, Span, TargetPixels
+from irst_pipeline.types import MIN_SIZE, Frame, Image, Span, TargetPixels
 
 Ticket = TypeVar("Ticket")
 Map = NDArray[np.float32]
-
-
-class TargetNet(nn.Module):
-    """The network as the engines run it: normalised frames (B, 1, H, W) to probability and T, both (B, 1, H, W)."""
-
-    def __init__(self, network: LSNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        parts = self.network(frames)
-        return torch.sigmoid(parts.logits), parts.target
 
 
 def above_threshold(probability: Map, intensity: Map, threshold: float) -> TargetPixels:
@@ -88,10 +73,6 @@ class Engine(ABC, Generic[Ticket]):
         """For how long the device has worked on a ticket that was collected last, where it can tell; None where not."""
         return None
 
-    @abstractmethod
-    def network_alone(self, image: Image) -> Callable[[], None]:
-        """One pass of the network, waited for, over an image that is normalised and on the device already."""
-
     def prepare(self, frame: Frame) -> None:
         """Get ready for frames like this one, so that the first of them need not wait.
 
@@ -131,6 +112,14 @@ class Engine(ABC, Generic[Ticket]):
         span = Span(flight.started, now if took is None else min(now, flight.started + took))
         for frame, pixels in zip(flight.frames, found, strict=True):
             yield frame, pixels, span
+
+
+class DeviceEngine(Engine[Ticket]):
+    """One that has the network itself."""
+
+    @abstractmethod
+    def network_alone(self, image: Image) -> Callable[[], None]:
+        """One pass of the network, waited for, over an image that is normalised and on the device already."""
 
 
 def _until_failure(frames: Iterable[Frame], failed: list[Exception]) -> Iterator[Frame]:

@@ -18,7 +18,8 @@ from threading import Lock
 import numpy as np
 import torch
 
-from irst_pipeline.engine.base import Engine, TargetNet, above_threshold
+from irst_pipeline.engine.base import DeviceEngine, above_threshold
+from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import Normalised, normalise
@@ -60,7 +61,7 @@ class Ticket:
     """Grey levels per unit of T."""
 
 
-class CpuEngine(Engine[Ticket]):
+class CpuEngine(DeviceEngine[Ticket]):
     """All cores on one frame where the newest counts; otherwise several frames at a time, each on cores of its own,
     which takes less for each, for cores need not wait for one another.
     """

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from irst_pipeline.engine.base import BatchTooLargeError, Engine, TargetNet, above_threshold
+from irst_pipeline.engine.base import BatchTooLargeError, DeviceEngine, above_threshold
+from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise
@@ -82,7 +83,7 @@ class Slot:
     """Images of the batch that are somebody's; those after them are left over from before."""
 
 
-class CudaEngine(Engine[Slot]):
+class CudaEngine(DeviceEngine[Slot]):
     """Two slots and three streams: upload, compute and download of neighbouring batches overlap.
 
     Raw grey levels travel to the device and are normalised there; the network runs in float16. All work on a batch is

@@ -1,7 +1,7 @@
 """One engine for several runs at once."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -65,9 +65,6 @@ class SharedEngine(Engine[Promise]):
 
     def collect(self, ticket: Promise) -> list[TargetPixels]:
         return [ticket.result()]
-
-    def network_alone(self, image: Image) -> Callable[[], None]:
-        return self._engine.network_alone(image)
 
     def _ask(self, image: Image, search: bool) -> Promise:
         job = Job(image, Future(), search)

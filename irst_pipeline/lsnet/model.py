@@ -18,8 +18,8 @@ from irst_pipeline.lsnet.modules import (
     TargetStep,
     convolution,
 )
+from irst_pipeline.types import MIN_SIZE
 
-MIN_SIZE = 16  # px, the smallest height and width a frame may have
 RARE = -4.0  # logit of a pixel before anything is learnt: targets are few
 
 

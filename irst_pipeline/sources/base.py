@@ -9,16 +9,15 @@ from typing import NamedTuple, Protocol
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
-from irst_pipeline.types import Frame, Image
+from irst_pipeline.types import MIN_SIZE, Frame, Image
 
 log = logging.getLogger("irst")
 
 REPORTS_MAX = 10  # failures said one by one; further ones are counted, and said as a sum at the end
-SIDE_MIN = 16  # px; of less no network makes anything
 SIDE_MAX, PIXELS_MAX = 8192, 4096**2  # px; larger frames of a live source are refused before they take memory
 POLL_SECONDS = 0.1
 SILENT = "nothing came in time"
-SIZES = f"{SIDE_MIN} to {SIDE_MAX} px a side are taken, and {PIXELS_MAX >> 20} Mpx in all"
+SIZES = f"{MIN_SIZE} to {SIDE_MAX} px a side are taken, and {PIXELS_MAX >> 20} Mpx in all"
 
 
 class Source(Protocol):
@@ -102,7 +101,7 @@ def refuse_size(width: int, height: int) -> None:
 
 def sound_size(width: int, height: int) -> bool:
     """Whether frames of so many px are taken from a live source."""
-    return min(width, height) >= SIDE_MIN and max(width, height) <= SIDE_MAX and width * height <= PIXELS_MAX
+    return min(width, height) >= MIN_SIZE and max(width, height) <= SIDE_MAX and width * height <= PIXELS_MAX
 
 
 class Reader:

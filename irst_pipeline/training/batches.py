@@ -17,9 +17,9 @@ from irst_pipeline.datasets import (
     read_simulated,
 )
 from irst_pipeline.errors import UsageError
-from irst_pipeline.lsnet.model import MIN_SIZE
 from irst_pipeline.training.augment import Shape, cut_outs, overlaid, patched, random_crop
 from irst_pipeline.training.settings import SourceSettings, TrainSettings
+from irst_pipeline.types import MIN_SIZE
 
 PATCHED_SHARE = 0.5  # of the crops of exact masks, how many show a piece of another one of the batch
 OVERLAID_SHARE = 0.3  # of all crops, how many have another one of the batch shining through

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from irst_pipeline.lsnet.model import MIN_SIZE
 from irst_pipeline.settings import Count, NotNegative, Positive, Settings
+from irst_pipeline.types import MIN_SIZE
 
 
 class SourceSettings(Settings):

@@ -3,7 +3,7 @@
 import gc
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import chain
@@ -233,9 +233,6 @@ class StubEngine(Engine[list[Image]]):
         if len(self.batches) == self.breaks_at:
             raise IrstError("the device is gone")
         return [NOTHING] * len(ticket)
-
-    def network_alone(self, _image: Image) -> Callable[[], None]:
-        raise NotImplementedError
 
 
 def test_a_failure_of_a_shared_engine_is_told_to_the_run_it_befell(frames: list[Frame]) -> None:

@@ -1,0 +1,314 @@
+"""A run in a process of its own: the threads of several would share one lock of Python's, and most of the processors
+would idle.
+
+The process that starts the others keeps the network and lends them its engine: frames come to it over a socket, and
+what was found in them goes back. Both ends say a line of JSON, and behind it the arrays that the line announces.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
+from dataclasses import fields
+from pathlib import Path
+from queue import SimpleQueue
+from socket import socket, socketpair
+from subprocess import DEVNULL, Popen
+from threading import Event, Lock, Thread
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irst_pipeline.bearings import open_platform
+from irst_pipeline.calibration import open_calibrator
+from irst_pipeline.checkpoint import read_checkpoint
+from irst_pipeline.config import RunSettings
+from irst_pipeline.engine.base import Engine
+from irst_pipeline.errors import IrstError, UsageError, refusal
+from irst_pipeline.run import Run, exhaust, finish
+from irst_pipeline.settings import validate
+from irst_pipeline.sinks import RunHeader
+from irst_pipeline.sources import open_source, redact, resume_source
+from irst_pipeline.sources.address import scheme_of
+from irst_pipeline.statistics import Account, Counts, RunStatistics
+from irst_pipeline.types import Image, Span, TargetPixels, Work
+
+log = logging.getLogger("irst")
+
+ACCOUNT_SECONDS = 0.2  # between two accounts of a run; a stop comes through within as long
+SETTINGS = ("video", "rotate")  # of a run's header; they are in its config
+RAISED = {"usage": UsageError, "user": IrstError, "fault": RuntimeError}
+"""What is raised here for what failed in the other process."""
+
+
+class Said(NamedTuple):
+    """What one process tells the other."""
+
+    what: str
+    words: Any = None
+    """Of JSON's types."""
+    arrays: Sequence[NDArray[Any]] = ()
+
+
+class Wire:
+    """One end of a socket between two processes. Any thread may say something; one alone listens."""
+
+    def __init__(self, end: socket) -> None:
+        self._end = end
+        self._incoming = end.makefile("rb")
+        self._saying = Lock()
+
+    def say(self, what: str, words: Any = None, arrays: Sequence[NDArray[Any]] = ()) -> None:
+        """Raises OSError if the other process is gone."""
+        announced = [(array.dtype.str, array.shape) for array in arrays]
+        with self._saying:
+            self._end.sendall(json.dumps([what, words, announced]).encode() + b"\n")
+            for array in arrays:
+                self._end.sendall(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+    def hear(self) -> Said:
+        """What the other process says next; raises EOFError or OSError if it is gone."""
+        line = self._incoming.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError
+        what, words, announced = json.loads(line)
+        arrays = [np.empty(shape, dtype) for dtype, shape in announced]
+        for array in arrays:
+            if self._incoming.readinto(array.reshape(-1).view(np.uint8).data) < array.nbytes:
+                raise EOFError
+        return Said(what, words, arrays)
+
+    def close(self) -> None:
+        self._incoming.close()
+        self._end.close()
+
+
+class RunProcess:
+    """A run that is carried out in a process of its own, seen from the one that has the engine."""
+
+    def __init__(self, uri: str, run: Run, settings: RunSettings, realtime: bool) -> None:
+        """`run` is the run on what `uri` is, whose source is opened anew."""
+        self._uri, self._run, self._settings, self._realtime = uri, run, settings, realtime
+        self._account = RunStatistics().account(run.source, 0.0)
+        self._heard: float | None = None
+
+    def account(self) -> Account:
+        """What the run has come to by now."""
+        account, heard = self._account, self._heard
+        silent = 0.0 if heard is None else perf_counter() - heard
+        if account.ailment or silent < self._settings.metrics.stale_seconds:
+            return account
+        return account._replace(ailment=f"its process has said nothing for {silent:.1f} s")
+
+    def results(self, engine: Engine[Any], stop: Event) -> Generator[Work, None, dict[str, Any]]:
+        """The work on each frame, once it is in all files; returns what `run.json` says of the run.
+
+        Raises IrstError also if the process is ended from outside; it ends by itself if this one does.
+        """
+        self._run.source.close()
+        ours, theirs = socketpair()
+        command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]
+        stdin = None if scheme_of(self._uri) == "stdin" else DEVNULL
+        with closing(Wire(ours)) as wire, theirs:
+            # In a group of its own, for the terminal's Ctrl-C is told it by this process.
+            process = Popen(command, stdin=stdin, pass_fds=[theirs.fileno()], process_group=0)
+            theirs.close()
+            try:
+                return (yield from self._attend(wire, engine, stop))
+            except (EOFError, ConnectionError):
+                failure: Exception = IrstError(f"{self._run.source.name}: {_how_ended(process.wait())}")
+            except Exception as error:
+                failure = error
+            finally:
+                wire.close()
+                process.wait()
+                self._heard = None
+        self._account = self._account._replace(waiting={}, ailment=f"failed: {failure}")
+        raise failure
+
+    def _attend(self, wire: Wire, engine: Engine[Any], stop: Event) -> Generator[Work, None, dict[str, Any]]:
+        """Tell the process what to do, and serve it until it is done."""
+        header = self._run.header
+        known = {field.name: getattr(header, field.name) for field in fields(header) if field.name not in SETTINGS}
+        order = {"uri": self._uri, "folder": str(self._run.folder), "realtime": self._realtime, "header": known}
+        wire.say("run", order | {"resumed": self._run.checkpoint is not None})
+        stopped = False
+        while True:
+            what, words, arrays = wire.hear()
+            self._heard = perf_counter()
+            if stop.is_set() and not stopped:
+                stopped = True
+                wire.say("stop")
+            match what:
+                case "prepare" | "search":
+                    wire.say(*_answered(engine, what, arrays[0]))
+                case "frame":
+                    yield {stage: Span(*times) for stage, times in words.items()}
+                case "log":
+                    log.log(words["level"], "%s", words["line"])
+                case "account":
+                    self._account = _account_of(words, arrays)
+                case "failed":
+                    raise _raised(words)
+                case "ended":
+                    return dict(words)
+
+
+def _answered(engine: Engine[Any], what: str, image: Image) -> Said:
+    """What the engine makes of an image, or how it failed."""
+    try:
+        if what == "prepare":
+            engine.warm_up(image, 1)
+            return Said("ready")
+        (found,) = engine.collect(engine.submit([image]))
+        return Said("found", None, found)
+    except Exception as error:
+        return Said("failed", _failure(error))
+
+
+def _failure(error: Exception) -> dict[str, str]:
+    match error:
+        case UsageError():
+            kind, line = "usage", str(error)
+        case IrstError():
+            kind, line = "user", str(error)
+        case OSError():
+            kind, line = "user", refusal(error)
+        case RuntimeError():
+            kind, line = "fault", str(error)
+        case _:
+            kind, line = "fault", f"{type(error).__name__}: {error}"
+    return {"kind": kind, "line": line, "trace": "".join(traceback.format_exception(error))}
+
+
+def _raised(words: dict[str, str]) -> Exception:
+    error = RAISED[words["kind"]](words["line"])
+    error.add_note(words["trace"])
+    return error
+
+
+def _how_ended(code: int) -> str:
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return f"the process that worked on it was ended from outside ({how}); --resume goes on where it was"
+
+
+def _account_of(words: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> Account:
+    counts = Counts(frames_in_flight=words["in_flight"], tracks=words["tracks"])
+    counts.restore(dict(zip(words["names"], arrays, strict=True)))
+    return Account(counts, **words["account"])
+
+
+def _say_account(wire: Wire, account: Account) -> None:
+    counts, *_ = account
+    state = counts.state()
+    others = {name: value for name, value in account._asdict().items() if name != "counts"}
+    words = {"in_flight": counts.frames_in_flight, "tracks": counts.tracks, "names": list(state), "account": others}
+    wire.say("account", words, list(state.values()))
+
+
+class LentEngine(Engine[None]):
+    """The engine of the process that started this one."""
+
+    slots = 1
+
+    def __init__(self, device: str, wire: Wire, answers: "SimpleQueue[Said]") -> None:
+        self.device = device
+        self._wire, self._answers = wire, answers
+
+    def warm_up(self, image: Image, _count: int) -> None:
+        self._wire.say("prepare", None, [image])
+        self._answer()
+
+    def submit(self, images: Sequence[Image]) -> None:
+        self._wire.say("search", None, images)
+
+    def collect(self, _ticket: None) -> list[TargetPixels]:
+        return [TargetPixels(*self._answer())]
+
+    def _answer(self) -> Sequence[NDArray[Any]]:
+        what, words, arrays = self._answers.get()
+        if what == "failed":
+            raise _raised(words)
+        return arrays
+
+
+class _Told(logging.Handler):
+    """Has the other process log what is logged here."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__()
+        self._wire = wire
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._wire.say("log", {"level": record.levelno, "line": record.getMessage()})
+
+
+def work(wire: Wire) -> None:
+    """Carry out the run that the other process names, and tell it of it."""
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.addHandler(_Told(wire))
+    order = wire.hear().words
+    stop, answers = Event(), SimpleQueue[Said]()
+    Thread(target=_listen, args=[wire, stop, answers], daemon=True).start()
+    try:
+        report = _carry_out(order, wire, LentEngine(order["header"]["device"], wire, answers), stop)
+    except Exception as error:
+        wire.say("failed", _failure(error))
+    else:
+        wire.say("ended", report)
+
+
+def _listen(wire: Wire, stop: Event, answers: "SimpleQueue[Said]") -> None:
+    with suppress(EOFError, OSError):
+        while True:
+            said = wire.hear()
+            if said.what == "stop":
+                stop.set()
+            else:
+                answers.put(said)
+    os._exit(1)  # the other process is gone, and the engine with it: this one ends as if killed with it
+
+
+def _carry_out(order: dict[str, Any], wire: Wire, engine: Engine[Any], stop: Event) -> dict[str, Any]:
+    uri, folder = order["uri"], Path(order["folder"])
+    settings = validate(RunSettings, order["header"]["config"], "settings")
+    header = RunHeader(**order["header"], **{name: getattr(settings, name) for name in SETTINGS})
+    platform = open_platform(settings.camera, redact(uri))
+    calibrate = open_calibrator(settings.calibration, redact(uri))
+    checkpoint = read_checkpoint(folder) if order["resumed"] else None
+    with closing(open_source(uri, settings.image_rate, order["realtime"], settings.live, stop)) as source:
+        source.name = header.source
+        if checkpoint:
+            source = resume_source(source, checkpoint.position, stop, calibrate)
+        statistics, ended = RunStatistics(), Event()
+
+        def tell() -> None:
+            _say_account(wire, statistics.account(source, settings.metrics.stale_seconds))
+
+        def keep_telling() -> None:
+            while not ended.wait(ACCOUNT_SECONDS):
+                tell()
+
+        run = Run(source, folder, header, platform, calibrate, checkpoint)
+        telling = Thread(target=keep_telling, daemon=True)
+        telling.start()
+        try:
+            return exhaust(
+                finish(run, engine, settings, stop, statistics), lambda result: wire.say("frame", result.spans)
+            )
+        finally:
+            ended.set()
+            telling.join()
+            tell()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is told by the process that started it
+    work(Wire(socket(fileno=int(sys.argv[1]))))

@@ -1,0 +1,183 @@
+"""Runs in processes of their own: real processes, signals and sockets."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from socket import socketpair
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from irst_pipeline.worker import Wire
+from tests.sources.cameras import free_port
+
+ROOT = Path(__file__).parents[1]
+
+
+def images(folder: Path, count: int) -> Path:
+    """A recording of `count` images, one file under many names."""
+    folder.mkdir()
+    image = np.random.default_rng(0).integers(90, 110, (48, 64)).astype(np.uint8)
+    cv2.imwrite(str(folder / "0.png"), image)
+    for i in range(1, count):
+        os.link(folder / "0.png", folder / f"{i}.png")
+    return folder
+
+
+@contextmanager
+def running(*arguments: object, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """`irst run` as a terminal has it: in a process group of its own; nothing of it is left behind."""
+    command = [sys.executable, "-m", "irst_pipeline.cli", "run", *map(str, arguments), "--no-video"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True, **streams)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def workers(process: subprocess.Popen[bytes]) -> list[int]:
+    """Processes that a run has started."""
+    found = [
+        child
+        for task in Path(f"/proc/{process.pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+    return [int(child) for child in found]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def begun(folder: Path) -> bool:
+    return (folder / "checkpoint.safetensors").exists()
+
+
+def report(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "run.json").read_text()))
+
+
+def worker_of(folder: Path, process: subprocess.Popen[bytes]) -> int:
+    """The process of a run whose results are open."""
+    (found,) = {
+        pid
+        for pid in workers(process)
+        for file in Path(f"/proc/{pid}/fd").iterdir()
+        if folder in file.resolve().parents
+    }
+    return found
+
+
+def test_a_process_that_hangs_is_told_and_one_that_is_killed_costs_no_other_run(tmp_path: Path) -> None:
+    port, out = free_port(), tmp_path / "out"
+    recordings = [images(tmp_path / name, 20_000) for name in ("a", "b")]
+
+    def health() -> dict[str, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+                body = answer.read()
+        except urllib.error.HTTPError as error:
+            body = error.read()
+        return dict(json.loads(body)["sources"])
+
+    watched = ["--metrics", port, "--set", "metrics.stale_seconds=1"]
+    with running(*recordings, "--out", out, *watched) as process:
+        wait_until(lambda: begun(out / "a") and begun(out / "b"))
+        worker = worker_of(out / "a", process)
+        wait_until(lambda: health() == {"a": "ok", "b": "ok"})
+        os.kill(worker, signal.SIGSTOP)
+        wait_until(lambda: "its process has said nothing for" in health()["a"])
+        os.kill(worker, signal.SIGCONT)
+        wait_until(lambda: health() == {"a": "ok", "b": "ok"})
+        os.kill(worker, signal.SIGKILL)
+        why = "a: the process that worked on it was ended from outside (SIGKILL); --resume goes on where it was"
+        wait_until(lambda: health() == {"a": f"failed: {why}", "b": "ok"})
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"irst: error: {why}" in said.decode().splitlines()
+    assert begun(out / "a"), "it can be gone on with"
+    assert report(out / "b")["outcome"] == "interrupted"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_all_runs_end_with_the_process_that_started_them_and_go_on(number: signal.Signals, tmp_path: Path) -> None:
+    folders = [tmp_path / "out" / name for name in ("a", "b")]
+    command = [*(images(tmp_path / folder.name, 600) for folder in folders), "--out", tmp_path / "out"]
+    with running(*command) as process:
+        wait_until(lambda: all(map(begun, folders)))
+        started = workers(process)
+        assert len(started) == 2
+        os.killpg(process.pid, number)  # as Ctrl-C does
+        _, said = process.communicate(timeout=30)
+        wait_until(lambda: not any(map(alive, started)))
+    assert process.returncode == (0 if number == signal.SIGINT else -signal.SIGKILL)
+    assert "Traceback" not in said.decode()
+    assert all(map(begun, folders))
+    if number == signal.SIGINT:
+        assert [report(folder)["outcome"] for folder in folders] == ["interrupted"] * 2
+    with running(*command, "--resume") as process:
+        process.communicate(timeout=60)
+    for folder in folders:
+        counted = report(folder)
+        assert (counted["outcome"], counted["frames_processed"], counted["resumed"]) == ("complete", 600, 1)
+
+
+def test_standard_input_may_be_one_of_several_sources(tmp_path: Path) -> None:
+    out, frames = tmp_path / "out", np.random.default_rng(0).integers(90, 110, (20, 48, 64)).astype(np.uint8)
+    uri = "stdin://?format=gray&size=64x48&fps=25"
+    with running(uri, images(tmp_path / "short", 20), "--out", out, stdin=subprocess.PIPE) as process:
+        _, said = process.communicate(frames.tobytes(), timeout=60)
+    assert process.returncode == 0, said.decode()
+    for folder in (out / "stdin", out / "short"):
+        assert (report(folder)["outcome"], report(folder)["frames_read"]) == ("complete", 20)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(12, dtype=np.uint16).reshape(3, 4)[:, ::2],
+        np.zeros((1024, 1280), np.uint16),
+        np.empty((0, 0), bool),
+        np.array(3.5),
+    ],
+    ids=["strided", "larger than any buffer", "empty", "a number"],
+)
+def test_what_one_process_says_the_other_hears(array: NDArray[Any]) -> None:
+    ours, theirs = (Wire(end) for end in socketpair())
+    with closing(ours):
+        with closing(theirs):
+            saying = threading.Thread(target=theirs.say, args=["that", {"a": [1, None, "\udce9"]}, [array, array]])
+            saying.start()
+            what, words, arrays = ours.hear()
+            saying.join()
+        assert (what, words) == ("that", {"a": [1, None, "\udce9"]})
+        for heard in arrays:
+            np.testing.assert_array_equal(heard, array)
+            assert heard.dtype == array.dtype
+        assert len(arrays) == 2
+        with pytest.raises(EOFError):
+            ours.hear()
