@@ -79,17 +79,7 @@ def run_recordings(
             if source
         ]
         uri_of = dict(zip(folders, uris, strict=True))
-        for run in runs:
-            if run.folder.is_dir():
-                opened.enter_context(held(run.folder))
-        if resume:
-            runs = [resumed for run in runs if (resumed := _resumed(run, settings, stop))]
-        for run in runs:
-            if run.checkpoint is None:
-                new = not run.folder.is_dir()
-                prepare_folder(run.folder, _results(run.folder), map(Path, uris), overwrite, keep=resume)
-                if new:
-                    opened.enter_context(held(run.folder))
+        runs = _take_folders(runs, [Path(uri) for uri in uris], settings, overwrite, resume, stop, opened)
         counts = [run.source.frame_count for run in runs]
         total = None if None in counts else sum(count or 0 for count in counts)
         done = sum(run.checkpoint.position.frame + 1 for run in runs if run.checkpoint)
@@ -146,6 +136,30 @@ def _open_sources(
             unreadable.append(error)
             sources.append(None)
     return sources, unreadable
+
+
+def _take_folders(
+    runs: list[Run],
+    inputs: list[Path],
+    settings: RunSettings,
+    overwrite: bool,
+    resume: bool,
+    stop: Event,
+    opened: ExitStack,
+) -> list[Run]:
+    """The runs that are left to do, from where they are; their folders are prepared, and held until `opened` ends."""
+    for run in runs:
+        if run.folder.is_dir():
+            opened.enter_context(held(run.folder))
+    if resume:
+        runs = [resumed for run in runs if (resumed := _resumed(run, settings, stop))]
+    for run in runs:
+        if run.checkpoint is None:
+            new = not run.folder.is_dir()
+            prepare_folder(run.folder, _results(run.folder), inputs, overwrite, keep=resume)
+            if new:
+                opened.enter_context(held(run.folder))
+    return runs
 
 
 def _never_opened(name: str, error: BaseException) -> WatchedRun:
