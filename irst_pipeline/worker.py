@@ -114,10 +114,11 @@ class RunProcess:
         self._run.source.close()
         ours, theirs = socketpair()
         command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]
+        modules = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # from where this process has its own
         stdin = None if scheme_of(self._uri) == "stdin" else DEVNULL
         with closing(Wire(ours)) as wire, theirs:
             # In a group of its own, for the terminal's Ctrl-C is told it by this process.
-            process = Popen(command, stdin=stdin, pass_fds=[theirs.fileno()], process_group=0)
+            process = Popen(command, stdin=stdin, env=modules, pass_fds=[theirs.fileno()], process_group=0)
             theirs.close()
             try:
                 return (yield from self._attend(wire, engine, stop))
