@@ -116,13 +116,14 @@ def calibrate(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> None:
     """Train a network, or go on with a training that was stopped."""
     stop = stop_on_signals()
-    from irst_pipeline.engine import find_device
     from irst_pipeline.settings import read_settings
-    from irst_pipeline.training.loop import open_run
-    from irst_pipeline.training.loop import train as run_training
     from irst_pipeline.training.settings import TrainSettings
 
     settings = read_settings(TrainSettings, options.config, options.set)
+    from irst_pipeline.engine import find_device  # PyTorch takes seconds; what is wrong above is told at once
+    from irst_pipeline.training.loop import open_run
+    from irst_pipeline.training.loop import train as run_training
+
     weights = run_training(open_run(settings, options.out, find_device(options.device)), options.data, stop)
     print(f"weights: {weights}")
 
