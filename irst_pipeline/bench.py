@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain, cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event
+from threading import Barrier, Event
 from time import perf_counter, process_time
 from typing import Any
 
@@ -46,6 +46,7 @@ SEED = 1
 RECORDER = {"crf": "20", "preset": "medium"}
 """How the sequences are coded: H.264 as cameras and recorders deliver it, not lossless."""
 WARM_UP = 5  # frames that are not counted
+START_SECONDS = 120.0  # in which all of several processes must have started
 FRAMES_MIN = 20
 PEER_TURNS = 5
 HELD = 16  # frames held in memory for the engine, which takes them again and again
@@ -274,6 +275,18 @@ def _time_one_at_a_time(engine: Engine[Any], frames: Iterable[Frame]) -> Speed:
     return _speed(spans)
 
 
+class _AllAtOnce(SharedEngine):
+    """Is ready for none of its runs before all have come to it: the start of their processes is not counted."""
+
+    def __init__(self, engine: Engine[Any], runs: int) -> None:
+        super().__init__(engine)
+        self._ready = Barrier(runs, timeout=START_SECONDS)
+
+    def warm_up(self, image: Image, count: int) -> None:
+        super().warm_up(image, count)
+        self._ready.wait()
+
+
 def _run_pipelines(
     weights: Weights, engine: Engine[Any], video: Path, folder: Path, count: int, stop: Event
 ) -> list[Work]:
@@ -294,7 +307,7 @@ def _run_pipelines(
 
     if count == 1:
         return run(engine, 0)
-    with closing(SharedEngine(engine)) as shared, ThreadPoolExecutor(count) as pool:
+    with closing(_AllAtOnce(engine, count)) as shared, ThreadPoolExecutor(count) as pool:
         work = pool.map(lambda index: run(shared, index), range(count))
         return sorted(chain.from_iterable(work), key=lambda spans: spans["write"].end)
 
