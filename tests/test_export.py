@@ -18,6 +18,7 @@ from irst_pipeline.sources import open_source
 
 CLOUDS = Path(__file__).parents[1] / "videos" / "clouds" / "sequence16.mkv"
 Maps = list[NDArray[np.float32]]
+Runs = Callable[[NDArray[np.float32]], Maps]
 
 
 def cut(width: int, height: int) -> NDArray[np.float32]:
@@ -31,15 +32,16 @@ def cut(width: int, height: int) -> NDArray[np.float32]:
     return image[np.ix_((row + rows) % image.shape[0], (column + columns) % image.shape[1])][None, None]
 
 
-def in_onnx_runtime(path: Path, frame: NDArray[np.float32]) -> Maps:
-    return onnxruntime.InferenceSession(path).run(None, {INPUT: frame})
+def in_onnx_runtime(path: Path) -> Runs:
+    session = onnxruntime.InferenceSession(path)
+    return lambda frame: session.run(None, {INPUT: frame})
 
 
-def in_openvino(path: Path, frame: NDArray[np.float32]) -> Maps:
+def in_openvino(path: Path) -> Runs:
     import openvino  # after the engine, which keeps it from reporting its use
 
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return list(compiled([frame]).values())
+    return lambda frame: list(compiled([frame]).values())
 
 
 # Lines of more than 1024 px are scanned in chunks.
@@ -56,13 +58,13 @@ def exported(
     return path, frame, (probability, target)
 
 
-@pytest.mark.parametrize("run", [in_onnx_runtime, in_openvino])
+@pytest.mark.parametrize("runtime", [in_onnx_runtime, in_openvino])
 def test_runtimes_find_what_pytorch_finds(
-    run: Callable[[Path, NDArray[np.float32]], Maps],
+    runtime: Callable[[Path], Runs],
     exported: tuple[Path, NDArray[np.float32], tuple[torch.Tensor, torch.Tensor]],
 ) -> None:
     path, frame, expected = exported
-    probability, target = run(path, frame)
+    probability, target = runtime(path)(frame)
     assert expected[0].max() > 0.5 or min(frame.shape[2:]) == 16
     np.testing.assert_allclose(probability, expected[0].numpy(), rtol=0, atol=1e-3)
     np.testing.assert_allclose(target, expected[1].numpy(), rtol=0, atol=1e-3 * expected[1].abs().max().item())
@@ -121,9 +123,11 @@ def test_not_even_where_a_network_wavers_do_runtimes_say_another_thing(
     width, height = size
     weights, path = load_weights(model), tmp_path / "net.onnx"
     export_onnx(weights, path, width, height)
+    network = RawTargetNet(TargetNet(weights.network))
+    runs = [runtime(path) for runtime in (in_onnx_runtime, in_openvino)]
     noise = np.random.default_rng(0).normal(100, 5, (3, 1, 1, height, width)).astype(np.float32)
     for frame in (*noise, np.full_like(noise[0], 100)):
         with torch.inference_mode():
-            expected, _ = RawTargetNet(TargetNet(weights.network))(torch.from_numpy(frame))
-        for run in (in_onnx_runtime, in_openvino):
-            np.testing.assert_allclose(run(path, frame)[0], expected.numpy(), rtol=0, atol=5e-4)
+            expected, _ = network(torch.from_numpy(frame))
+        for run in runs:
+            np.testing.assert_allclose(run(frame)[0], expected.numpy(), rtol=0, atol=5e-4)

@@ -18,8 +18,7 @@ def test_real_targets_are_covered_with_few_false_tracks(real_data: Path, tmp_pat
     if not scorer.is_file():
         pytest.skip(f"{scorer} is not there")
     recordings = sorted((real_data / "drone-ir" / "val").glob("*.mp4"))[::EVERY]
-    for recording in recordings:
-        assert main(["run", str(recording), "--out", str(tmp_path / recording.stem), "--no-video"]) == 0
+    assert main(["run", *map(str, recordings), "--out", str(tmp_path), "--no-video"]) == 0
     command = [sys.executable, str(scorer), str(real_data / "drone-ir" / "val"), str(tmp_path)]
     scores = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
     assert scores["sequences"] == len(recordings)
