@@ -1,8 +1,12 @@
 """What all tests share."""
 
+import logging
 import os
+import runpy
 import subprocess
-from collections.abc import Iterator
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -13,6 +17,8 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+
+TOOLS = Path(__file__).parents[1] / "tools"
 
 # Two cores, often busy: more threads than cores make everything slower.
 torch.set_num_threads(min(2, os.cpu_count() or 1))
@@ -33,6 +39,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def real_data() -> Path:
     """Root of the real recordings; for tests marked `real`."""
     return Path(os.environ["IRST_DATA"])
+
+
+@pytest.fixture
+def start_tool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Carries out a script of tools/ as its own process would, in this one, and returns its exit code."""
+
+    def start(name: str, *arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        with warnings.catch_warnings():
+            try:
+                runpy.run_path(str(TOOLS / f"{name}.py"), run_name="__main__")
+            except SystemExit as ended:
+                return ended.code if isinstance(ended.code, int) else 1
+            finally:
+                logging.disable(logging.NOTSET)
+        return 0
+
+    return start
 
 
 @pytest.fixture
