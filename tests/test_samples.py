@@ -21,6 +21,8 @@ ERROR_MAX = 0.5  # px, root mean square
 ERRORS_MAX = {("horizon", 6): 0.8}
 """The target of SNR 6 is missed in some of its frames, where its track is a prediction."""
 REACH = 3.0  # px, the field's radius for a hit
+Places = dict[int, list[tuple[int, float, float]]]
+"""(id, x, y) of each frame."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Tracked:
     """All."""
 
 
-def rows(path: Path) -> dict[int, list[tuple[int, float, float]]]:
-    """(id, x, y) of each frame of a CSV with those columns; of the truth only what is in the picture."""
+def rows(path: Path) -> Places:
+    """Of a CSV with those columns; of the truth only what is in the picture."""
     frames = defaultdict(list)
     with path.open() as file:
         for row in csv.DictReader(file):
@@ -49,12 +51,16 @@ def rows(path: Path) -> dict[int, list[tuple[int, float, float]]]:
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tracked]:
-    return {name: track(name, tmp_path_factory.mktemp(name) / "out") for name in SAMPLES}
+    out = tmp_path_factory.mktemp("samples")
+    paths = {name: VIDEOS / name / video for name, video in SAMPLES.items()}
+    assert main(["run", *map(str, paths.values()), "--out", str(out), "--no-video"]) == 0
+    return {
+        name: judge(rows(path.with_name("truth.csv")), rows(out / path.stem / "tracks.csv"))
+        for name, path in paths.items()
+    }
 
 
-def track(name: str, out: Path) -> Tracked:
-    assert main(["run", str(VIDEOS / name / SAMPLES[name]), "--out", str(out), "--no-video"]) == 0
-    truth, found = rows(VIDEOS / name / "truth.csv"), rows(out / "tracks.csv")
+def judge(truth: Places, found: Places) -> Tracked:
     seen: Counter[int] = Counter()
     ids: defaultdict[int, set[int]] = defaultdict(set)
     errors: defaultdict[int, list[float]] = defaultdict(list)

@@ -12,10 +12,9 @@ from irst_pipeline.types import Floats
 
 
 def ways(weight: Floats, missed: Floats) -> list[tuple[tuple[int, ...], float]]:
-    """Every way to pair tracks (t,) with detections (d,), -1 for none, and its weight."""
-    tracks, detections = weight.shape
+    """Every way to pair tracks (t,) with detections (d,), -1 for none, and its weight, which is not zero."""
     found = []
-    for way in product(range(-1, detections), repeat=tracks):
+    for way in product(*([-1, *np.flatnonzero(row)] for row in weight)):
         taken = [j for j in way if j >= 0]
         if len(set(taken)) == len(taken):
             parts = [missed[i] if j < 0 else weight[i, j] for i, j in enumerate(way)]
