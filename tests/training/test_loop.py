@@ -89,7 +89,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path)
 
 
 def test_it_learns_and_its_weights_load(data: Path, tmp_path: Path) -> None:
-    path = trained(settings(120, model=NANO, crop=48, batch=8, evaluate_every=60), data, tmp_path, Event())
+    path = trained(
+        settings(120, model=NANO, crop=48, batch=8, evaluate_every=60, checkpoint_every=60), data, tmp_path, Event()
+    )
     curve = [line.split(",") for line in (tmp_path / "curve.csv").read_text().splitlines()]
     assert curve[0] == ["step", "seconds", "loss", "iou points", "pd points", "fa points"]
     assert [int(row[0]) for row in curve[1:]] == [60, 120]
@@ -208,7 +210,7 @@ def test_a_teacher_is_followed(data: Path, tmp_path: Path) -> None:
     seen = {}
     for name, weight in (("alone", 0.0), ("taught", 20.0)):
         taught = {"teacher": str(tmp_path / "teacher.safetensors"), "distillation": weight}
-        path = trained(settings(60, learning_rate=8e-3, **taught), data, tmp_path / name, Event())
+        path = trained(settings(60, learning_rate=8e-3, checkpoint_every=60, **taught), data, tmp_path / name, Event())
         with torch.inference_mode():
             seen[name] = load_weights(str(path)).network(frames).logits.sigmoid().mean().item()
     assert seen["taught"] > 0.1 > seen["alone"]
@@ -268,13 +270,21 @@ def test_rows_of_the_curve_beyond_the_checkpoint_are_made_again(data: Path, tmp_
     assert [row.split(",")[0] for row in curve.read_text().splitlines()] == ["step", "2", "4", "6", "8", "10"]
 
 
+@pytest.fixture(scope="module")
+def begun(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a run of four steps with a row for every other."""
+    folder = tmp_path_factory.mktemp("begun")
+    trained(settings(4, evaluate_every=2), data, folder, Event())
+    return folder
+
+
 @pytest.mark.parametrize(
     "left",
     [b"", b"HEAD\n2,1,1,1,1,1\n\n4,1,1", b"HEAD\n2,1,1,1,1,1\n\0\0\xff,1,1,1,1,1"],
     ids=["all", "a row", "not text"],
 )
-def test_a_damaged_curve_does_not_end_the_run(data: Path, tmp_path: Path, left: bytes) -> None:
-    trained(settings(4, evaluate_every=2), data, tmp_path, Event())
+def test_a_damaged_curve_does_not_end_the_run(data: Path, begun: Path, tmp_path: Path, left: bytes) -> None:
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     curve = tmp_path / "curve.csv"
     head = curve.read_bytes().splitlines()[0]
     curve.write_bytes(left.replace(b"HEAD", head))
