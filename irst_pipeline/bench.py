@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import nn
 from tqdm import tqdm
 
@@ -432,10 +433,13 @@ def draw(title: str, results: list[SizeResult]) -> bytes:
     for r in results:
         if r.sources:
             speeds: dict[int, Speed] = {1: r.pipeline, **r.sources}
-            sources.plot(list(speeds), [speed.frames_per_second for speed in speeds.values()], "o-", label=r.size)
+            rates = [speed.frames_per_second for speed in speeds.values()]
+            sources.plot(list(speeds), rates, "o-", label=r.size, clip_on=False)
             sources.set_xticks(list(speeds))
     sources.set(xlabel="sources at once", ylabel="frames/s of all pipelines together", ylim=(0, None))
-    sizes.set_xticks([], minor=True)
+    sizes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    sizes.yaxis.set_major_formatter("{x:g}")
+    sizes.minorticks_off()
     for axes in (sizes, sources):
         axes.grid(alpha=0.3)
         if axes.has_data():

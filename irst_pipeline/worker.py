@@ -117,8 +117,11 @@ class RunProcess:
         modules = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # from where this process has its own
         stdin = None if scheme_of(self._uri) == "stdin" else DEVNULL
         with closing(Wire(ours)) as wire, theirs:
-            # In a group of its own, for the terminal's Ctrl-C is told it by this process.
+            # A stop is told it by this process alone: it is in a group of its own, where the terminal's Ctrl-C does not
+            # come, and blocks SIGTERM, with which a service manager may stop all processes of a service.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
             process = Popen(command, stdin=stdin, env=modules, pass_fds=[theirs.fileno()], process_group=0)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()
             try:
                 return (yield from self._attend(wire, engine, stop))
@@ -311,5 +314,4 @@ def _carry_out(order: dict[str, Any], wire: Wire, engine: Engine[Any], stop: Eve
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is told by the process that started it
     work(Wire(socket(fileno=int(sys.argv[1]))))

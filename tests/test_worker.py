@@ -146,6 +146,25 @@ def test_all_runs_end_with_the_process_that_started_them_and_go_on(number: signa
         assert (counted["outcome"], counted["frames_processed"], counted["resumed"]) == ("complete", 600, 1)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_that_are_yet_to_begin_end_as_they_are_told(number: signal.Signals, tmp_path: Path) -> None:
+    folders = [tmp_path / "out" / name for name in ("a", "b")]
+    command = [*(images(tmp_path / folder.name, 600) for folder in folders), "--out", tmp_path / "out"]
+    with running(*command) as process:
+        wait_until(lambda: len(workers(process)) == 2)
+        started = workers(process)
+        if number == signal.SIGTERM:  # all of them, as a service manager does
+            for pid in started:
+                os.kill(pid, number)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+        wait_until(lambda: not any(map(alive, started)))
+    assert process.returncode == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+    assert "Traceback" not in said.decode()
+    if number == signal.SIGTERM:
+        assert [report(folder)["outcome"] for folder in folders] == ["interrupted"] * 2
+
+
 def test_standard_input_may_be_one_of_several_sources(tmp_path: Path) -> None:
     out, frames = tmp_path / "out", np.random.default_rng(0).integers(90, 110, (20, 48, 64)).astype(np.uint8)
     uri = "stdin://?format=gray&size=64x48&fps=25"
