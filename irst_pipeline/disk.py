@@ -36,8 +36,12 @@ def allow_many_files() -> None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """No other process that holds it may write into a folder meanwhile; raises UsageError while another does."""
+def held(folder: Path) -> Iterator[int | None]:
+    """No other process that holds it may write into a folder meanwhile; raises UsageError while another does.
+
+    Yields the descriptor that holds it, also for a process that it is passed on to; None where there are no locks.
+    """
+    handle = None
     with ExitStack() as opened:
         with suppress(OSError):  # one that cannot be opened, or on a file system without locks
             handle = os.open(folder, os.O_RDONLY)
@@ -47,7 +51,7 @@ def held(folder: Path) -> Iterator[None]:
             except BlockingIOError:
                 mend = "wait for its end, or choose another folder with --out"
                 raise UsageError(f"{folder}: another run is writing there; {mend}") from None
-        yield
+        yield handle
 
 
 def prepare_folder(

@@ -24,7 +24,7 @@ from irst_pipeline.sinks import RunHeader, Sink, open_sinks
 from irst_pipeline.sinks.base import REPORT_FILE
 from irst_pipeline.sources import Source, redact
 from irst_pipeline.state import StateError, part_of
-from irst_pipeline.statistics import RunStatistics
+from irst_pipeline.statistics import Account, Faults, RunStatistics
 from irst_pipeline.types import Frame, FrameResult
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class Run:
     """What is done to each of its frames first."""
     checkpoint: Checkpoint | None = None
     """Where an earlier process came to, which this one goes on from."""
+    lock: int | None = None
+    """Descriptor that keeps other runs out of its folder."""
 
 
 def carry_out(
@@ -119,12 +121,24 @@ def finish(
         raise of_another_version(run.folder, error) from None
     except BaseException as error:
         with suppress(IrstError):  # the first failure is the one to tell
-            _write_report(run, f"failed: {error}", statistics)
+            _write_report(run, f"failed: {error}", statistics, run.source)
         raise
-    report = _write_report(run, "interrupted" if stop.is_set() else "complete", statistics)
+    report = _write_report(run, "interrupted" if stop.is_set() else "complete", statistics, run.source)
     if report["outcome"] == "complete":
         (run.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return report
+
+
+def report_failure(run: Run, error: Exception, account: Account) -> Account:
+    """Write the `run.json` of a run whose process failed without, after its last `account`; returns the final one."""
+    statistics = RunStatistics()
+    if run.checkpoint:
+        with suppress(StateError):  # of another version, which is then what failed
+            statistics.restore(part_of(run.checkpoint.state, "statistics"))
+    statistics.take_over(account.counts)
+    with suppress(IrstError):  # the first failure is the one to tell
+        _write_report(run, f"failed: {error}", statistics, account)
+    return account._replace(counts=statistics.counts(), ailment=statistics.ailment(0.0))
 
 
 def exhaust(results: Generator[T, None, R], each: Callable[[T], object]) -> R:
@@ -166,10 +180,10 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _write_report(run: Run, outcome: str, statistics: RunStatistics) -> dict[str, Any]:
+def _write_report(run: Run, outcome: str, statistics: RunStatistics, faults: Faults) -> dict[str, Any]:
     """`run.json`: what ran, how it ended, what it counted."""
     statistics.end(outcome)
     ran = {"outcome": outcome, **run.header.record(), "finished": _now()}
-    report = ran | statistics.report(run.source)
+    report = ran | statistics.report(faults)
     write_file(run.folder / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
     return report

@@ -32,6 +32,7 @@ from irst_pipeline.worker import RunProcess
 log = logging.getLogger("irst")
 
 RECORDINGS_AT_ONCE = min(max(2, os.cpu_count() or 1), 16)  # the next ones wait; cameras do not
+STOP_SECONDS = 0.1  # after which a stop is noticed
 
 
 def run_recordings(
@@ -84,9 +85,7 @@ def run_recordings(
         total = None if None in counts else sum(count or 0 for count in counts)
         done = sum(run.checkpoint.position.frame + 1 for run in runs if run.checkpoint)
         progress = opened.enter_context(tqdm(total=total, initial=done, unit="frame", disable=None))
-        cameras = sum(run.source.live for run in runs)
-        at_once = cameras + min(len(runs) - cameras, RECORDINGS_AT_ONCE)
-        with ThreadPoolExecutor(max(1, at_once)) as pool:
+        with ThreadPoolExecutor(max(1, len(runs))) as cameras, ThreadPoolExecutor(RECORDINGS_AT_ONCE) as recordings:
             lost = [Path(uri).name for uri, source in zip(uris, sources, strict=True) if source is None]
             names = distinct([run.source.name for run in runs] + lost)
             apart = len(runs) > 1
@@ -97,16 +96,18 @@ def run_recordings(
                 watched.append(WatchedRun(name, worker.account if worker else account))
             watched += map(_never_opened, names[len(runs) :], unreadable)
             ended = [
-                pool.submit(_finish, run, worker, engine, settings, stop, own, progress)
+                (cameras if run.source.live else recordings).submit(
+                    _finish, run, worker, engine, settings, stop, own, progress
+                )
                 for run, worker, own in zip(runs, workers, statistics, strict=True)
             ]
             for result in ended if len(uris) > 1 else ():
                 result.add_done_callback(_tell_failure)  # at once, for the others may go on for weeks
             try:
-                wait(ended)
+                _wait(ended, workers, stop)
             except BaseException:  # as Ctrl-C is in a program that does not catch it
                 stop.set()
-                wait(ended)  # before what they work with is closed
+                _wait(ended, workers, stop)  # before what they work with is closed
                 raise
     for run, result in zip(runs, ended, strict=True):
         if not result.exception():
@@ -148,9 +149,7 @@ def _take_folders(
     opened: ExitStack,
 ) -> list[Run]:
     """The runs that are left to do, from where they are; their folders are prepared, and held until `opened` ends."""
-    for run in runs:
-        if run.folder.is_dir():
-            opened.enter_context(held(run.folder))
+    locks = {run.folder: opened.enter_context(held(run.folder)) for run in runs if run.folder.is_dir()}
     if resume:
         runs = [resumed for run in runs if (resumed := _resumed(run, settings, stop))]
     for run in runs:
@@ -158,8 +157,16 @@ def _take_folders(
             new = not run.folder.is_dir()
             prepare_folder(run.folder, _results(run.folder), inputs, overwrite, keep=resume)
             if new:
-                opened.enter_context(held(run.folder))
-    return runs
+                locks[run.folder] = opened.enter_context(held(run.folder))
+    return [replace(run, lock=locks[run.folder]) for run in runs]
+
+
+def _wait(ended: "list[Future[dict[str, Any]]]", workers: list[RunProcess | None], stop: Event) -> None:
+    """Until all runs have ended; those in processes of their own are told of a stop."""
+    while wait(ended, STOP_SECONDS).not_done:
+        for worker in workers if stop.is_set() else ():
+            if worker:
+                worker.stop()
 
 
 def _never_opened(name: str, error: BaseException) -> WatchedRun:

@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 from threading import Lock
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -99,6 +99,16 @@ class Counts(Stateful):
     """From when a frame came, or one of a recording was begun to be read, until its tracks were written."""
     latency: defaultdict[str, LatencyHistogram] = field(default_factory=lambda: defaultdict(LatencyHistogram))
     """By stage: read, network, detect, stabilise, track, write."""
+
+
+class Faults(Protocol):
+    """What a source, or an account of a run on one, says of its failures."""
+
+    @property
+    def frames_failed(self) -> int: ...
+
+    @property
+    def reconnects(self) -> int: ...
 
 
 class Account(NamedTuple):
@@ -228,7 +238,13 @@ class RunStatistics(Stateful):
         self._seconds_before, self._logged = self._counts.seconds, self._counts.frames_dropped
         self.resumed = state["resumed"].item() + 1
 
-    def report(self, source: Source) -> dict[str, Any]:
+    def take_over(self, counts: Counts) -> None:
+        """Go on from what another process has counted, if it has; what is in flight there will not come."""
+        if counts.frames_read > self._counts.frames_read:
+            unfinished = counts.frames_dropped.plus("unfinished", counts.frames_in_flight)
+            self._counts = replace(counts, frames_in_flight=0, frames_dropped=unfinished)
+
+    def report(self, faults: Faults) -> dict[str, Any]:
         """The counters as `run.json` holds them."""
         counts = self.counts()
         latency = {"glass_to_track": counts.glass_to_track, **counts.latency}
@@ -237,9 +253,9 @@ class RunStatistics(Stateful):
             "frames_processed": counts.frames_processed,
             "frames_dropped": sum(counts.frames_dropped),
             "dropped": counts.frames_dropped._asdict(),
-            "frames_failed": source.frames_failed,
+            "frames_failed": faults.frames_failed,
             "frames_not_written": self.frames_not_written,
-            "reconnects": source.reconnects,
+            "reconnects": faults.reconnects,
             "resumed": self.resumed,
             "frames_per_second": round(counts.frames_processed / counts.seconds, 2) if counts.seconds else 0.0,
             "tracks_confirmed": counts.tracks_confirmed,

@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Generator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from queue import SimpleQueue
@@ -31,7 +32,7 @@ from irst_pipeline.checkpoint import read_checkpoint
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine.base import Engine
 from irst_pipeline.errors import IrstError, UsageError, refusal
-from irst_pipeline.run import Run, exhaust, finish
+from irst_pipeline.run import Run, exhaust, finish, report_failure
 from irst_pipeline.settings import validate
 from irst_pipeline.sinks import RunHeader
 from irst_pipeline.sources import open_source, redact, resume_source
@@ -41,7 +42,9 @@ from irst_pipeline.types import Image, Span, TargetPixels, Work
 
 log = logging.getLogger("irst")
 
-ACCOUNT_SECONDS = 0.2  # between two accounts of a run; a stop comes through within as long
+ACCOUNT_SECONDS = 0.2  # between two accounts of a run
+SILENT_MAX = 4.0  # s; a process that is to stop and has said nothing for so long is killed
+STOPS = (signal.SIGINT, signal.SIGTERM)
 SETTINGS = ("video", "rotate")  # of a run's header; they are in its config
 RAISED = {"usage": UsageError, "user": IrstError, "fault": RuntimeError}
 """What is raised here for what failed in the other process."""
@@ -95,63 +98,93 @@ class RunProcess:
     def __init__(self, uri: str, run: Run, settings: RunSettings, realtime: bool) -> None:
         """`run` is the run on what `uri` is, whose source is opened anew."""
         self._uri, self._run, self._settings, self._realtime = uri, run, settings, realtime
-        self._account = RunStatistics().account(run.source, 0.0)
-        self._heard: float | None = None
+        self._account = RunStatistics().account(run.source, 0.0)._replace(memory_bytes=0)
+        self._process: Popen[bytes] | None = None
+        self._heard = self._told_to_stop = 0.0
 
     def account(self) -> Account:
         """What the run has come to by now."""
-        account, heard = self._account, self._heard
-        silent = 0.0 if heard is None else perf_counter() - heard
-        if account.ailment or silent < self._settings.metrics.stale_seconds:
+        account, silent = self._account, perf_counter() - self._heard
+        if self._process is None or silent < self._settings.metrics.stale_seconds:
             return account
         return account._replace(ailment=f"its process has said nothing for {silent:.1f} s")
+
+    def stop(self) -> None:
+        """Have the process, if there is one, stop; to be called again until it has ended, for one that hangs is killed.
+
+        Any thread may call it; it does not wait.
+        """
+        process, now = self._process, perf_counter()
+        if process is None:
+            return
+        if not self._told_to_stop:
+            self._told_to_stop = now
+            process.terminate()
+        elif now - max(self._told_to_stop, self._heard) > SILENT_MAX:
+            process.kill()
 
     def results(self, engine: Engine[Any], stop: Event) -> Generator[Work, None, dict[str, Any]]:
         """The work on each frame, once it is in all files; returns what `run.json` says of the run.
 
-        Raises IrstError also if the process is ended from outside; it ends by itself if this one does.
+        Raises IrstError also if the process is ended from outside; it ends by itself if this one does. A `stop` is to
+        be told it.
         """
         self._run.source.close()
-        ours, theirs = socketpair()
-        command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]
-        modules = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # from where this process has its own
-        stdin = None if scheme_of(self._uri) == "stdin" else DEVNULL
-        with closing(Wire(ours)) as wire, theirs:
-            # A stop is told it by this process alone: it is in a group of its own, where the terminal's Ctrl-C does not
-            # come, and blocks SIGTERM, with which a service manager may stop all processes of a service.
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-            process = Popen(command, stdin=stdin, env=modules, pass_fds=[theirs.fileno()], process_group=0)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            theirs.close()
-            try:
-                return (yield from self._attend(wire, engine, stop))
-            except (EOFError, ConnectionError):
-                failure: Exception = IrstError(f"{self._run.source.name}: {_how_ended(process.wait())}")
-            except Exception as error:
-                failure = error
-            finally:
-                wire.close()
-                process.wait()
-                self._heard = None
-        self._account = self._account._replace(waiting={}, ailment=f"failed: {failure}")
-        raise failure
+        self._heard, self._account = perf_counter(), self._account._replace(ailment="its process is starting")
+        try:
+            with ThreadPoolExecutor(1) as answering, self._started() as (process, wire):
+                try:
+                    return (yield from self._attend(wire, engine, stop, answering))
+                except (EOFError, ConnectionError):
+                    raise IrstError(f"{self._run.source.name}: {_how_ended(process.wait())}") from None
+        except Exception as error:
+            if not (self._account.ailment or "").startswith("failed"):  # it has not come to report it itself
+                self._account = report_failure(self._run, error, self._account)
+            raise
+        finally:
+            self._process, self._account = None, self._account._replace(waiting={}, memory_bytes=0)
 
-    def _attend(self, wire: Wire, engine: Engine[Any], stop: Event) -> Generator[Work, None, dict[str, Any]]:
+    @contextmanager
+    def _started(self) -> Iterator[tuple["Popen[bytes]", Wire]]:
+        """The process and the wire to it; in the end there is neither, for what it has to do is done, or cannot be."""
+        stdin = None if scheme_of(self._uri) == "stdin" else DEVNULL
+        modules = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # from where this process has its own
+        lock = [] if self._run.lock is None else [self._run.lock]  # which lasts as long as anyone who can write
+        # A stop is told it by this process: the terminal's Ctrl-C does not come into a group of its own. One that comes
+        # before it can listen, as from a service manager that stops all processes, is held back until it does.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+        try:
+            ours, theirs = socketpair()
+            with theirs:
+                command, passed = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())], [theirs.fileno(), *lock]
+                process = Popen(command, stdin=stdin, env=modules, pass_fds=passed, process_group=0)
+        except OSError as error:
+            name = self._run.source.name
+            raise IrstError(f"{name}: its process cannot be started ({error.strerror}); run fewer sources") from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self._process = process
+        with closing(Wire(ours)) as wire:
+            try:
+                yield process, wire
+            finally:
+                process.kill()
+                process.wait()
+
+    def _attend(
+        self, wire: Wire, engine: Engine[Any], stop: Event, answering: Executor
+    ) -> Generator[Work, None, dict[str, Any]]:
         """Tell the process what to do, and serve it until it is done."""
         header = self._run.header
         known = {field.name: getattr(header, field.name) for field in fields(header) if field.name not in SETTINGS}
         order = {"uri": self._uri, "folder": str(self._run.folder), "realtime": self._realtime, "header": known}
         wire.say("run", order | {"resumed": self._run.checkpoint is not None})
-        stopped = False
         while True:
             what, words, arrays = wire.hear()
             self._heard = perf_counter()
-            if stop.is_set() and not stopped:
-                stopped = True
-                wire.say("stop")
             match what:
-                case "prepare" | "search":
-                    wire.say(*_answered(engine, what, arrays[0]))
+                case "prepare" | "search":  # meanwhile it may have other things to say
+                    answering.submit(_answer, wire, engine, what, arrays[0], stop)
                 case "frame":
                     yield {stage: Span(*times) for stage, times in words.items()}
                 case "log":
@@ -164,11 +197,17 @@ class RunProcess:
                     return dict(words)
 
 
-def _answered(engine: Engine[Any], what: str, image: Image) -> Said:
-    """What the engine makes of an image, or how it failed."""
+def _answer(wire: Wire, engine: Engine[Any], what: str, image: Image, stop: Event) -> None:
+    """Say what the engine makes of an image, or how it failed, to whoever still listens."""
+    with suppress(OSError):
+        wire.say(*_answered(engine, what, image, stop))
+
+
+def _answered(engine: Engine[Any], what: str, image: Image, stop: Event) -> Said:
     try:
         if what == "prepare":
-            engine.warm_up(image, 1)
+            if not stop.is_set():  # else there is nothing to get ready for
+                engine.warm_up(image, 1)
             return Said("ready")
         (found,) = engine.collect(engine.submit([image]))
         return Said("found", None, found)
@@ -198,7 +237,9 @@ def _raised(words: dict[str, str]) -> Exception:
 
 
 def _how_ended(code: int) -> str:
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    how = f"exit code {code}"
+    if code < 0:
+        how = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     return f"the process that worked on it was ended from outside ({how}); --resume goes on where it was"
 
 
@@ -260,7 +301,8 @@ def work(wire: Wire) -> None:
     log.addHandler(_Told(wire))
     order = wire.hear().words
     stop, answers = Event(), SimpleQueue[Said]()
-    Thread(target=_listen, args=[wire, stop, answers], daemon=True).start()
+    Thread(target=_await_stop, args=[stop], daemon=True).start()
+    Thread(target=_listen, args=[wire, answers], daemon=True).start()
     try:
         report = _carry_out(order, wire, LentEngine(order["header"]["device"], wire, answers), stop)
     except Exception as error:
@@ -269,14 +311,15 @@ def work(wire: Wire) -> None:
         wire.say("ended", report)
 
 
-def _listen(wire: Wire, stop: Event, answers: "SimpleQueue[Said]") -> None:
+def _await_stop(stop: Event) -> None:
+    signal.sigwait(STOPS)  # all threads block them
+    stop.set()
+
+
+def _listen(wire: Wire, answers: "SimpleQueue[Said]") -> None:
     with suppress(EOFError, OSError):
         while True:
-            said = wire.hear()
-            if said.what == "stop":
-                stop.set()
-            else:
-                answers.put(said)
+            answers.put(wire.hear())
     os._exit(1)  # the other process is gone, and the engine with it: this one ends as if killed with it
 
 
@@ -314,4 +357,5 @@ def _carry_out(order: dict[str, Any], wire: Wire, engine: Engine[Any], stop: Eve
 
 
 if __name__ == "__main__":
-    work(Wire(socket(fileno=int(sys.argv[1]))))
+    with suppress(EOFError, OSError):  # the other process is gone
+        work(Wire(socket(fileno=int(sys.argv[1]))))

@@ -20,6 +20,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from irst_pipeline.config import RunSettings
+from irst_pipeline.errors import IrstError
+from irst_pipeline.runs import RECORDINGS_AT_ONCE, run_recordings
 from irst_pipeline.worker import Wire
 from tests.sources.cameras import free_port
 
@@ -120,7 +123,52 @@ def test_a_process_that_hangs_is_told_and_one_that_is_killed_costs_no_other_run(
     assert process.returncode == 1
     assert f"irst: error: {why}" in said.decode().splitlines()
     assert begun(out / "a"), "it can be gone on with"
+    lost = report(out / "a")
+    assert lost["outcome"] == f"failed: {why}"
+    assert lost["frames_read"] == lost["frames_processed"] + lost["frames_dropped"] > 0
     assert report(out / "b")["outcome"] == "interrupted"
+
+
+def test_a_process_that_hangs_does_not_keep_the_others_from_a_stop(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with running(*(images(tmp_path / name, 20_000) for name in ("a", "b")), "--out", out) as process:
+        wait_until(lambda: begun(out / "a") and begun(out / "b"))
+        os.kill(worker_of(out / "a", process), signal.SIGSTOP)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "Traceback" not in said.decode()
+    assert report(out / "a")["outcome"].startswith("failed: a: the process that worked on it was ended")
+    assert report(out / "b")["outcome"] == "interrupted"
+
+
+def test_a_process_that_cannot_be_started_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings = [str(images(tmp_path / name, 3)) for name in ("a", "b")]
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    settings = RunSettings().model_copy(update={"sinks": ("mot",)})
+    with pytest.raises(IrstError, match="2 of 2 sources could not go on"):
+        run_recordings(recordings, settings, tmp_path / "out", False, False, threading.Event())
+    why = "failed: a: its process cannot be started (No such file or directory); run fewer sources"
+    assert report(tmp_path / "out" / "a")["outcome"] == why
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_no_camera_waits_for_recordings(tmp_path: Path) -> None:
+    out, camera = tmp_path / "out", "stdin://?format=gray&size=64x48&fps=25"
+    recordings = [images(tmp_path / f"{number}", 20_000) for number in range(RECORDINGS_AT_ONCE + 1)]
+    with running(*recordings, camera, "--out", out, stdin=subprocess.PIPE) as process:
+        assert process.stdin
+        for _ in range(100):  # as slow as a camera is, so that none comes while the engine gets ready
+            process.stdin.write(bytes(64 * 48))
+            process.stdin.flush()
+            time.sleep(0.04)
+        process.stdin.close()
+        process.stdin = None
+        wait_until(lambda: (out / "stdin" / "run.json").exists())
+        assert not (out / recordings[-1].name / "tracks.jsonl").exists(), "it is yet to have its turn"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert report(out / "stdin")["frames_read"] == 100
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -146,22 +194,22 @@ def test_all_runs_end_with_the_process_that_started_them_and_go_on(number: signa
         assert (counted["outcome"], counted["frames_processed"], counted["resumed"]) == ("complete", 600, 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_processes_that_are_yet_to_begin_end_as_they_are_told(number: signal.Signals, tmp_path: Path) -> None:
     folders = [tmp_path / "out" / name for name in ("a", "b")]
     command = [*(images(tmp_path / folder.name, 600) for folder in folders), "--out", tmp_path / "out"]
     with running(*command) as process:
         wait_until(lambda: len(workers(process)) == 2)
         started = workers(process)
-        if number == signal.SIGTERM:  # all of them, as a service manager does
+        if number != signal.SIGKILL:  # all of them, as a service manager does
             for pid in started:
                 os.kill(pid, number)
         process.send_signal(number)
         _, said = process.communicate(timeout=30)
         wait_until(lambda: not any(map(alive, started)))
-    assert process.returncode == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+    assert process.returncode == (0 if number != signal.SIGKILL else -signal.SIGKILL)
     assert "Traceback" not in said.decode()
-    if number == signal.SIGTERM:
+    if number != signal.SIGKILL:
         assert [report(folder)["outcome"] for folder in folders] == ["interrupted"] * 2
 
 
@@ -173,6 +221,16 @@ def test_standard_input_may_be_one_of_several_sources(tmp_path: Path) -> None:
     assert process.returncode == 0, said.decode()
     for folder in (out / "stdin", out / "short"):
         assert (report(folder)["outcome"], report(folder)["frames_read"]) == ("complete", 20)
+
+
+def test_nobody_waits_for_a_terminal_to_send_frames(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    with running("stdin://?format=gray&size=64x48", "--out", tmp_path / "out", stdin=theirs) as process:
+        _, said = process.communicate(timeout=30)
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == 2
+    assert "standard input is a terminal; pipe frames into it" in said.decode()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is meant by the address of a live source."""
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -54,6 +55,8 @@ def feed_of(uri: str) -> Feed:
         raise UsageError(f"{uri}: {path} is no FIFO; make it with mkfifo")
     if scheme == "stdin" and path:
         raise UsageError(f"{uri}: standard input has no path; write stdin://?format=gray16le&size=640x512")
+    if scheme == "stdin" and os.isatty(0):
+        raise UsageError(f"{uri}: standard input is a terminal; pipe frames into it, as with `camera | irst run -`")
     name, place = ("stdin", "-") if scheme == "stdin" else (Path(path).name, path)
     return _piped(uri, name, place, fields, rate)
 
