@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from queue import SimpleQueue
@@ -153,23 +153,23 @@ class RunProcess:
         # A stop is told it by this process: the terminal's Ctrl-C does not come into a group of its own. One that comes
         # before it can listen, as from a service manager that stops all processes, is held back until it does.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-        try:
-            ours, theirs = socketpair()
-            with theirs:
-                command, passed = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())], [theirs.fileno(), *lock]
-                process = Popen(command, stdin=stdin, env=modules, pass_fds=passed, process_group=0)
-        except OSError as error:
-            name = self._run.source.name
-            raise IrstError(f"{name}: its process cannot be started ({error.strerror}); run fewer sources") from None
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        self._process = process
-        with closing(Wire(ours)) as wire:
+        with ExitStack() as ending:
             try:
-                yield process, wire
+                ours, theirs = socketpair()
+                wire = ending.enter_context(closing(Wire(ours)))
+                with theirs:
+                    end = theirs.fileno()
+                    command, passed = [sys.executable, "-P", "-m", __name__, str(end)], [end, *lock]
+                    process = Popen(command, stdin=stdin, env=modules, pass_fds=passed, process_group=0)
+            except OSError as error:
+                why = f"its process cannot be started ({error.strerror}); run fewer sources"
+                raise IrstError(f"{self._run.source.name}: {why}") from None
             finally:
-                process.kill()
-                process.wait()
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            ending.callback(process.wait)
+            ending.callback(process.kill)
+            self._process = process
+            yield process, wire
 
     def _attend(
         self, wire: Wire, engine: Engine[Any], stop: Event, answering: Executor
