@@ -13,6 +13,7 @@ Probability = Annotated[float, Field(gt=0, lt=1)]
 CameraModel = Literal["off", "translation", "similarity", "homography"]
 Agc = Literal["percentile", "plateau"]
 Stripes = Literal["off", "columns", "rows"]
+Polarity = Literal["white_hot", "black_hot"]
 SinkName = Literal["tracks_jsonl", "tracks_csv", "mot", "detections", "smoothed", "video"]
 
 
@@ -88,12 +89,14 @@ class TrackerSettings(Settings):
 
 
 class CalibrationSettings(Settings):
-    """What is taken away from every frame of the camera's own pattern."""
+    """What is done to every frame before anything else sees it."""
 
     file: str | None = None
     """As `irst calibrate` writes it; {} in it stands for the recording's path without its suffix."""
     destripe: Stripes = "off"
     """Which stripes are taken away from each frame by itself."""
+    polarity: Polarity = "white_hot"
+    """black_hot: levels are turned round, for what is dark is warm; targets have to be brighter than what is behind."""
 
 
 def beside(pattern: str, uri: str) -> Path:

@@ -1,4 +1,4 @@
-"""Takes a camera's own pattern away from its frames. `open_calibrator` is the only door."""
+"""Takes a camera's own pattern away from its frames and makes warm bright. `open_calibrator` is the only door."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ def open_calibrator(settings: CalibrationSettings, uri: str) -> Callable[[Frame]
 
     Raises UsageError, one line, for a file that cannot be read or says what cannot be.
     """
-    if settings.file is None and settings.destripe == "off":
+    if settings == CalibrationSettings():
         return None
     path = None if settings.file is None else beside(settings.file, uri)
-    return Calibrator(path, settings.destripe)
+    return Calibrator(path, settings.destripe, settings.polarity)

@@ -5,18 +5,18 @@ from pathlib import Path
 
 from irst_pipeline.calibration.destripe import destripe
 from irst_pipeline.calibration.file import read_calibration
-from irst_pipeline.config import Stripes
+from irst_pipeline.config import Polarity, Stripes
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sources.base import describe
 from irst_pipeline.types import Frame
 
 
 class Calibrator:
-    """Corrects the frames of one camera and takes stripes away, each if it was asked for."""
+    """Corrects the frames of one camera, takes stripes away and turns levels round, each if it was asked for."""
 
-    def __init__(self, path: Path | None, stripes: Stripes) -> None:
+    def __init__(self, path: Path | None, stripes: Stripes, polarity: Polarity) -> None:
         """`path` of a calibration, or None. Raises UsageError, one line, for one that cannot be used."""
-        self._path, self._stripes = path, stripes
+        self._path, self._stripes, self._polarity = path, stripes, polarity
         self._calibration = read_calibration(path) if path else None
 
     def __call__(self, frame: Frame) -> Frame:
@@ -29,4 +29,5 @@ class Calibrator:
                     f"make a calibration of frames like these with `irst calibrate`"
                 )
             image = self._calibration.apply(image)
-        return replace(frame, image=destripe(image, self._stripes))
+        image = destripe(image, self._stripes)
+        return replace(frame, image=~image if self._polarity == "black_hot" else image)

@@ -221,3 +221,20 @@ def test_the_door_opens_what_the_settings_say(folder: Path) -> None:
     assert not np.array_equal(both(frame).image, alone(frame).image)
     with pytest.raises(UsageError, match="no such calibration"):
         open_calibrator(CalibrationSettings(file="{}.safetensors"), "elsewhere.mkv")
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+def test_a_black_hot_recording_gives_the_tracks_of_its_negative(folder: Path, tmp_path: Path, depth: str) -> None:
+    for frame in open_source(str(folder / "dead/scene/sequence16.mkv")):
+        image = frame.image if depth == "uint16" else np.clip(frame.image.astype(int) - 7200, 0, 255).astype(np.uint8)
+        for name, shown in (("white", image), ("black", ~image)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / name / f"{frame.index:03}.png"), shown)
+    logs = {}
+    for name in ("white", "black"):
+        polarity = f"calibration.polarity={name}_hot"
+        arguments = ["--set", polarity, "--no-video", "--device", "cpu", "--out", str(tmp_path / "out" / name)]
+        assert main(["run", str(tmp_path / name), *arguments]) == 0
+        logs[name] = [(tmp_path / "out" / name / log).read_text() for log in ("tracks.csv", "detections.csv")]
+    assert len(logs["white"][0].splitlines()) > 60
+    assert logs["black"] == logs["white"]
