@@ -15,7 +15,8 @@ test: .venv/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not alone" --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest -m alone
 
 clean:
 	rm -rf .venv runs

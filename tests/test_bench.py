@@ -12,6 +12,8 @@ from irst_pipeline.bench import THREADS, time_pipeline, trace
 from irst_pipeline.cli import main
 from irst_pipeline.types import Span
 
+pytestmark = pytest.mark.alone
+
 
 class Slow(nn.Conv2d):
     """A network that takes more than 50 ms a frame."""

@@ -32,6 +32,8 @@ from irst_pipeline.types import FrameResult, TargetPixels
 from tests.sources.cameras import free_port
 from tests.sources.test_live import camera
 
+pytestmark = pytest.mark.alone
+
 CLOUDS = Path(__file__).parents[1] / "videos" / "clouds" / "sequence16.mkv"
 Samples = dict[tuple[str, ...], float]
 """Values by the name of the sample and the values of its labels, source first."""

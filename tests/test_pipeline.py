@@ -25,6 +25,8 @@ from irst_pipeline.state import State
 from irst_pipeline.statistics import LatencyHistogram, RunStatistics
 from irst_pipeline.types import FrameResult, Image
 
+pytestmark = pytest.mark.alone
+
 CLOUDS = Path(__file__).parents[1] / "videos" / "clouds" / "sequence16.mkv"
 
 

@@ -30,6 +30,8 @@ from irst_pipeline.sources.live import Clock
 from irst_pipeline.types import Frame, Image
 from tests.sources.cameras import BLOCKS, HEIGHT, LOSSLESS, RATE, WIDTH, free_port, paced, recorded, thermal, transmit
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 QUICK = LiveSettings(open_seconds=2.0, read_seconds=0.5, retry_seconds=0.5)
 LEVELS = [thermal(number) for number in range(20)]

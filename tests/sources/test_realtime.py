@@ -11,6 +11,8 @@ import pytest
 
 from irst_pipeline.sources import open_source
 
+pytestmark = pytest.mark.alone
+
 CLOUDS = Path(__file__).parents[2] / "videos" / "clouds" / "sequence16.mkv"
 
 
