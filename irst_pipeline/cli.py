@@ -207,16 +207,17 @@ def size(text: str) -> tuple[int, int]:
 
 def stop_on_signals() -> Event:
     """An event that Ctrl-C or SIGTERM sets; a second signal ends the process at once."""
-    stop = Event()
+    stop, asking = Event(), (signal.SIGINT, signal.SIGTERM)
 
     def ask(number: int, _frame: object) -> None:
         stop.set()
-        signal.signal(number, signal.SIG_DFL)
+        for each in asking:
+            signal.signal(each, signal.SIG_DFL)
         with suppress(OSError):  # the same signal may have ended who read it
             print(f"irst: {signal.Signals(number).name}: finishing what is under way", file=sys.stderr, flush=True)
 
-    signal.signal(signal.SIGINT, ask)
-    signal.signal(signal.SIGTERM, ask)
+    for each in asking:
+        signal.signal(each, ask)
     return stop
 
 

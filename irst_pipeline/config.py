@@ -78,7 +78,7 @@ class TrackerSettings(Settings):
     start_score: Probability = 0.95
     """Probability that a detection must have to start a track; one that weaker ones start must move to be confirmed."""
     coast_seconds: Positive = 1.0
-    """A confirmed track without detections lives so long."""
+    """A track without detections lives so long at most."""
 
     @model_validator(mode="after")
     def _scores_are_spread(self) -> Self:

@@ -3,6 +3,7 @@
 import json
 from contextlib import closing
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -12,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from irst_pipeline.disk import prepare_folder
+from irst_pipeline.disk import prepare_folder, write_file
 from irst_pipeline.engine import load_model
 from irst_pipeline.engine.base import check_size
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise
-from irst_pipeline.pictures import as_written
+from irst_pipeline.pictures import as_written, png
 from irst_pipeline.sources import open_source, redact
 from irst_pipeline.types import Floats, Image
 
@@ -25,7 +26,6 @@ Plane = NDArray[np.float32]
 
 FIGURE_FILE, ARRAYS_FILE, NUMBERS_FILE = "explain.png", "stages.npz", "stages.json"
 QUANTISATION = 12**-0.5  # standard deviation of rounding to whole grey levels
-PIXELS_PER_INCH = 110
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,9 @@ def explain_image(uri: str, model: str, out: Path, overwrite: bool) -> None:
             for stage, view in enumerate(views, start=1)
         ],
     }
-    (out / NUMBERS_FILE).write_text(json.dumps(numbers, indent=2) + "\n")
+    arrays = BytesIO()
     np.savez_compressed(
-        out / ARRAYS_FILE,
+        arrays,
         image=image,
         background=np.stack([view.background for view in views]),
         target=np.stack([view.target for view in views]),
@@ -135,7 +135,10 @@ def explain_image(uri: str, model: str, out: Path, overwrite: bool) -> None:
         residual=np.stack([view.residual for view in views]),
         singular_values=np.stack([view.singular_values for view in views]),
     )
-    draw(image, views, f"{frame.source}, {weights.name}").savefig(out / FIGURE_FILE, dpi=PIXELS_PER_INCH)
+    figure = draw(image, views, f"{frame.source}, {weights.name}")
+    write_file(out / NUMBERS_FILE, (json.dumps(numbers, indent=2) + "\n").encode())
+    write_file(out / ARRAYS_FILE, arrays.getvalue())
+    write_file(out / FIGURE_FILE, png(figure))
 
 
 def draw(image: Image, views: list[StageView], title: str) -> Figure:

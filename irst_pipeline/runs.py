@@ -155,7 +155,8 @@ def _take_folders(
     for run in runs:
         if run.checkpoint is None:
             new = not run.folder.is_dir()
-            prepare_folder(run.folder, _results(run.folder), inputs, overwrite, keep=resume)
+            empty = resume and read_report(run.folder).get("frames_read") == 0  # nothing in it is worth keeping
+            prepare_folder(run.folder, _results(run.folder), inputs, overwrite or empty, keep=resume and not empty)
             if new:
                 locks[run.folder] = opened.enter_context(held(run.folder))
     return [replace(run, lock=locks[run.folder]) for run in runs]

@@ -27,7 +27,7 @@ class Drops(NamedTuple):
     stale: int = 0
     """Given up for a newer one, for the network was not done with the one before."""
     unfinished: int = 0
-    """Under way when the run failed."""
+    """Under way when the run failed, or given up a while after a stop."""
 
     def plus(self, cause: str, frames: int) -> "Drops":
         return self._replace(**{cause: getattr(self, cause) + frames})
@@ -152,7 +152,7 @@ class RunStatistics(Stateful):
         self._outcome: str | None = None
 
     def begin(self) -> None:
-        """The source is being opened."""
+        """The first frame is being waited for."""
         self._begun = perf_counter()
 
     def first_frame_came(self) -> None:

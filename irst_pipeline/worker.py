@@ -44,6 +44,7 @@ log = logging.getLogger("irst")
 
 ACCOUNT_SECONDS = 0.2  # between two accounts of a run
 SILENT_MAX = 4.0  # s; a process that is to stop and has said nothing for so long is killed
+STOP_MAX = 60.0  # s; so is one that still speaks so long after it was told, as where a disk holds its files up
 STOPS = (signal.SIGINT, signal.SIGTERM)
 SETTINGS = ("video", "rotate")  # of a run's header; they are in its config
 RAISED = {"usage": UsageError, "user": IrstError, "fault": RuntimeError}
@@ -120,7 +121,7 @@ class RunProcess:
         if not self._told_to_stop:
             self._told_to_stop = now
             process.terminate()
-        elif now - max(self._told_to_stop, self._heard) > SILENT_MAX:
+        elif now > min(max(self._told_to_stop, self._heard) + SILENT_MAX, self._told_to_stop + STOP_MAX):
             process.kill()
 
     def results(self, engine: Engine[Any], stop: Event) -> Generator[Work, None, dict[str, Any]]:

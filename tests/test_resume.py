@@ -22,6 +22,7 @@ from irst_pipeline.cli import main
 from irst_pipeline.config import RunSettings, SinkName
 from irst_pipeline.engine import load_model, open_engine
 from irst_pipeline.run import Run, carry_out, run_header
+from irst_pipeline.runs import run_recordings
 from irst_pipeline.sources import Position, open_source
 from irst_pipeline.statistics import RunStatistics
 from tests.sources.cameras import recorded, thermal
@@ -172,6 +173,17 @@ def test_what_was_killed_before_its_first_frame_begins_again(clip: Path, tmp_pat
     assert resume(clip, out) == 0
     assert (report(out)["frames_read"], report(out)["resumed"]) == (40, 0)
     assert json.loads((out / "tracks.jsonl").read_text().splitlines()[0])["record"] == "header"
+
+
+def test_what_was_stopped_before_its_first_frame_leaves_nothing_to_keep(clip: Path, tmp_path: Path) -> None:
+    stopped = Event()
+    stopped.set()
+    for _ in range(2):
+        run_recordings([str(clip)], RunSettings(device="cpu"), tmp_path / "out", False, False, stopped, resume=True)
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+    assert resume(clip, tmp_path / "out") == 0
+    assert report(tmp_path / "out")["frames_read"] == 40
+    assert not (tmp_path / "out" / "before-1").exists()
 
 
 def test_results_without_a_checkpoint_are_kept(clip: Path, broken_off: Path, caplog: pytest.LogCaptureFixture) -> None:

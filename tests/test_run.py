@@ -277,6 +277,19 @@ def test_a_signal_ends_the_run_in_order(number: signal.Signals, tmp_path: Path) 
         assert sum(1 for _ in container.decode(video=0)) == report(out)["frames_read"] > 0
 
 
+def test_a_second_signal_of_either_kind_ends_the_process_at_once(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start("run", long_recording(tmp_path), "--out", out)
+    wait_for(out / "annotated.mp4", 10_000)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert any("finishing" in line for line in iter(process.stderr.readline, ""))
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):  # stopped, it does not come to an end meanwhile
+        process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGTERM
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_that_also_ends_who_reads_what_is_said_ends_the_run_in_order(
     number: signal.Signals, tmp_path: Path

@@ -45,7 +45,7 @@ class Engine(ABC, Generic[Ticket]):
     device: str
     """What runs it, for logs."""
     slots: int
-    """Batches in flight; known once a frame has been submitted."""
+    """Batches in flight; known once it is prepared."""
     batch: int = 1
     """Images that it takes at a time at most."""
     gathered: int = 1

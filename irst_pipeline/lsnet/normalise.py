@@ -26,7 +26,7 @@ class Normalised(NamedTuple):
 def grey_levels(frames: Tensor) -> tuple[Tensor, Tensor]:
     """Median and spread (p99 - p1) / 4.65 of raw frames (B, 1, H, W), each (B, 1, 1, 1) in grey levels.
 
-    Percentiles are taken on a regular grid of at most 16,384 pixels; they do not feel a target or a hot pixel.
+    Percentiles are taken on a regular grid of about 16,384 pixels; they do not feel a target or a hot pixel.
     """
     height, width = frames.shape[-2:]
     stride = max(1, -(-int((height * width) ** 0.5) // int(SAMPLES_MAX**0.5)))

@@ -3,6 +3,7 @@
 import re
 
 NETWORK = ("rtsp", "rtsps", "rtp", "udp", "tcp", "http", "https")
+ADDRESS = rf"([A-Za-z][\w+.-]*):/+|({'|'.join(NETWORK)}):"  # how one begins, also with slashes too few
 QUERY = r"\?|=|%3F|%3D"  # what begins one, or a value in it, also percent-encoded
 LOCAL = ("gige", "usb3", "v4l2", "fifo", "stdin")  # without passwords
 
@@ -21,7 +22,7 @@ def redact(uri: str) -> str:
     All up to the last @ counts as a password that may hold any sign, and what is percent-encoded as what it stands for.
     Other addresses and paths stay as they are.
     """
-    scheme = re.match(rf"([A-Za-z][\w+.-]*):/+|({'|'.join(NETWORK)}):", uri, re.IGNORECASE)  # also with slashes too few
+    scheme = re.match(ADDRESS, uri, re.IGNORECASE)
     if not scheme or (scheme[1] or "").lower() in LOCAL:
         return uri
     rest = re.sub(r".*(@|%40)", "***@", uri[scheme.end() :], flags=re.DOTALL)
@@ -30,4 +31,5 @@ def redact(uri: str) -> str:
 
 def without_passwords(text: str) -> str:
     """A line with what may be a user's name and password left out, wherever an address has got into it."""
-    return re.sub(r"([A-Za-z][\w+.-]*:/*)[^\s/][^\s]*@", r"\1***@", text)
+    user = r"(?<![\w/.-])[A-Za-z][\w+.-]*:"  # without a scheme before it; no colon within a path
+    return re.sub(rf"({ADDRESS}|{user})[^\s/]\S*@", r"\1***@", text, flags=re.IGNORECASE)

@@ -1,5 +1,6 @@
 """Image sequences: 8 and 16-bit as they are, colour as luminance, other depths through one fixed map to 16 bits."""
 
+import os
 from collections.abc import Iterator
 from glob import escape, glob, has_magic
 from pathlib import Path
@@ -57,8 +58,12 @@ def _count_pages(path: Path) -> int:
     """How many images a file holds; 1 also where none can be read, as is said when it is tried."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return 1
+    try:
+        name = os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: OpenCV takes no name of a TIFF that is not UTF-8; rename it") from None
     _silence_opencv()
-    return max(1, cv2.imcount(str(path), cv2.IMREAD_UNCHANGED))
+    return max(1, cv2.imcount(name, cv2.IMREAD_UNCHANGED))
 
 
 def luminance(image: NDArray[Any]) -> NDArray[Any]:

@@ -131,6 +131,8 @@ class LiveStream(Reader):
                         yield frame
             except IrstError as error:
                 reason = str(error).removeprefix(f"{self._feed.name}: ")
+                if self._kind is not None and not self._feed.reopens:
+                    raise IrstError(f"{self.name}: {reason}") from None
             if not self._feed.reopens:
                 break
             self._say_lost(reason)

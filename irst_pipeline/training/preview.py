@@ -6,9 +6,10 @@ import torch
 from matplotlib.figure import Figure
 
 from irst_pipeline.datasets import MASKED, Sample
+from irst_pipeline.disk import write_file
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise
-from irst_pipeline.pictures import as_written
+from irst_pipeline.pictures import as_written, png
 
 COLUMNS = ("frame", "background", "target", "probability", "mask")
 LEVELS = (-4.0, 8.0)  # of the normalised frame that are drawn black and white
@@ -30,4 +31,4 @@ def draw_preview(network: LSNet, samples: list[Sample], device: torch.device, pa
         axes[0].set_title(as_written(sample.name), fontsize=7)
     for axis, name in zip(grid[0][1:], COLUMNS[1:], strict=True):
         axis.set_title(name, fontsize=8)
-    figure.savefig(path, dpi=100)
+    write_file(path, png(figure))

@@ -93,7 +93,9 @@ def test_what_cannot_be_meant_is_told_in_one_line(uri: str, said: str) -> None:
         ("live.read_seconds: found 'rtsp://a:secret@b'", "live.read_seconds: found 'rtsp://***@b'"),
         ("http:/u:secret@h/x.yaml: is not there", "http:/***@h/x.yaml: is not there"),
         ("rtsp://***@h/ir: no frames", "rtsp://***@h/ir: no frames"),
+        ("out/rtsp://a:secret@b: is not there", "out/rtsp://***@b: is not there"),
         ("a.mp4: 8x8 px; give a@b.mp4", "a.mp4: 8x8 px; give a@b.mp4"),
+        ("runs/2024-01-01T10:30/cam@north.mp4: no video", "runs/2024-01-01T10:30/cam@north.mp4: no video"),
     ],
 )
 def test_a_line_says_no_password_wherever_an_address_has_got_into_it(line: str, said: str) -> None:

@@ -1,5 +1,6 @@
 """Folders and globs of images, written with OpenCV and read back through open_source."""
 
+import os
 import re
 import struct
 from pathlib import Path
@@ -76,6 +77,15 @@ def test_a_glob_chooses_images(tmp_path: Path) -> None:
         save(tmp_path / name, picture())
     frames, _ = read(tmp_path / "left*.png")
     assert len(frames) == 2
+    assert frames[0].source == tmp_path.name
+
+
+def test_a_tiff_whose_name_opencv_cannot_take_is_refused(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.tif"))
+    save(tmp_path / "a.tif", picture())
+    (tmp_path / "a.tif").rename(path)
+    with pytest.raises(UsageError, match="that is not UTF-8; rename it"):
+        open_source(str(tmp_path))
 
 
 def test_a_folder_whose_name_looks_like_a_glob_is_a_folder(tmp_path: Path) -> None:

@@ -470,6 +470,22 @@ def test_raw_frames_on_standard_input_are_tracked_to_their_end(tmp_path: Path) -
     assert (report["frames_read"], report["frames_failed"], report["reconnects"]) == (20, 1, 0)
 
 
+def test_standard_input_that_cannot_be_gone_on_with_is_told_also_after_frames(tmp_path: Path) -> None:
+    sent = io.BytesIO()
+    for size in ((48, 64), (32, 8320), (48, 64)):
+        part = io.BytesIO()
+        transmit(part, [np.full(size, 90, np.uint8)] * 12, size, "mpegts", "libx264", "gray", {"tune": "zerolatency"})
+        sent.write(part.getvalue())
+    ran = subprocess.run(
+        command("-", "--out", tmp_path / "out"), cwd=ROOT, input=sent.getvalue(), capture_output=True, check=False
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.decode().splitlines()[-1].startswith("irst: error: stdin: frames of 8320x32 px are refused")
+    report: dict[str, Any] = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert report["outcome"].startswith("failed: stdin: frames of 8320x32")
+    assert report["frames_processed"] > 0
+
+
 def test_a_playlist_in_a_pipe_opens_no_file_of_this_machine(tmp_path: Path) -> None:
     (tmp_path / "private.nut").write_bytes(recorded(LEVELS))
     ran = subprocess.run(
