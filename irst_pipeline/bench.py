@@ -28,7 +28,7 @@ from irst_pipeline.detection import detect
 from irst_pipeline.disk import prepare_folder, write_file
 from irst_pipeline.engine import DeviceEngine, Engine, SharedEngine, find_device, load_model, open_engine
 from irst_pipeline.errors import UsageError
-from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.pictures import as_written, png
 from irst_pipeline.run import Run, carry_out, run_header
@@ -248,7 +248,7 @@ def _time_network(engine: DeviceEngine[Any], image: Image, count: int) -> tuple[
 
 def _time_peer(peer: nn.Module, engine: DeviceEngine[Any], image: Image) -> PeerSpeed:
     device = next(peer.parameters()).device
-    frame, ours = normalise(torch.from_numpy(image)[None, None].to(device)).frames, engine.network_alone(image)
+    frame, ours = normalise_image(image, device).frames, engine.network_alone(image)
 
     @torch.inference_mode()
     def theirs() -> None:
@@ -415,7 +415,7 @@ def table(results: list[SizeResult]) -> str:
             lines.append(f"{count} sources of {r.size}: {speed.frames_per_second:.1f} frames/s in all")
         for name, beside in r.peers.items():
             times = f"{beside.peer_ms:.1f} ms a frame of {r.size}, ours {beside.network_ms:.1f} ms"
-            lines.append(f"{name}: {times} in turns, {beside.ratio:.1f} times as fast")
+            lines.append(f"{name}: {times} in turns: ours is {beside.ratio:.1f} times as fast")
     return "\n".join(lines)
 
 

@@ -68,7 +68,7 @@ class TrackerSettings(Settings):
     false_tracks_per_hour: Positive = 1.0
     """Tracks of independent clutter that may be confirmed: the evidence asked of a track follows from it."""
     clutter_seconds: NotNegative = 0.15
-    """Clutter stays for so long: frames nearer to one another in time are not independent evidence."""
+    """Clutter stays for so long: a frame dt s after the last adds min(1, dt / clutter_seconds) of its evidence."""
     weak_clutter_seconds: NotNegative = 0.08
     """The same of weak detections."""
     target_score: ScoreMoments = (0.99, 0.03)

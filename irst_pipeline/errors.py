@@ -33,8 +33,10 @@ def told_in_one_line(program: str) -> Iterator[None]:
         yield
     except FileExistsError as error:
         sys.exit(f"{program}: error: {error.filename}: is there already; choose another place with --out")
-    except (IrstError, OSError) as error:
+    except OSError as error:
+        sys.exit(f"{program}: error: {refusal(error)}")
+    except IrstError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code if isinstance(error, IrstError) else 1)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

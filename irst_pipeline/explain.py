@@ -17,7 +17,7 @@ from irst_pipeline.disk import prepare_folder, write_file
 from irst_pipeline.engine import load_model
 from irst_pipeline.engine.base import check_size
 from irst_pipeline.lsnet.model import LSNet
-from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.pictures import as_written, png
 from irst_pipeline.sources import open_source, redact
 from irst_pipeline.types import Floats, Image
@@ -88,7 +88,7 @@ def noise_level(image: Image) -> float:
 
 def unfold_image(network: LSNet, image: Image) -> list[StageView]:
     """Every stage of a network in eval mode on the CPU, on an image (H, W)."""
-    frames, centre, scale = normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None])
+    frames, centre, scale = normalise_image(image)
     with torch.inference_mode():
         stages = network.unfold(frames, network.config.stages)
     views = []

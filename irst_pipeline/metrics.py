@@ -18,13 +18,13 @@ from prometheus_client.registry import Collector
 
 from irst_pipeline.config import MetricsSettings
 from irst_pipeline.errors import UsageError
+from irst_pipeline.stage import POLL_SECONDS
 from irst_pipeline.statistics import Account, LatencyHistogram
 
 log = logging.getLogger("irst")
 
 BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # s, of the histograms
 REQUEST_SECONDS = 5.0  # a client that is slower about its request is hung up on
-POLL_SECONDS = 0.1
 END_OF_HEAD = b"\r\n\r\n"
 
 

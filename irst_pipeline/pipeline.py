@@ -175,4 +175,4 @@ def _track(
         dropped = statistics.dropped_before(frame)
         reported = tracks.status > TrackStatus.PRELIMINARY
         told, others = tracks.take(reported), tracks.take(~reported)
-        yield FrameResult(frame, detections, told, events, motion, spans, view, dropped, state_of(stateful), others)
+        yield FrameResult(frame, detections, told, others, events, motion, spans, view, dropped, state_of(stateful))

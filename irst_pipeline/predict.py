@@ -22,7 +22,7 @@ from irst_pipeline.disk import prepare_folder, write_file
 from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.errors import FrameError, IrstError, UsageError
 from irst_pipeline.lsnet.model import LSNet
-from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.sources.images import ImageFile, ImageSource, find_images
 from irst_pipeline.types import MIN_SIZE, Image
 
@@ -50,7 +50,7 @@ def predict(network: LSNet, image: Image, device: torch.device) -> Prediction:
     height, width = image.shape
     if min(height, width) < MIN_SIZE:
         raise FrameError(f"{width}x{height} px; the network takes {MIN_SIZE}x{MIN_SIZE} and more")
-    frames, centre, scale = normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None].to(device))
+    frames, centre, scale = normalise_image(image, device)
     # TF32, PyTorch's default for convolutions on CUDA, keeps ten bits of a number.
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         parts = network(frames)

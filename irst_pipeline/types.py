@@ -250,7 +250,8 @@ class FrameResult:
     frame: Frame
     detections: Detections
     tracks: Tracks
-    """But the preliminary ones."""
+    preliminary: Tracks
+    """Tracks that are neither logged nor drawn before they are confirmed."""
     events: tuple[TrackEvent, ...]
     motion: CameraMotion
     """Of the camera, since the frame before."""
@@ -261,8 +262,6 @@ class FrameResult:
     """Between the frame before and this one."""
     state: State = field(default_factory=dict)
     """What tracker, stabiliser and platform remember from here on."""
-    preliminary: Tracks | None = None
-    """Tracks that are neither logged nor drawn before they are confirmed."""
 
     @cached_property
     def bearings(self) -> Bearings | None:

@@ -23,7 +23,7 @@ from irst_pipeline.errors import told_in_one_line
 from irst_pipeline.lsnet.model import LSNet, Stage
 from irst_pipeline.lsnet.modules import BackgroundStep, SoftThreshold
 from irst_pipeline.settings import read_settings
-from irst_pipeline.training.loop import CURVE_FILE, Run, open_run, train
+from irst_pipeline.training.loop import CURVE_FILE, TrainingRun, open_run, train
 from irst_pipeline.training.settings import TrainSettings
 
 
@@ -92,7 +92,7 @@ def main() -> None:
         weight = factor * settings.decomposition
         own = settings.model_copy(update={"decomposition": weight, "evaluate_every": settings.steps})
         run = open_run(own, folder, torch.device("cpu"))
-        train(Run(change(run.network), run.teacher, own, folder), options.data, stop)
+        train(TrainingRun(change(run.network), run.teacher, own, folder), options.data, stop)
         if stop.is_set():
             return
         with (folder / CURVE_FILE).open() as file:

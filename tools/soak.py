@@ -8,7 +8,6 @@ when all caches are full. Linux only.
 """
 
 import argparse
-import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from irst_pipeline.cli import size
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model, open_engine
 from irst_pipeline.errors import told_in_one_line
+from irst_pipeline.memory import resident_bytes
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, render
@@ -35,7 +35,6 @@ from irst_pipeline.types import Frame, Image
 GROWTH_MAX = 1.02
 SCENE_FRAMES = 300
 LOOKS = 100
-PAGE_MB = resource.getpagesize() / 2**20
 
 
 class Endless(Recording):
@@ -59,9 +58,8 @@ class Held(NamedTuple):
 
 
 def held() -> Held:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
     handles = sum(1 for _ in Path("/proc/self/fd").iterdir())
-    return Held(pages * PAGE_MB, active_count(), handles)
+    return Held(resident_bytes() / 2**20, active_count(), handles)
 
 
 def flat(looks: list[tuple[int, Held]], *later: tuple[int, Held]) -> bool:

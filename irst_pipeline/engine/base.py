@@ -52,7 +52,7 @@ class Engine(ABC, Generic[Ticket]):
     """Frames of one run that wait for one another, to be searched together."""
 
     def build(self, image: Image) -> None:
-        """What part of `warm_up` any thread may do while others search, and frames of other sizes go on."""
+        """The part of `warm_up` that any thread may do while other threads search frames of other sizes."""
 
     @abstractmethod
     def warm_up(self, image: Image, count: int) -> None:

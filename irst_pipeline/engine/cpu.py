@@ -22,7 +22,7 @@ from irst_pipeline.engine.base import DeviceEngine, above_threshold
 from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.model import LSNet
-from irst_pipeline.lsnet.normalise import Normalised, normalise
+from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.types import Image, TargetPixels
 
 # OpenVINO tells its makers of every import and conversion, unless this package of theirs cannot be imported.
@@ -88,7 +88,7 @@ class CpuEngine(DeviceEngine[Ticket]):
         (image,) = images  # several at a time took as long as one after the other
         compiled = self._compiled(image)
         with self._working(image.shape):
-            request, frames = compiled.request(), _normalised(image)
+            request, frames = compiled.request(), normalise_image(image)
             request.start_async({0: frames.frames.numpy()}, share_inputs=True)
         return Ticket(request, compiled, frames.scale.item())
 
@@ -104,7 +104,7 @@ class CpuEngine(DeviceEngine[Ticket]):
         return ticket.request.latency / 1e3
 
     def network_alone(self, image: Image) -> Callable[[], None]:
-        frames, request = _normalised(image).frames.numpy(), self._compiled(image).request()
+        frames, request = normalise_image(image).frames.numpy(), self._compiled(image).request()
 
         def once() -> None:
             request.infer({0: frames}, share_inputs=True)
@@ -151,18 +151,14 @@ class CpuEngine(DeviceEngine[Ticket]):
 
 @cache
 def core() -> openvino.Core:
-    """The one that all engines share and that stays: each puts a stack for signals on the thread that it is made in,
-    and of several that go in another order than they came one that is gone is left there."""
+    """The one that all engines share and that stays: each sets up a stack for signals for the thread that makes it, and
+    where several are freed out of order, the thread is left with one that is no longer there."""
     return openvino.Core()
 
 
 def has_bfloat16() -> bool:
     """Whether this processor multiplies in bfloat16; where it does not, PyTorch is many times slower in it."""
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def _normalised(image: Image) -> Normalised:
-    return normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None])
 
 
 def to_openvino(network: TargetNet, height: int, width: int) -> openvino.Model:

@@ -16,7 +16,7 @@ from irst_pipeline.engine.base import BatchTooLargeError, DeviceEngine, above_th
 from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.model import LSNet
-from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.normalise import normalise, normalise_image
 from irst_pipeline.types import Image, TargetPixels
 
 log = logging.getLogger("irst")
@@ -175,7 +175,7 @@ class CudaEngine(DeviceEngine[Slot]):
 
     def network_alone(self, image: Image) -> Callable[[], None]:
         with self._working(1, image), torch.cuda.stream(self._compute):
-            frames = normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None].to(self._device)).frames.half()
+            frames = normalise_image(image, self._device).frames.half()
             network = self._network_for(image.shape, 1)
             pass_ = self._record(lambda: network(frames))
             done = torch.cuda.Event(blocking=True)

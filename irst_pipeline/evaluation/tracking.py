@@ -233,16 +233,16 @@ def evaluate(sequence: TrackedSequence, radius: float = RADIUS) -> Evaluation:
     return Evaluation(scores, pairs, gospa[:, 0])
 
 
-def without_hidden(sequence: TrackedSequence, hidden: Paths, radius: float = RADIUS) -> TrackedSequence:
+def without_hidden(sequence: TrackedSequence, hidden: Paths) -> TrackedSequence:
     """The sequence without the rows of tracks that follow a target nobody can see: neither right nor wrong.
 
-    Those are within `radius` px of a target of `hidden`, one of each, and cover none of the others.
+    Those are within `RADIUS` px of a target of `hidden`, one of each, and cover none of the others.
     """
     tracks, follows = sequence.tracks, np.zeros(len(sequence.tracks.id), bool)
     frames = np.unique(hidden.frame)
     for seen, unseen in zip(*(_meetings(t, tracks, frames) for t in (sequence.truth, hidden)), strict=True):
-        free = np.setdiff1d(np.arange(len(seen.tracks)), match(seen.distance, radius)[1])
-        _, near = match(unseen.distance[:, free], radius)
+        free = np.setdiff1d(np.arange(len(seen.tracks)), match(seen.distance, RADIUS)[1])
+        _, near = match(unseen.distance[:, free], RADIUS)
         follows[seen.tracks[free[near]]] = True
     return replace(sequence, tracks=TrackPaths(**{name: rows[~follows] for name, rows in vars(tracks).items()}))
 

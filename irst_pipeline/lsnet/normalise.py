@@ -3,9 +3,12 @@
 from functools import reduce
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from irst_pipeline.types import Image
 
 SAMPLES_MAX = 16384
 LEVELS_MIN = 1.0  # grey levels; a flatter frame than this is not stretched further
@@ -45,6 +48,11 @@ def normalise(frames: Tensor) -> Normalised:
     """
     centre, scale = grey_levels(frames)
     return Normalised(in_units(frames, centre, scale), centre, scale)
+
+
+def normalise_image(image: Image, device: torch.device | str = "cpu") -> Normalised:
+    """One image (H, W), normalised on a device."""
+    return normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None].to(device))
 
 
 def in_units(frames: Tensor, centre: Tensor, scale: Tensor) -> Tensor:

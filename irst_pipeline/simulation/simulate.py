@@ -77,7 +77,7 @@ def render(scene: SceneSettings, seed: int) -> Iterator[TrueFrame]:
 
 
 def _over_noise(state: TargetState, quieter: float) -> TargetState:
-    """The state with its SNR over the noise around it, than which that of the clear sky is so many times as strong.
+    """The state with its SNR over the noise around it; `quieter` is the noise of clear sky over that.
 
     A target of which clouds or dimming leave less than that noise is hidden.
     """

@@ -58,7 +58,7 @@ class SmoothedJsonl:
         tracks, detections = result.tracks, result.detections
         self._jumps |= {self._leg(event.id): event.was for event in result.events if event.was is not None}
         self._confirmed.update(map(self._leg, tracks.id[tracks.confirmed].tolist()))
-        parts = [tracks] if result.preliminary is None else [tracks, result.preliminary]
+        parts = [tracks, result.preliminary]
         ids, rows = (np.concatenate(columns) for columns in zip(*((p.id, p.detection) for p in parts), strict=True))
         ids, rows, camera = ids[rows >= 0], rows[rows >= 0], CameraMotion(self._camera, known=True)
         places = detections.position[rows]

@@ -15,7 +15,6 @@ log = logging.getLogger("irst")
 
 REPORTS_MAX = 10  # failures said one by one; further ones are counted, and said as a sum at the end
 SIDE_MAX, PIXELS_MAX = 8192, 4096**2  # px; larger frames of a live source are refused before they take memory
-POLL_SECONDS = 0.1
 SILENT = "nothing came in time"
 SIZES = f"{MIN_SIZE} to {SIDE_MAX} px a side are taken, and {PIXELS_MAX >> 20} Mpx in all"
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError, UsageError
-from irst_pipeline.sources.base import PIXELS_MAX, POLL_SECONDS, SILENT, Damage, Picture, refuse_size
+from irst_pipeline.sources.base import PIXELS_MAX, SILENT, Damage, Picture, refuse_size
+from irst_pipeline.stage import POLL_SECONDS
 
 try:
     import gi

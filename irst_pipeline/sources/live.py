@@ -10,7 +10,8 @@ from time import perf_counter
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
-from irst_pipeline.sources.base import POLL_SECONDS, Damage, Feed, Picture, Reader, describe, log
+from irst_pipeline.sources.base import Damage, Feed, Picture, Reader, describe, log
+from irst_pipeline.stage import POLL_SECONDS
 from irst_pipeline.types import Frame
 
 RETRY_SECONDS = 0.25  # from one try to connect to the next; each time twice as long

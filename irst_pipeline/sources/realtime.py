@@ -5,7 +5,8 @@ from dataclasses import replace
 from threading import Event
 from time import perf_counter, sleep
 
-from irst_pipeline.sources.base import POLL_SECONDS, Source
+from irst_pipeline.sources.base import Source
+from irst_pipeline.stage import POLL_SECONDS
 from irst_pipeline.types import Frame
 
 

@@ -16,9 +16,9 @@ from av.video.stream import VideoStream
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
-from irst_pipeline.sources.base import PIXELS_MAX, POLL_SECONDS, SILENT, Damage, Picture, refuse_size
+from irst_pipeline.sources.base import PIXELS_MAX, SILENT, Damage, Picture, refuse_size
 from irst_pipeline.sources.video import LENIENT, image_of, video_stream
-from irst_pipeline.stage import Stage
+from irst_pipeline.stage import POLL_SECONDS, Stage
 
 MAX_PIXELS = {"max_pixels": str(PIXELS_MAX)}
 # A packet may claim to be of any length, and FFmpeg would take it all in before anyone sees it. The handle of a library

@@ -75,7 +75,7 @@ def gate(tracks: Mixture, measured: Floats, noise: Floats, limit: float) -> tupl
     n = len(tracks.weight)
     if not n or not len(measured):
         return Pairs(np.empty(0, np.int64), np.empty(0, np.int64)), np.empty(0)
-    places = positions(tracks.states)  # (n, m, 2)
+    places = positions(tracks.by_model)  # (n, m, 2)
     centre = places.mean.mean(1)
     variances = places.covariance.diagonal(axis1=-2, axis2=-1).max(-1)
     reach = np.sqrt(2 * limit * (variances + noise.max()))  # the largest axis of S is at most the sum of both

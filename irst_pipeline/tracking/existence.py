@@ -9,8 +9,8 @@ from irst_pipeline.types import Floats, Integers
 
 SCORE_GAIN_MAX = 4.0  # a score alone is never more evidence than a factor of e^4
 WEAK_POWER, WEAK_PIVOT = 0.45, 0.01
-"""Of detections from 0.01 up, how much more often a score is a dim target's than clutter's goes with a power of it, and
-is one near the pivot. On simulated skies the power is 0.9; with half of it noise that lines up makes fewer tracks."""
+"""The likelihood ratio of a dim target against clutter is (score / pivot) ** power, for scores from 0.01 up. On
+simulated skies the power is 0.9; with half of it noise that lines up makes fewer tracks."""
 SCORE_MIN = 1e-9  # of which there is a logarithm
 ASTRAY = 1.0  # so much of its evidence has to come while a track flies
 FADED = 0.03  # of its last score; by no more does a bright target fade between two detections

@@ -25,7 +25,7 @@ class Mixture(NamedTuple):
     """(n, m): probability of the models."""
 
     @property
-    def states(self) -> Gaussians:
+    def by_model(self) -> Gaussians:
         return Gaussians(self.mean, self.covariance)
 
 
@@ -39,12 +39,12 @@ def combined(mixture: Mixture) -> Gaussians:
 
 def placed(mixture: Mixture) -> Gaussians:
     """What the same says of the positions (n, 2)."""
-    return combined(Mixture(*positions(mixture.states), mixture.weight))
+    return combined(Mixture(*positions(mixture.by_model), mixture.weight))
 
 
 def inside(mixture: Mixture, shape: tuple[int, ...]) -> Floats:
     """(n,) probability that the targets are in an image (H, W), x and y taken as independent."""
-    places = positions(mixture.states)
+    places = positions(mixture.by_model)
     sd = np.sqrt(places.covariance.diagonal(axis1=-2, axis2=-1))
     share = ndtr((np.array(shape[::-1]) - 0.5 - places.mean) / sd) - ndtr((-0.5 - places.mean) / sd)
     return np.asarray((mixture.weight * share[..., 0] * share[..., 1]).sum(1))
@@ -67,10 +67,10 @@ def predicted(mixture: Mixture, motion: Manoeuvres, dt: float) -> Mixture:
 
 def updated(mixture: Mixture, measured: Floats, noise: Floats) -> Mixture:
     """Each target with its own measurement (n, 2) of covariance (n, 2, 2)."""
-    innovation = innovations(mixture.states, measured[:, None], noise[:, None])
+    innovation = innovations(mixture.by_model, measured[:, None], noise[:, None])
     density = log_density(innovation)
     weight = mixture.weight * np.exp(density - density.max(1, initial=-np.inf, keepdims=True))
-    states = update(mixture.states, innovation, noise[:, None])
+    states = update(mixture.by_model, innovation, noise[:, None])
     return Mixture(*states, weight / weight.sum(1, keepdims=True))
 
 

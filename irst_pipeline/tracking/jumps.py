@@ -22,7 +22,7 @@ def gone_on(tracks: Population, confirm: NDArray[np.bool_], shape: tuple[int, ..
     Only targets that are well seen are sure not to have been missed by chance, and only those that should be in the
     picture (H, W). Of several the nearest are taken for one another.
     """
-    places = positions(tracks.states.states).mean[:, 0]
+    places = positions(tracks.mixture.by_model).mean[:, 0]
     old = (tracks.confirmed & ~tracks.dim & (beyond(places, shape) <= 0)).nonzero()[0]
     new = (confirm & ~tracks.dim).nonzero()[0]
     gap = tracks.missed[old, None] - tracks.age[new]

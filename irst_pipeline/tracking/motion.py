@@ -80,7 +80,8 @@ class ConstantAcceleration:
 
 
 class Unaccelerated:
-    """A model of constant velocity among those of acceleration: it has one, anew in every step, that does nothing.
+    """A model of constant velocity with the state of those of acceleration: its acceleration moves nothing, and is
+    drawn anew in every step.
 
     So a target that begins to accelerate is expected to with any acceleration that such targets have.
     """
@@ -110,7 +111,7 @@ class Manoeuvres:
         """`stays`: s, how long a target follows each model in the mean before it changes to any of the others."""
         self._models = models
         others = len(models) - 1
-        # Of the chain in continuous time, which in the long run spends its time as the mean stays are to one another.
+        # Of the Markov chain in continuous time; in the long run its shares of the time are as the mean stays.
         rates = (np.full((len(models), len(models)), 1 / others) - (1 + 1 / others) * np.eye(len(models))) / np.array(
             stays
         )[:, None]

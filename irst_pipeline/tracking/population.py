@@ -87,5 +87,5 @@ class Population(NamedTuple):
         return (2 * self.strong_hits <= self.hits + 2) | self.begun_weakly
 
     @property
-    def states(self) -> Mixture:
+    def mixture(self) -> Mixture:
         return Mixture(self.mean, self.covariance, self.weight)

@@ -61,7 +61,7 @@ INTERVAL_SHARE = 0.1
 """Of what frames usually are apart, how much the last one says."""
 
 
-class Kind(Stateful):
+class DetectionStatistics(Stateful):
     """What is known of the strong or of the weak detections."""
 
     kept = ("clutter", "starts")
@@ -70,7 +70,7 @@ class Kind(Stateful):
         self.clutter, self.starts = ClutterMap(false_alarms), Starts()
 
 
-class Needed(NamedTuple):
+class ConfirmationEvidence(NamedTuple):
     """Evidence that confirms a track."""
 
     strong: float
@@ -80,10 +80,10 @@ class Needed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Looks:
+class Measurements:
     """The detections of a frame as the tracker takes them; k rows."""
 
-    measured: Floats
+    position: Floats
     """(k, 2) px"""
     noise: Floats
     """(k, 2, 2) px^2"""
@@ -132,7 +132,7 @@ class Tracker(Stateful):
         self._motion = Manoeuvres(models, stays)
         self._gate = float(chdtri(2, 1 - s.gate_probability))
         self._scores = Scores(s.target_score, s.clutter_score)
-        self._strong, self._weak = Kind(s.false_alarms), Kind(s.weak_false_alarms)
+        self._strong, self._weak = DetectionStatistics(s.false_alarms), DetectionStatistics(s.weak_false_alarms)
         self._persistence, self._spots = Persistence(), Spots()
         self._tracks = Population.empty(len(models), len(models[0].transition(0.0)))
         self._time: float | None = None
@@ -154,19 +154,21 @@ class Tracker(Stateful):
         if len(usable) < len(detections):
             detections = detections.take(usable)
         self._spots.carry(time, motion)
-        looks = self._looks(detections, shape)
+        measurements = self._measurements(detections, shape)
         tracks, after_gap = self._predicted(dt, motion), self._after_gap(dt)
-        needed = Needed(*(k.starts.evidence_needed(self._settings.false_tracks_per_hour) for k in self._kinds))
+        needed = ConfirmationEvidence(
+            *(k.starts.evidence_needed(self._settings.false_tracks_per_hour) for k in self._kinds)
+        )
         may_be_seen = ~(after_gap & (time - tracks.last_seen > self._settings.coast_seconds))
-        detected = self._settings.detection_probability * inside(tracks.states, shape) * may_be_seen
-        shares = self._associate(tracks, looks, may_be_seen, detected, needed)
+        detected = self._settings.detection_probability * inside(tracks.mixture, shape) * may_be_seen
+        shares = self._associate(tracks, measurements, may_be_seen, detected, needed)
         own = shares.pairs.take(shares.own)
-        lasting = looks.weak[own.detections] & (tracks.hits[own.tracks] >= LASTING_HITS)
-        self._persistence.add(int(looks.weak.sum()), int(lasting.sum()))
-        founders = self._founders(tracks, shares, looks, shape, dt)
-        tracks = self._updated(tracks, shares, detections, looks, detected, dt)
+        lasting = measurements.weak[own.detections] & (tracks.hits[own.tracks] >= LASTING_HITS)
+        self._persistence.add(int(measurements.weak.sum()), int(lasting.sum()))
+        founders = self._founders(tracks, shares, measurements, shape, dt)
+        tracks = self._updated(tracks, shares, detections, measurements, detected, dt)
         tracks, events = self._aged(tracks, frame.index, time, shape, needed)
-        self._tracks = tracks.join(self._born(detections, founders, looks, time))
+        self._tracks = tracks.join(self._born(detections, founders, measurements, time))
         return _report(self._tracks, shape, usable), events
 
     def _after_gap(self, dt: float) -> bool:
@@ -179,30 +181,30 @@ class Tracker(Stateful):
         return dt > GAP_INTERVALS * usual
 
     @property
-    def _kinds(self) -> tuple[Kind, Kind]:
+    def _kinds(self) -> tuple[DetectionStatistics, DetectionStatistics]:
         return self._strong, self._weak
 
     def _founders(
-        self, tracks: Population, shares: Shares, looks: Looks, shape: tuple[int, ...], dt: float
+        self, tracks: Population, shares: Shares, measurements: Measurements, shape: tuple[int, ...], dt: float
     ) -> Integers:
         """Rows of the detections that start tracks; counts these, and those of clutter."""
-        pairs, count = shares.pairs, len(looks.score)
+        pairs, count = shares.pairs, len(measurements.score)
         confirmed, weakly = tracks.confirmed[pairs.tracks], tracks.begun_weakly[pairs.tracks]
         # Which detections are of confirmed tracks, of tracks that a strong detection began, and of any.
         by_confirmed, by_strong, by_any = (
             np.bincount(pairs.detections, shares.probability * of_these, count) > 0.5
             for of_these in (confirmed, ~weakly, 1)
         )
-        clutter, bright = ~by_confirmed, looks.score >= self._settings.start_score
+        clutter, bright = ~by_confirmed, measurements.score >= self._settings.start_score
         # A tentative track that no strong detection began is too likely clutter to keep a bright target from its own.
         starts = bright & ~by_strong, ~bright & ~by_any
-        for kind, looked, started in zip(self._kinds, (~looks.weak, looks.weak), starts, strict=True):
-            kind.clutter.add(looks.measured[clutter & looked], shape, dt)
+        for kind, looked, started in zip(self._kinds, (~measurements.weak, measurements.weak), starts, strict=True):
+            kind.clutter.add(measurements.position[clutter & looked], shape, dt)
             kind.starts.add(int(started.sum()), dt)
-        self._spots.add(looks.measured[clutter & looks.weak])
+        self._spots.add(measurements.position[clutter & measurements.weak])
         return (starts[0] | starts[1]).nonzero()[0]
 
-    def _looks(self, detections: Detections, shape: tuple[int, ...]) -> Looks:
+    def _measurements(self, detections: Detections, shape: tuple[int, ...]) -> Measurements:
         measured, score = detections.position, detections.score
         weak, clutter = score < self._weak_below, self._strong.clutter.density(measured, shape)
         score_gain = np.stack([self._scores.gain(score), weak_gain(score)])
@@ -211,41 +213,59 @@ class Tracker(Stateful):
             clutter[weak] = np.maximum(
                 self._weak.clutter.density(measured[weak], shape), self._spots.density(measured[weak])
             )
-        return Looks(measured, detections.noise, detections.box[:, 2:], score, weak, score_gain, clutter)
+        return Measurements(measured, detections.noise, detections.box[:, 2:], score, weak, score_gain, clutter)
 
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
-        states = predicted(self._tracks.states, self._motion, dt)
-        mean, covariance = moved(states.states, motion) if motion.moved else states.states
+        mixture = predicted(self._tracks.mixture, self._motion, dt)
+        mean, covariance = moved(mixture.by_model, motion) if motion.moved else mixture.by_model
         fresh, misfit, age = ~self._tracks.confirmed, self._tracks.misfit, self._tracks.age + 1
         if fresh.any():
             misfit = misfit.copy()
             misfit[fresh] = carried(misfit[fresh], dt, motion)
-        return self._tracks._replace(mean=mean, covariance=covariance, weight=states.weight, misfit=misfit, age=age)
+        return self._tracks._replace(mean=mean, covariance=covariance, weight=mixture.weight, misfit=misfit, age=age)
 
     def _associate(
-        self, tracks: Population, looks: Looks, may_be_seen: NDArray[np.bool_], detected: Floats, needed: Needed
+        self,
+        tracks: Population,
+        measurements: Measurements,
+        may_be_seen: NDArray[np.bool_],
+        detected: Floats,
+        needed: ConfirmationEvidence,
     ) -> Shares:
         """`may_be_seen` (n,): tracks that may take detections; `detected` (n,): how probably their targets are seen."""
-        pairs, density = gate(tracks.states, looks.measured, looks.noise, self._gate)
+        pairs, density = gate(tracks.mixture, measurements.position, measurements.noise, self._gate)
         wanted = may_be_seen[pairs.tracks]
-        if looks.weak.any():
+        if measurements.weak.any():
             # A bright target fades step by step; one that is gone for a while does not look like a dim one instead.
-            gone = looks.score[pairs.detections] < FADED * tracks.score[pairs.tracks]
-            wanted &= ~(looks.weak[pairs.detections] & gone & ~tracks.may_be_dim[pairs.tracks])
+            gone = measurements.score[pairs.detections] < FADED * tracks.score[pairs.tracks]
+            wanted &= ~(measurements.weak[pairs.detections] & gone & ~tracks.may_be_dim[pairs.tracks])
         if not wanted.all():
             pairs, density = pairs.take(wanted.nonzero()[0]), density[wanted]
-        score_gain = looks.score_gain[tracks.begun_weakly[pairs.tracks].astype(int), pairs.detections]
-        gain = np.log(self._settings.detection_probability / looks.clutter[pairs.detections]) + density + score_gain
+        score_gain = measurements.score_gain[tracks.begun_weakly[pairs.tracks].astype(int), pairs.detections]
+        gain = (
+            np.log(self._settings.detection_probability / measurements.clutter[pairs.detections]) + density + score_gain
+        )
         both = contested(pairs, tracks.confirmed, tracks.id)
         if len(both):
             which, at = pairs.tracks[both], pairs.detections[both[:, 0]]
-            places, missed = expected_places(tracks.states, which), 1 - detected[which]
-            both = both[seen_as_one(places, density[both], missed, looks.measured[at], looks.noise[at], looks.size[at])]
+            places, missed = expected_places(tracks.mixture, which), 1 - detected[which]
+            both = both[
+                seen_as_one(
+                    places,
+                    density[both],
+                    missed,
+                    measurements.position[at],
+                    measurements.noise[at],
+                    measurements.size[at],
+                )
+            ]
         rest = (~np.isin(pairs.detections, pairs.detections[both])).nonzero()[0]
         single = self._shares(tracks, pairs.take(rest), gain[rest], detected, needed)
         return single.join_unresolved(pairs.take(both.ravel())) if len(both) else single
 
-    def _shares(self, tracks: Population, pairs: Pairs, gain: Floats, detected: Floats, needed: Needed) -> Shares:
+    def _shares(
+        self, tracks: Population, pairs: Pairs, gain: Floats, detected: Floats, needed: ConfirmationEvidence
+    ) -> Shares:
         """Of detections that are of one target each."""
         if self._settings.association == "joint":
             # A tentative track is as likely of a target as the test it has to pass says.
@@ -270,23 +290,29 @@ class Tracker(Stateful):
         return Shares(pairs.take(rows), np.ones(len(rows)), evidence)
 
     def _updated(
-        self, tracks: Population, shares: Shares, detections: Detections, looks: Looks, detected: Floats, dt: float
+        self,
+        tracks: Population,
+        shares: Shares,
+        detections: Detections,
+        measurements: Measurements,
+        detected: Floats,
+        dt: float,
     ) -> Population:
         columns = {name: column.copy() for name, column in tracks._asdict().items()}
         touched = np.bincount(shares.pairs.tracks, minlength=len(tracks.id)).nonzero()[0]
         which = np.searchsorted(touched, shares.pairs.tracks)
         near = shares.pairs.detections
-        measured, noise = looks.measured[near], looks.noise[near]
+        measured, noise = measurements.position[near], measurements.noise[near]
         if len(both := shares.unresolved):
-            expected = expected_places(tracks.states, shares.pairs.tracks[both])
+            expected = expected_places(tracks.mixture, shares.pairs.tracks[both])
             measured[both], noise[both] = each_of_two(expected, measured[both[:, 0]], noise[both[:, 0]])
-        states = Mixture(*(part[touched] for part in tracks.states))
+        states = Mixture(*(part[touched] for part in tracks.mixture))
         states = updated_softly(states, which, shares.probability, measured, noise)
         for name, values in states._asdict().items():
             columns[name][touched] = values
         own = shares.own
         rows, seen = shares.pairs.tracks[own], near[own]
-        if looks.weak.any() or tracks.begun_weakly.any():  # else no track is asked whether it flies
+        if measurements.weak.any() or tracks.begun_weakly.any():  # else no track is asked whether it flies
             fresh = ~tracks.confirmed[rows]
             new, of_new = rows[fresh], own[fresh]
             columns["misfit"][new], columns["in_line"][new] = extended(
@@ -294,7 +320,7 @@ class Tracker(Stateful):
             )
         # What is seen weakly is for the strong evidence as if it had not been seen.
         share, count = shares.probability, len(tracks.id)
-        weakly = np.bincount(shares.pairs.tracks, np.where(looks.weak[near], share, -share), count) > 0
+        weakly = np.bincount(shares.pairs.tracks, np.where(measurements.weak[near], share, -share), count) > 0
         by_strong = np.where(weakly, np.log(1 - detected), shares.evidence)
         columns["evidence"] += independence(dt, self._settings.clutter_seconds) * by_strong
         columns["dim_evidence"] += independence(dt, self._settings.weak_clutter_seconds) * shares.evidence
@@ -303,17 +329,17 @@ class Tracker(Stateful):
         columns["hits"][rows] += 1
         columns["missed"] += 1
         columns["missed"][rows] = columns["missed"][shares.pairs.tracks[both]] = 0
-        columns["strong_hits"][rows] += ~looks.weak[seen]
+        columns["strong_hits"][rows] += ~measurements.weak[seen]
         columns["last_seen"][rows] = self._time
         columns["detection"] = np.full(count, -1)
         columns["detection"][rows] = seen
-        expected = placed(Mixture(*(part[rows] for part in tracks.states)))
+        expected = placed(Mixture(*(part[rows] for part in tracks.mixture)))
         columns["nis"] = np.full(count, np.nan)
         columns["nis"][rows] = mahalanobis(innovations(expected, measured[own], noise[own]))
         return Population(**columns)
 
     def _aged(
-        self, tracks: Population, frame: int, time: float, shape: tuple[int, ...], needed: Needed
+        self, tracks: Population, frame: int, time: float, shape: tuple[int, ...], needed: ConfirmationEvidence
     ) -> tuple[Population, tuple[TrackEvent, ...]]:
         """Confirm and drop."""
         s, (strong, weak) = self._settings, needed
@@ -336,7 +362,7 @@ class Tracker(Stateful):
         lost = np.where(confirmed, astray, doubtful | of_scene)
         unseen = time - tracks.last_seen > s.coast_seconds
         # No shake takes a target so far out; a pan past a right angle would bring it back as its mirror image.
-        far = beyond(positions(tracks.states.states).mean[:, 0], shape) > max(shape)
+        far = beyond(positions(tracks.mixture.by_model).mean[:, 0], shape) > max(shape)
         drop = lost | unseen | far
         if s.association == "joint":
             drop |= doubled(tracks)
@@ -355,25 +381,25 @@ class Tracker(Stateful):
         tracks = tracks._replace(confirmed=confirmed, evidence=evidence, dim_evidence=dim_evidence)
         return tracks.take((~drop).nonzero()[0]) if drop.any() else tracks, tuple(events)
 
-    def _born(self, detections: Detections, rows: Integers, looks: Looks, time: float) -> Population:
+    def _born(self, detections: Detections, rows: Integers, measurements: Measurements, time: float) -> Population:
         """A tentative track for each of these detections."""
         n, models, dimensions = len(rows), len(self._motion.shares), self._tracks.mean.shape[-1]
         order = dimensions // 2
         mean, covariance = np.zeros((n, models, dimensions)), np.zeros((n, models, dimensions, dimensions))
-        mean[..., ::order] = looks.measured[rows, None]
-        covariance[..., ::order, ::order] = looks.noise[rows, None]
+        mean[..., ::order] = measurements.position[rows, None]
+        covariance[..., ::order, ::order] = measurements.noise[rows, None]
         for derivative, sd in enumerate((self._settings.speed_sd, self._settings.acceleration_sd)[: order - 1], 1):
             unknown = [derivative, derivative + order]
             covariance[..., unknown, unknown] = sd**2
         first, self._next_id = self._next_id, self._next_id + n
-        weakly, (bright, dim) = looks.score[rows] < self._settings.start_score, looks.score_gain[:, rows]
+        weakly, (bright, dim) = measurements.score[rows] < self._settings.start_score, measurements.score_gain[:, rows]
         return Population(
             id=np.arange(first, first + n),
             confirmed=np.zeros(n, bool),
             mean=mean,
             covariance=covariance,
             weight=np.full((n, models), self._motion.shares),
-            misfit=begun(misfit_to(looks.measured[rows], looks.noise[rows]), self._settings.speed_sd),
+            misfit=begun(misfit_to(measurements.position[rows], measurements.noise[rows]), self._settings.speed_sd),
             in_line=np.ones(n, np.int64),
             evidence=np.where(weakly, -np.inf, bright),
             dim_evidence=np.where(weakly, dim, bright),
@@ -382,7 +408,7 @@ class Tracker(Stateful):
             snr=detections.snr[rows],
             age=np.ones(n, np.int64),
             hits=np.ones(n, np.int64),
-            strong_hits=(~looks.weak[rows]).astype(np.int64),
+            strong_hits=(~measurements.weak[rows]).astype(np.int64),
             missed=np.zeros(n, np.int64),
             last_seen=np.full(n, time),
             detection=rows,
@@ -418,7 +444,7 @@ def doubled(tracks: Population) -> NDArray[np.bool_]:
     Where each takes of every detection what is probably its own, such tracks would share the evidence of one target for
     as long as it is seen, and none be confirmed. A confirmed track is better than a tentative one, one that a strong
     detection began than one of a weak one, and else that with more evidence. Among those that weak ones began all stay:
-    noise that lines up looks better than a dim target for a while.
+    noise that lines up measurements better than a dim target for a while.
     """
     evidence = np.where(tracks.begun_weakly, tracks.dim_evidence, tracks.evidence)
     order = np.lexsort((-evidence, tracks.begun_weakly, ~tracks.confirmed, tracks.detection))
@@ -440,7 +466,7 @@ def usable_rows(detections: Detections) -> Integers:
 
 def _report(tracks: Population, shape: tuple[int, ...], usable: Integers) -> Tracks:
     """Those seen or expected in the image (H, W). `usable`: the rows of the frame's detections that were taken."""
-    states = combined(tracks.states)
+    states = combined(tracks.mixture)
     shown = (tracks.detection >= 0) | (beyond(positions(states).mean, shape) <= 0)
     if not shown.all():
         tracks, states = tracks.take(shown), Gaussians(*(part[shown] for part in states))

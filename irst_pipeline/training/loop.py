@@ -35,7 +35,7 @@ from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
 from irst_pipeline.lsnet.weights import packed, packed_weights
 from irst_pipeline.settings import read_settings
 from irst_pipeline.training.batches import Batch, DataSet, draw_batch, read_sources
-from irst_pipeline.training.calibrate import bring_to_scale, calibrate
+from irst_pipeline.training.finish import bring_to_scale, shift_logits
 from irst_pipeline.training.loss import cross_entropy, training_loss
 from irst_pipeline.training.muon import Muon
 from irst_pipeline.training.preview import draw_preview
@@ -76,7 +76,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-class Run:
+class TrainingRun:
     """A training run in a folder: network, running mean, optimisers and step, saved and restored as one."""
 
     def __init__(self, network: LSNet, teacher: LSNet | None, settings: TrainSettings, folder: Path) -> None:
@@ -252,7 +252,7 @@ class RecordedStep:
     The first steps of each shape of batch are done as they are, the next is recorded, and from there on played.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: TrainingRun) -> None:
         self._run, self._stream = run, torch.cuda.Stream(run.device)
         self._shape, self._seen = torch.Size(), 0
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -310,7 +310,7 @@ def build_network(path: Path, seed: int, device: torch.device) -> LSNet:
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def open_run(settings: TrainSettings, folder: Path, device: torch.device) -> Run:
+def open_run(settings: TrainSettings, folder: Path, device: torch.device) -> TrainingRun:
     """A run at its first step; raises UsageError for a teacher or a start that is not there or does not fit."""
     teacher = load_model(settings.teacher).network.to(device) if settings.teacher else None
     network = build_network(settings.model, settings.seed, device)
@@ -319,7 +319,7 @@ def open_run(settings: TrainSettings, folder: Path, device: torch.device) -> Run
         if start.config != network.config:
             raise UsageError(f"start {settings.start}: is of another network than {settings.model}")
         network.load_state_dict(start.state_dict())
-    return Run(network, teacher, settings, folder)
+    return TrainingRun(network, teacher, settings, folder)
 
 
 class Curve:
@@ -327,7 +327,7 @@ class Curve:
 
     SCORES = ("iou", "pd", "fa")
 
-    def __init__(self, run: Run, sources: list[DataSet]) -> None:
+    def __init__(self, run: TrainingRun, sources: list[DataSet]) -> None:
         self._run, self._path, self._started = run, run.folder / CURVE_FILE, time.monotonic()
         self._watched = [s for s in sources if s.holdout and s.settings.layout != "backgrounds"]
         names = [f"{score} {s.settings.folder}" for s in self._watched for score in self.SCORES]
@@ -358,7 +358,7 @@ def _as_csv(rows: Iterable[list[str]]) -> str:
     return text.getvalue()
 
 
-def train(run: Run, data: Path, stop: Event) -> Path:
+def train(run: TrainingRun, data: Path, stop: Event) -> Path:
     """Train, or go on training, until the last step or until `stop` is set; returns the weights' path.
 
     The folder of the run then holds the checkpoint, the weights, the curve (step, seconds of this sitting, loss, and
@@ -398,7 +398,7 @@ def train(run: Run, data: Path, stop: Event) -> Path:
             if last:
                 bring_to_scale(run.mean)
                 if exact:
-                    calibrate(run.mean, exact, run.device)
+                    shift_logits(run.mean, exact, run.device)
             if last or run.step % settings.evaluate_every == 0:
                 curve.add(float(np.mean(losses)))
                 progress.set_postfix(loss=f"{np.mean(losses):.3f}", refresh=False)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from irst_pipeline.datasets import MASKED, Sample
 from irst_pipeline.disk import write_file
 from irst_pipeline.lsnet.model import LSNet
-from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.pictures import as_written, png
 
 COLUMNS = ("frame", "background", "target", "probability", "mask")
@@ -20,7 +20,7 @@ def draw_preview(network: LSNet, samples: list[Sample], device: torch.device, pa
     figure = Figure(figsize=(2.2 * len(COLUMNS), 2.1 * len(samples)), layout="constrained")
     grid = figure.subplots(len(samples), len(COLUMNS), squeeze=False)
     for axes, sample in zip(grid, samples, strict=True):
-        frames = normalise(torch.from_numpy(sample.image)[None, None].to(device)).frames
+        frames = normalise_image(sample.image, device).frames
         with torch.inference_mode():
             parts = network(frames)
         images = [p[0, 0].cpu().numpy() for p in (frames, parts.background, parts.target, parts.logits.sigmoid())]

@@ -105,7 +105,8 @@ def result(
         source="clip",
     )
     shown, seen = tracks() if shown is None else shown, detections() if seen is None else seen
-    return FrameResult(frame, seen, shown, events, motion, spans={}, view=view)
+    none = shown.take(np.empty(0, np.int64))
+    return FrameResult(frame, seen, shown, none, events, motion, spans={}, view=view)
 
 
 def run_for_ever(folder: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from irst_pipeline.datasets import MASKED, Sample
 from irst_pipeline.lsnet.normalise import normalise
-from irst_pipeline.training.calibrate import bring_to_scale, calibrate
+from irst_pipeline.training.finish import bring_to_scale, shift_logits
 from irst_pipeline.training.loop import build_network
 
 MODELS = Path(__file__).parents[2] / "configs" / "models"
@@ -27,14 +27,14 @@ def test_an_excess_of_the_logits_is_taken_off(excess: float) -> None:
     mask = np.where(logits > level, MASKED, 0).astype(np.uint8)
     with torch.no_grad():
         network.get_parameter("head.out.bias").add_(excess - level)
-    assert calibrate(network, [[Sample("s", image, mask)]], cpu) == pytest.approx(-excess, abs=0.07)
+    assert shift_logits(network, [[Sample("s", image, mask)]], cpu) == pytest.approx(-excess, abs=0.07)
 
 
 def test_frames_without_targets_do_not_move_the_logits() -> None:
     """No shift outlines anything better than another."""
     cpu, network = torch.device("cpu"), build_network(MODEL, 1, torch.device("cpu")).eval()
     image = np.random.default_rng(0).normal(100, 5, (64, 64)).astype(np.uint8)
-    assert calibrate(network, [[Sample("s", image, np.zeros_like(image))]], cpu) == 0
+    assert shift_logits(network, [[Sample("s", image, np.zeros_like(image))]], cpu) == 0
 
 
 def test_kernels_that_have_grown_are_made_small_again_and_nothing_else_changes() -> None:

@@ -10,13 +10,13 @@ import torch
 from irst_pipeline.datasets import MASKED, UNKNOWN, Sample
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.modules import BackgroundStep
-from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.types import Floats
 
 SHIFTS = np.linspace(-3, 3, 49)  # of the logits
 
 
-def calibrate(network: LSNet, sets: list[list[Sample]], device: torch.device) -> float:
+def shift_logits(network: LSNet, sets: list[list[Sample]], device: torch.device) -> float:
     """Shift the logits of a network, on `device` and in eval mode, to the best IoU at probability one half.
 
     Best is the mean over the sets of the IoU pooled over each, and of shifts that do as well, as where there are no
@@ -46,7 +46,7 @@ def _iou_by_shift(network: LSNet, samples: list[Sample], device: torch.device) -
     """IoU of a set for each of `SHIFTS`."""
     overlap, union = np.zeros(len(SHIFTS)), np.zeros(len(SHIFTS))
     for sample in samples:
-        frames = normalise(torch.from_numpy(sample.image)[None, None].to(device)).frames
+        frames = normalise_image(sample.image, device).frames
         with torch.inference_mode():
             logits = network(frames).logits[0, 0].cpu().numpy()
         judged = sample.mask != UNKNOWN
