@@ -166,11 +166,9 @@ def run_header(
         model=weights.name,
         weights_sha256=weights.sha256,
         device=engine.device,
-        config=settings.model_dump(mode="json"),
+        settings=settings,
         started=_now(),
         frame_rate=source.frame_rate,
-        video=settings.video,
-        rotate=settings.rotate,
         live=source.live,
         camera=platform.record() if platform else None,
     )

@@ -46,7 +46,6 @@ ACCOUNT_SECONDS = 0.2  # between two accounts of a run
 SILENT_MAX = 4.0  # s; a process that is to stop and has said nothing for so long is killed
 STOP_MAX = 60.0  # s; so is one that still speaks so long after it was told, as where a disk holds its files up
 STOPS = (signal.SIGINT, signal.SIGTERM)
-SETTINGS = ("video", "rotate")  # of a run's header; they are in its config
 RAISED = {"usage": UsageError, "user": IrstError, "fault": RuntimeError}
 """What is raised here for what failed in the other process."""
 
@@ -177,7 +176,8 @@ class RunProcess:
     ) -> Generator[Work, None, dict[str, Any]]:
         """Tell the process what to do, and serve it until it is done."""
         header = self._run.header
-        known = {field.name: getattr(header, field.name) for field in fields(header) if field.name not in SETTINGS}
+        known = {field.name: getattr(header, field.name) for field in fields(header)}
+        known["settings"] = header.settings.model_dump(mode="json")
         order = {"uri": self._uri, "folder": str(self._run.folder), "realtime": self._realtime, "header": known}
         wire.say("run", order | {"resumed": self._run.checkpoint is not None})
         while True:
@@ -326,8 +326,8 @@ def _listen(wire: Wire, answers: "SimpleQueue[Said]") -> None:
 
 def _carry_out(order: dict[str, Any], wire: Wire, engine: Engine[Any], stop: Event) -> dict[str, Any]:
     uri, folder = order["uri"], Path(order["folder"])
-    settings = validate(RunSettings, order["header"]["config"], "settings")
-    header = RunHeader(**order["header"], **{name: getattr(settings, name) for name in SETTINGS})
+    settings = validate(RunSettings, order["header"]["settings"], "settings")
+    header = RunHeader(**order["header"] | {"settings": settings})
     platform = open_platform(settings.camera, redact(uri))
     calibrate = open_calibrator(settings.calibration, redact(uri))
     checkpoint = read_checkpoint(folder) if order["resumed"] else None
@@ -341,8 +341,9 @@ def _carry_out(order: dict[str, Any], wire: Wire, engine: Engine[Any], stop: Eve
             _say_account(wire, statistics.account(source, settings.metrics.stale_seconds))
 
         def keep_telling() -> None:
-            while not ended.wait(ACCOUNT_SECONDS):
-                tell()
+            with suppress(OSError):  # the other process is gone, as whoever listens to it notices
+                while not ended.wait(ACCOUNT_SECONDS):
+                    tell()
 
         run = Run(source, folder, header, platform, calibrate, checkpoint)
         telling = Thread(target=keep_telling, daemon=True)

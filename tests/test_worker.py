@@ -182,7 +182,7 @@ def test_all_runs_end_with_the_process_that_started_them_and_go_on(number: signa
         _, said = process.communicate(timeout=30)
         wait_until(lambda: not any(map(alive, started)))
     assert process.returncode == (0 if number == signal.SIGINT else -signal.SIGKILL)
-    assert "Traceback" not in said.decode()
+    assert "Traceback" not in said.decode(), said.decode()
     assert all(map(begun, folders))
     if number == signal.SIGINT:
         assert [report(folder)["outcome"] for folder in folders] == ["interrupted"] * 2

@@ -2,14 +2,14 @@
 
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_pipeline.config import RotateSettings, VideoSettings
+from irst_pipeline.config import RotateSettings, RunSettings
 from irst_pipeline.state import State
 from irst_pipeline.types import Bearings, FrameResult
 
@@ -38,25 +38,29 @@ class RunHeader:
     model: str
     weights_sha256: str
     device: str
-    config: dict[str, Any]
-    """The effective settings, of JSON's types."""
+    settings: RunSettings
     started: str
     """ISO 8601, UTC."""
     frame_rate: float
     """frames/s, nominal; the times of the frames are their own."""
-    video: VideoSettings
-    rotate: RotateSettings
     live: bool = False
     """Whether what cannot be stored is lost for ever, so that the run has to go on."""
     camera: dict[str, Any] | None = None
     """The camera's model and the file of its pointing, of JSON's types; None where tracks have no bearings."""
 
-    _unsaid: ClassVar = ("video", "rotate", "live", "camera")
-
     def record(self) -> dict[str, Any]:
         """What ran, as logs hold it."""
-        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self._unsaid}
-        return known | ({"camera": self.camera} if self.camera else {})
+        return {
+            "source": self.source,
+            "uri": self.uri,
+            "model": self.model,
+            "weights_sha256": self.weights_sha256,
+            "device": self.device,
+            "config": self.settings.model_dump(mode="json"),
+            "started": self.started,
+            "frame_rate": self.frame_rate,
+            **({"camera": self.camera} if self.camera else {}),
+        }
 
 
 class Sink(Protocol):

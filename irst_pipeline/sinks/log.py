@@ -36,7 +36,7 @@ class Log(Stateful, ABC):
     def __init__(self, path: Path, header: RunHeader, state: State | None = None) -> None:
         """With a `state`, as if nothing had been written since; raises UsageError where the file is gone."""
         self._path, self._head = path, self.head(header)
-        self._rotate, self._live = header.rotate, header.live
+        self._rotate, self._live = header.settings.rotate, header.live
         self._file: OutputFile | None = None
         self.missed = self._parts = self._size = 0
         self._began: float | None = None  # s, time of the part's first frame

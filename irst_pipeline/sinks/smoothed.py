@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_pipeline.config import TrackerSettings
 from irst_pipeline.detection import LOCALISATION_SD
 from irst_pipeline.disk import OutputFile
 from irst_pipeline.sinks.base import RunHeader
@@ -39,7 +38,7 @@ class SmoothedJsonl:
     missed = 0
 
     def __init__(self, path: Path, header: RunHeader, _state: State | None = None) -> None:
-        self._speed_sd = TrackerSettings.model_validate(header.config["tracker"]).speed_sd
+        self._speed_sd = header.settings.tracker.speed_sd
         self._file = OutputFile(path, head(header))
         self._times: dict[int, float] = {}
         self._shapes: dict[int, tuple[int, ...]] = {}

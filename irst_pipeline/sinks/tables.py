@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from irst_pipeline.config import DetectionSettings
 from irst_pipeline.sinks.base import BEARINGS, RunHeader, bearing_columns, decimals, significant
 from irst_pipeline.sinks.log import Log
 from irst_pipeline.state import State
@@ -84,7 +83,7 @@ class DetectionsCsv(Log):
     )
 
     def __init__(self, path: Path, header: RunHeader, state: State | None = None) -> None:
-        self._threshold = DetectionSettings.model_validate(header.config["detection"]).threshold
+        self._threshold = header.settings.detection.threshold
         super().__init__(path, header, state)
 
     def head(self, _header: RunHeader) -> bytes:

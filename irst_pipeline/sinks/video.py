@@ -60,9 +60,9 @@ class AnnotatedVideo(Stateful):
 
     def __init__(self, path: Path, header: RunHeader, state: State | None = None) -> None:
         """With a `state` it goes on in a new part; what was written since the state was taken is shown twice."""
-        self._path, self._header, self._settings = path, header, header.video
-        self._levels = AutomaticGain(header.video)
-        self._trails = Trails(header.video.trail_seconds)
+        self._path, self._header, self._settings = path, header, header.settings.video
+        self._levels = AutomaticGain(self._settings)
+        self._trails = Trails(self._settings.trail_seconds)
         self._recording = True
         self._look_at = 0.0
         self.missed = self._parts = 0
@@ -134,7 +134,7 @@ class AnnotatedVideo(Stateful):
     def _part_for(self, frame: Frame) -> "_Part":
         part = self._part
         if part is not None and part.frames:
-            rotate, seconds = self._header.rotate, frame.time - part.start
+            rotate, seconds = self._header.settings.rotate, frame.time - part.start
             paused = frame.time - part.last >= PAUSE_MAX
             if paused or part.frames >= FRAMES_MAX or is_full(rotate, part.file.size, seconds):
                 self._end_part()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from irst_pipeline.config import RotateSettings, RunSettings, VideoSettings
+from irst_pipeline.config import RunSettings
 from irst_pipeline.sinks import RunHeader, open_sinks
 from irst_pipeline.types import (
     STANDS_STILL,
@@ -34,11 +34,9 @@ def header(**changes: Any) -> RunHeader:
         "model": "lsnet-nano",
         "weights_sha256": "ab" * 32,
         "device": "cpu",
-        "config": RunSettings().model_dump(mode="json"),
+        "settings": RunSettings(**{name: changes.pop(name) for name in ("video", "rotate") if name in changes}),
         "started": "2025-01-02T03:04:05Z",
         "frame_rate": RATE,
-        "video": VideoSettings(),
-        "rotate": RotateSettings(),
     }
     return RunHeader(**(values | changes))
 
