@@ -1,7 +1,6 @@
 """Makes a calibration of a camera from its recordings: the verb `irst calibrate`."""
 
 import logging
-import os
 from contextlib import closing
 from glob import glob
 from pathlib import Path
@@ -24,6 +23,7 @@ from irst_pipeline.disk import write_file
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.pictures import png
 from irst_pipeline.sources import open_source, redact
+from irst_pipeline.sources.address import printable
 from irst_pipeline.sources.base import describe
 
 log = logging.getLogger("irst")
@@ -79,7 +79,7 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
                 log.warning("%s: something moves in it, and not in a flat field; add --scene for a scene", redact(uri))
         calibration, counts, level = calibrate_flat(fields), [field.count for field in fields], fields[0].level
         method = "offset-only" if len(fields) == 1 else "two-point"
-    names = os.fsencode(" ".join(map(redact, uris))).decode(errors="replace")  # a file's name may be of any bytes
+    names = printable(" ".join(map(redact, uris)))
     note = {"method": method, "sources": names, "frames": " ".join(map(str, counts))}
     write_file(out, to_bytes(calibration, note))
     write_file(picture, png(draw(calibration, level)))

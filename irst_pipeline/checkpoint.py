@@ -76,10 +76,17 @@ def of_another_version(folder: Path, how: object) -> UsageError:
 
 
 def refuse_another_run(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise UsageError, which names the first difference, unless both header records are of the same run."""
+    """Raise UsageError, which names the first difference, unless both header records are of the same run.
+
+    Who may ask for its metrics makes no difference.
+    """
     for key in SAME:
-        if difference := _difference(key, before.get(key), now.get(key)):
+        if difference := _difference(key, *(_but_for_metrics(record.get(key)) for record in (before, now))):
             raise UsageError(f"{folder}: holds another run: {difference}; give --resume what that run was given")
+
+
+def _but_for_metrics(value: Any) -> Any:
+    return {name: inner for name, inner in value.items() if name != "metrics"} if isinstance(value, dict) else value
 
 
 def _difference(key: str, before: Any, now: Any) -> str | None:

@@ -54,6 +54,13 @@ def held(folder: Path) -> Iterator[int | None]:
         yield handle
 
 
+def let_go(handle: int | None) -> None:
+    """Let other processes write into a folder that is `held` by this descriptor."""
+    if handle is not None:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_UN)
+
+
 def prepare_folder(
     folder: Path, names: Iterable[str], inputs: Iterable[Path], overwrite: bool, keep: bool = False
 ) -> None:

@@ -17,7 +17,7 @@ from irst_pipeline.bearings import open_platform
 from irst_pipeline.calibration import open_calibrator
 from irst_pipeline.checkpoint import CHECKPOINT_FILE, read_checkpoint, refuse_another_run
 from irst_pipeline.config import RunSettings
-from irst_pipeline.disk import allow_many_files, held, parts_set_aside, prepare_folder
+from irst_pipeline.disk import allow_many_files, held, let_go, parts_set_aside, prepare_folder
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.metrics import WatchedRun, answering
@@ -25,7 +25,7 @@ from irst_pipeline.run import Run, exhaust, finish, run_header
 from irst_pipeline.sinks import RESULT_FILES
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sources import Source, open_source, redact, resume_source
-from irst_pipeline.sources.address import scheme_of
+from irst_pipeline.sources.address import LOCAL, printable, scheme_of
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.worker import RunProcess
 
@@ -51,8 +51,9 @@ def run_recordings(
     stopped or killed. Whatever ends a run, what was found so far is on disk and `run.json` says how it ended; the
     others go on. Raises IrstError, a line for the user, when one could not go on.
     """
-    if [scheme_of(uri) for uri in uris].count("stdin") > 1:
-        raise UsageError("-: standard input is one source; name it once")
+    devices = ["-" if scheme_of(uri) == "stdin" else uri.partition("?")[0] for uri in uris if scheme_of(uri) in LOCAL]
+    if twice := next((uri for uri in devices if devices.count(uri) > 1), None):
+        raise UsageError(f"{twice}: gives each of its frames once; name it once")
     allow_many_files()
     weights = load_model(settings.model)
     platforms = [open_platform(settings.camera, redact(uri)) for uri in uris]
@@ -86,7 +87,7 @@ def run_recordings(
         done = sum(run.checkpoint.position.frame + 1 for run in runs if run.checkpoint)
         progress = opened.enter_context(tqdm(total=total, initial=done, unit="frame", disable=None))
         with ThreadPoolExecutor(max(1, len(runs))) as cameras, ThreadPoolExecutor(RECORDINGS_AT_ONCE) as recordings:
-            lost = [Path(uri).name for uri, source in zip(uris, sources, strict=True) if source is None]
+            lost = [printable(Path(uri).name) for uri, source in zip(uris, sources, strict=True) if source is None]
             names = distinct([run.source.name for run in runs] + lost)
             apart = len(runs) > 1
             workers = [RunProcess(uri_of[run.folder], run, settings, realtime) if apart else None for run in runs]
@@ -186,9 +187,12 @@ def _finish(
     progress: "tqdm[Never]",
 ) -> dict[str, Any]:
     """Carry a run out to its end, in its own process if it is to have one; returns what `run.json` says of it."""
-    if worker and not stop.is_set():  # one that has not had its turn has little to do
-        return exhaust(worker.results(engine, stop), lambda _: progress.update())
-    return exhaust(finish(run, engine, settings, stop, statistics), lambda _: progress.update())
+    try:
+        if worker and not stop.is_set():  # one that has not had its turn has little to do
+            return exhaust(worker.results(engine, stop), lambda _: progress.update())
+        return exhaust(finish(run, engine, settings, stop, statistics), lambda _: progress.update())
+    finally:
+        let_go(run.lock)  # so that one that failed can be resumed while the others go on
 
 
 def _tell_failure(ended: "Future[dict[str, Any]]") -> None:

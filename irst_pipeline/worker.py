@@ -44,7 +44,8 @@ log = logging.getLogger("irst")
 
 ACCOUNT_SECONDS = 0.2  # between two accounts of a run
 SILENT_MAX = 4.0  # s; a process that is to stop and has said nothing for so long is killed
-STOP_MAX = 60.0  # s; so is one that still speaks so long after it was told, as where a disk holds its files up
+STOP_MAX = 60.0  # s; so is one so long after it was told that still speaks, or has yet to begin
+TOLD_SECONDS = 1.0  # after which a signal that went to all processes has come to this one as well
 STOPS = (signal.SIGINT, signal.SIGTERM)
 RAISED = {"usage": UsageError, "user": IrstError, "fault": RuntimeError}
 """What is raised here for what failed in the other process."""
@@ -101,6 +102,7 @@ class RunProcess:
         self._account = RunStatistics().account(run.source, 0.0)._replace(memory_bytes=0)
         self._process: Popen[bytes] | None = None
         self._heard = self._told_to_stop = 0.0
+        self._speaks = False
 
     def account(self) -> Account:
         """What the run has come to by now."""
@@ -120,7 +122,11 @@ class RunProcess:
         if not self._told_to_stop:
             self._told_to_stop = now
             process.terminate()
-        elif now > min(max(self._told_to_stop, self._heard) + SILENT_MAX, self._told_to_stop + STOP_MAX):
+            return
+        until = self._told_to_stop + STOP_MAX
+        if self._speaks:
+            until = min(until, max(self._told_to_stop, self._heard) + SILENT_MAX)
+        if now > until:
             process.kill()
 
     def results(self, engine: Engine[Any], stop: Event) -> Generator[Work, None, dict[str, Any]]:
@@ -134,9 +140,12 @@ class RunProcess:
         try:
             with ThreadPoolExecutor(1) as answering, self._started() as (process, wire):
                 try:
-                    return (yield from self._attend(wire, engine, stop, answering))
+                    report = yield from self._attend(wire, engine, stop, answering)
                 except (EOFError, ConnectionError):
-                    raise IrstError(f"{self._run.source.name}: {_how_ended(process.wait())}") from None
+                    raise self._ended(_how(process.wait())) from None
+                if report["outcome"] == "interrupted" and not stop.wait(TOLD_SECONDS):
+                    raise self._ended("told to stop")
+                return report
         except Exception as error:
             if not (self._account.ailment or "").startswith("failed"):  # it has not come to report it itself
                 self._account = report_failure(self._run, error, self._account)
@@ -182,7 +191,7 @@ class RunProcess:
         wire.say("run", order | {"resumed": self._run.checkpoint is not None})
         while True:
             what, words, arrays = wire.hear()
-            self._heard = perf_counter()
+            self._heard, self._speaks = perf_counter(), True
             match what:
                 case "prepare" | "search":  # meanwhile it may have other things to say
                     answering.submit(_answer, wire, engine, what, arrays[0], stop)
@@ -196,6 +205,13 @@ class RunProcess:
                     raise _raised(words)
                 case "ended":
                     return dict(words)
+
+    def _ended(self, how: str) -> IrstError:
+        """What is to be said of a process that was ended, by whom and `how`."""
+        who = "did not stop and was ended" if self._told_to_stop else "was ended from outside"
+        whole = "smoothed" in self._settings.sinks  # which cannot be resumed
+        mend = "begin it again with --overwrite" if whole else "--resume goes on where it was"
+        return IrstError(f"{self._run.source.name}: the process that worked on it {who} ({how}); {mend}")
 
 
 def _answer(wire: Wire, engine: Engine[Any], what: str, image: Image, stop: Event) -> None:
@@ -237,11 +253,10 @@ def _raised(words: dict[str, str]) -> Exception:
     return error
 
 
-def _how_ended(code: int) -> str:
-    how = f"exit code {code}"
-    if code < 0:
-        how = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return f"the process that worked on it was ended from outside ({how}); --resume goes on where it was"
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    return signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
 
 
 def _account_of(words: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> Account:

@@ -1,6 +1,7 @@
 """What a monitoring system is told, over real HTTP, of real runs."""
 
 import json
+import os
 import signal
 import socket
 import threading
@@ -87,7 +88,7 @@ def accounted(samples: Samples, source: str) -> bool:
 
 
 def test_a_recording_that_cannot_be_opened_is_told_while_the_others_run(tmp_path: Path) -> None:
-    port, bad, stop = free_port(), tmp_path / "bad.mp4", threading.Event()
+    port, bad, stop = free_port(), Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.mp4")), threading.Event()
     bad.write_bytes(bytes(range(256)))
     settings = RunSettings(device="cpu", sinks=("tracks_jsonl",), metrics=MetricsSettings(port=port))
 
@@ -101,12 +102,12 @@ def test_a_recording_that_cannot_be_opened_is_told_while_the_others_run(tmp_path
         except OSError:
             return False  # nobody answers there yet
         sources = json.loads(body)["sources"]
-        return code == 503 and sources.get(CLOUDS.name) == "ok" and "failed: " in sources.get("bad.mp4", "")
+        return code == 503 and sources.get(CLOUDS.name) == "ok" and "failed: " in sources.get("bad\ufffd.mp4", "")
 
     with running(work, stop):
         wait_until(told, "what cannot be opened is told")
         samples, _ = scrape(port)
-        assert samples["irst_frames_read_total", "bad.mp4"] == 0
+        assert samples["irst_frames_read_total", "bad\ufffd.mp4"] == 0
 
 
 def test_a_recording_and_a_camera_that_stops_and_comes_back(tmp_path: Path) -> None:

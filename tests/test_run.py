@@ -61,10 +61,20 @@ def report(out: Path) -> dict[str, Any]:
     return found
 
 
-def test_standard_input_is_one_source(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, error = refused(capsys, "run", "-", "stdin://?format=gray&size=64x48", "--out", tmp_path)
+@pytest.mark.parametrize(
+    ("sources", "name"),
+    [
+        (["-", "stdin://?format=gray&size=64x48"], "-"),
+        (["fifo:///tmp/f?format=gray&size=64x48&fps=25", "fifo:///tmp/f"], "fifo:///tmp/f"),
+        (["v4l2:///dev/video0", "v4l2:///dev/video0?fps=9"], "v4l2:///dev/video0"),
+    ],
+)
+def test_what_gives_each_frame_once_is_one_source(
+    sources: list[str], name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, error = refused(capsys, "run", *sources, "--out", tmp_path)
     assert code == 2
-    assert error.splitlines() == ["irst: error: -: standard input is one source; name it once"]
+    assert error.splitlines() == [f"irst: error: {name}: gives each of its frames once; name it once"]
 
 
 @pytest.fixture(scope="module")

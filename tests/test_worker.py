@@ -96,7 +96,10 @@ def worker_of(folder: Path, process: subprocess.Popen[bytes]) -> int:
     return found
 
 
-def test_a_process_that_hangs_is_told_and_one_that_is_killed_costs_no_other_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "how"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGTERM, "told to stop")])
+def test_a_process_that_hangs_is_told_and_one_that_is_ended_costs_no_other_run(
+    number: signal.Signals, how: str, tmp_path: Path
+) -> None:
     port, out = free_port(), tmp_path / "out"
     recordings = [images(tmp_path / name, 20_000) for name in ("a", "b")]
 
@@ -117,15 +120,21 @@ def test_a_process_that_hangs_is_told_and_one_that_is_killed_costs_no_other_run(
         wait_until(lambda: "its process has said nothing for" in health()["a"])
         os.kill(worker, signal.SIGCONT)
         wait_until(lambda: health() == {"a": "ok", "b": "ok"})
-        os.kill(worker, signal.SIGKILL)
-        why = "a: the process that worked on it was ended from outside (SIGKILL); --resume goes on where it was"
+        os.kill(worker, number)
+        why = f"a: the process that worked on it was ended from outside ({how}); --resume goes on where it was"
         wait_until(lambda: health() == {"a": f"failed: {why}", "b": "ok"})
+        lost, checkpoint = report(out / "a"), out / "a" / "checkpoint.safetensors"
+        stored = checkpoint.stat().st_mtime_ns
+        with running(recordings[0], "--out", out / "a", "--resume") as again:  # while the other goes on
+            wait_until(lambda: checkpoint.stat().st_mtime_ns > stored)
+            again.send_signal(signal.SIGTERM)
+            again.communicate(timeout=30)
+        assert again.returncode == 0
+        assert (report(out / "a")["outcome"], report(out / "a")["resumed"]) == ("interrupted", 1)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 1
     assert f"irst: error: {why}" in said.decode().splitlines()
-    assert begun(out / "a"), "it can be gone on with"
-    lost = report(out / "a")
     assert lost["outcome"] == f"failed: {why}"
     assert lost["frames_read"] == lost["frames_processed"] + lost["frames_dropped"] > 0
     assert report(out / "b")["outcome"] == "interrupted"
@@ -140,7 +149,9 @@ def test_a_process_that_hangs_does_not_keep_the_others_from_a_stop(tmp_path: Pat
         _, said = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "Traceback" not in said.decode()
-    assert report(out / "a")["outcome"].startswith("failed: a: the process that worked on it was ended")
+    assert report(out / "a")["outcome"].startswith(
+        "failed: a: the process that worked on it did not stop and was ended (SIGKILL)"
+    )
     assert report(out / "b")["outcome"] == "interrupted"
 
 

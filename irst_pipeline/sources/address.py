@@ -1,5 +1,6 @@
 """Addresses of live sources: their kinds, and what of them may be said."""
 
+import os
 import re
 
 NETWORK = ("rtsp", "rtsps", "rtp", "udp", "tcp", "http", "https")
@@ -27,6 +28,11 @@ def redact(uri: str) -> str:
         return uri
     rest = re.sub(r".*(@|%40)", "***@", uri[scheme.end() :], flags=re.DOTALL)
     return scheme[0] + re.sub(f"({QUERY}).*", r"\1***", rest, flags=re.DOTALL | re.IGNORECASE)
+
+
+def printable(name: str) -> str:
+    """A file's name, which may be of any bytes, with a sign for each that is not UTF-8."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def without_passwords(text: str) -> str:

@@ -1,7 +1,6 @@
 """What every source offers, and what all recordings share."""
 
 import logging
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from threading import Event
@@ -9,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
+from irst_pipeline.sources.address import printable
 from irst_pipeline.types import MIN_SIZE, Frame, Image
 
 log = logging.getLogger("irst")
@@ -109,7 +109,7 @@ class Reader:
     reconnects = 0
 
     def __init__(self, name: str, frame_rate: float, frame_count: int | None) -> None:
-        self.name = os.fsencode(name).decode(errors="replace")  # a file's name may be of any bytes
+        self.name = printable(name)
         self.frame_rate = frame_rate
         self.frame_count = frame_count
         self.frames_failed = 0

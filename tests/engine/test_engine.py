@@ -245,6 +245,24 @@ def test_a_failure_of_a_shared_engine_is_told_to_the_run_it_befell(frames: list[
         assert len(list(engine.run(frames[:2]))) == 2
 
 
+class SlowBuilder(StubEngine):
+    """Takes until `may_begin` to get ready for a size that comes up in the middle of a run."""
+
+    def build(self, image: Image, begins: bool) -> None:
+        if not begins and image.shape == (16, 20):
+            self.may_begin.wait()
+
+
+def test_a_size_that_comes_up_in_one_run_holds_no_other_up(frames: list[Frame]) -> None:
+    slow = SlowBuilder()
+    with closing(SharedEngine(slow)) as engine, ThreadPoolExecutor(1) as other:
+        changed = other.submit(lambda: list(engine.run([as_frame(np.zeros((16, 20), np.uint8))])))
+        assert len(list(engine.run(frames))) == len(frames)
+        assert not changed.done()
+        slow.may_begin.set()
+        assert len(changed.result(timeout=10)) == 1
+
+
 @pytest.mark.parametrize("room", [100, 2])
 def test_frames_that_are_gathered_come_back_each_and_in_their_order(room: int) -> None:
     stub, sizes = StubEngine(batch=4, room=room, gathered=4), [(16, 16)] * 6 + [(20, 16)] * 3 + [(16, 16)]
