@@ -26,8 +26,6 @@ from irst_pipeline.runs import RECORDINGS_AT_ONCE, run_recordings
 from irst_pipeline.worker import Wire
 from tests.sources.cameras import free_port
 
-pytestmark = pytest.mark.alone
-
 ROOT = Path(__file__).parents[1]
 
 

@@ -242,23 +242,14 @@ class Tracker(Stateful):
         if not wanted.all():
             pairs, density = pairs.take(wanted.nonzero()[0]), density[wanted]
         score_gain = measurements.score_gain[tracks.begun_weakly[pairs.tracks].astype(int), pairs.detections]
-        gain = (
-            np.log(self._settings.detection_probability / measurements.clutter[pairs.detections]) + density + score_gain
-        )
+        clutter = measurements.clutter[pairs.detections]
+        gain = np.log(self._settings.detection_probability / clutter) + density + score_gain
         both = contested(pairs, tracks.confirmed, tracks.id)
         if len(both):
             which, at = pairs.tracks[both], pairs.detections[both[:, 0]]
             places, missed = expected_places(tracks.mixture, which), 1 - detected[which]
-            both = both[
-                seen_as_one(
-                    places,
-                    density[both],
-                    missed,
-                    measurements.position[at],
-                    measurements.noise[at],
-                    measurements.size[at],
-                )
-            ]
+            shared = measurements.position[at], measurements.noise[at], measurements.size[at]
+            both = both[seen_as_one(places, density[both], missed, *shared)]
         rest = (~np.isin(pairs.detections, pairs.detections[both])).nonzero()[0]
         single = self._shares(tracks, pairs.take(rest), gain[rest], detected, needed)
         return single.join_unresolved(pairs.take(both.ravel())) if len(both) else single
