@@ -81,15 +81,13 @@ def refuse_another_run(folder: Path, before: dict[str, Any], now: dict[str, Any]
     Who may ask for its metrics makes no difference.
     """
     for key in SAME:
-        if difference := _difference(key, *(_but_for_metrics(record.get(key)) for record in (before, now))):
+        if difference := _difference(key, before.get(key), now.get(key)):
             raise UsageError(f"{folder}: holds another run: {difference}; give --resume what that run was given")
 
 
-def _but_for_metrics(value: Any) -> Any:
-    return {name: inner for name, inner in value.items() if name != "metrics"} if isinstance(value, dict) else value
-
-
 def _difference(key: str, before: Any, now: Any) -> str | None:
+    if key == "config.metrics":
+        return None
     if isinstance(before, dict) and isinstance(now, dict):
         inner = (_difference(f"{key}.{name}", before.get(name), now.get(name)) for name in {**before, **now})
         return next((difference for difference in inner if difference), None)

@@ -149,7 +149,7 @@ def _take_folders(
     stop: Event,
     opened: ExitStack,
 ) -> list[Run]:
-    """The runs that are left to do, from where they are; their folders are prepared, and held until `opened` ends."""
+    """The runs that are left to do, from where they are; the folder of each is prepared, and held until it ends."""
     locks = {run.folder: opened.enter_context(held(run.folder)) for run in runs if run.folder.is_dir()}
     if resume:
         runs = [resumed for run in runs if (resumed := _resumed(run, settings, stop))]

@@ -51,11 +51,11 @@ class Engine(ABC, Generic[Ticket]):
     gathered: int = 1
     """Frames of one run that wait for one another, to be searched together."""
 
-    def build(self, image: Image, begins: bool) -> None:
-        """The part of `warm_up` that any thread may do while other threads search frames of other sizes.
+    def compile(self, image: Image) -> None:
+        """Take minutes, where it was asked for, to be faster with images like this one; in any thread."""
 
-        `begins`: a run does, with such images, so that it may take minutes; else it takes seconds at most.
-        """
+    def build(self, image: Image) -> None:
+        """The part of `warm_up` that any thread may do while other threads search frames of other sizes."""
 
     @abstractmethod
     def warm_up(self, image: Image, count: int) -> None:
@@ -82,7 +82,7 @@ class Engine(ABC, Generic[Ticket]):
         Raises IrstError for a frame too small for the network.
         """
         check_size(frame)
-        self.build(frame.image, begins=True)
+        self.compile(frame.image)
         self.warm_up(frame.image, self.gathered)
 
     def run(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, TargetPixels, Span]]:

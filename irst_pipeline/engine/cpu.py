@@ -77,7 +77,7 @@ class CpuEngine(DeviceEngine[Ticket]):
         # Of every size, for of what it records PyTorch keeps 10 MB for good.
         self._models: dict[tuple[int, ...], openvino.Model] = {}
 
-    def build(self, image: Image, begins: bool) -> None:  # noqa: ARG002 (OpenVINO takes a second)
+    def build(self, image: Image) -> None:
         self._compiled(image)
 
     def warm_up(self, image: Image, count: int) -> None:

@@ -107,13 +107,13 @@ class CudaEngine(DeviceEngine[Slot]):
         """By the size of images, and whether there are several."""
         torch.cuda.synchronize(device)  # the weights are laid out on another stream than they are used on
 
-    def build(self, image: Image, begins: bool) -> None:
-        """Compile the network, for one image at a time where the newest counts and else for several. Sizes that come up
+    def compile(self, image: Image) -> None:
+        """Of the network, for one image at a time where the newest counts and else for several. Sizes that come up
         in the middle of a run are searched without, as are several images of cameras that are watched together."""
         count = self.gathered
         key = image.shape, count > 1
         with _COMPILING, torch.cuda.device(self._device), torch.inference_mode():
-            if not begins or self._compiler is None or key in self._compiled:
+            if self._compiler is None or key in self._compiled:
                 return
             height, width = image.shape
             log.info("%s: compiling the network for frames of %dx%d", self.device, width, height)

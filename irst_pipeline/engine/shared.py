@@ -56,12 +56,13 @@ class SharedEngine(Engine[Promise]):
         self._thread.join()
 
     def warm_up(self, image: Image, _count: int) -> None:
-        self._engine.build(image, begins=True)  # here, so that the other runs' frames need not wait
+        self._engine.compile(image)  # here, so that the other runs' frames need not wait
+        self._engine.build(image)
         self._ask(image, search=False).result()
 
     def submit(self, images: Sequence[Image]) -> Promise:
         (image,) = images
-        self._engine.build(image, begins=False)
+        self._engine.build(image)  # of a size that is new to it, here as well
         return self._ask(image, search=True)
 
     def collect(self, ticket: Promise) -> list[TargetPixels]:

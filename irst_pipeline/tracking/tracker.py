@@ -435,7 +435,7 @@ def doubled(tracks: Population) -> NDArray[np.bool_]:
     Where each takes of every detection what is probably its own, such tracks would share the evidence of one target for
     as long as it is seen, and none be confirmed. A confirmed track is better than a tentative one, one that a strong
     detection began than one of a weak one, and else that with more evidence. Among those that weak ones began all stay:
-    noise that lines up measurements better than a dim target for a while.
+    noise that lines up looks better than a dim target for a while.
     """
     evidence = np.where(tracks.begun_weakly, tracks.dim_evidence, tracks.evidence)
     order = np.lexsort((-evidence, tracks.begun_weakly, ~tracks.confirmed, tracks.detection))

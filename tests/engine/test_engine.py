@@ -248,8 +248,8 @@ def test_a_failure_of_a_shared_engine_is_told_to_the_run_it_befell(frames: list[
 class SlowBuilder(StubEngine):
     """Takes until `may_begin` to get ready for a size that comes up in the middle of a run."""
 
-    def build(self, image: Image, begins: bool) -> None:
-        if not begins and image.shape == (16, 20):
+    def build(self, image: Image) -> None:
+        if image.shape == (16, 20):
             self.may_begin.wait()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from irst_pipeline.datasets import MASKED, Sample
-from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.training.finish import bring_to_scale, shift_logits
 from irst_pipeline.training.loop import build_network
 
@@ -21,7 +21,7 @@ def test_an_excess_of_the_logits_is_taken_off(excess: float) -> None:
     network = build_network(MODEL, 1, cpu).eval()
     image = rng.normal(100, 5, (64, 64)).astype(np.uint8)
     with torch.inference_mode():
-        logits = network(normalise(torch.from_numpy(image)[None, None]).frames).logits[0, 0].numpy()
+        logits = network(normalise_image(image).frames).logits[0, 0].numpy()
     # What it says of this frame is true by definition, where the masks end at a logit between two pixels.
     level = float(np.quantile(logits, 0.95))
     mask = np.where(logits > level, MASKED, 0).astype(np.uint8)
