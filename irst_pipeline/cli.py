@@ -11,10 +11,12 @@ from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from threading import Event
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from irst_pipeline import __version__
 from irst_pipeline.errors import IrstError, UsageError, refusal
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -225,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(prog="irst", description="Infrared search and track.")
     parser.add_argument("--version", action="version", version=f"irst {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    _, device, overwrite = _shared_flags()
+    model, device, overwrite = _shared_flags()
 
     verb = verbs.add_parser("run", parents=[overwrite], help="find and track targets in recordings and live streams")
     verb.set_defaults(verb=run)
@@ -281,13 +283,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, help="folder for the sequence and its truth")
     verb.add_argument("--seed", type=int, default=0, help="of all that is drawn at random (default: %(default)s)")
 
-    _add_calibrate(verbs)
-    _add_network_verbs(verbs)
+    _add_calibrate(verbs, overwrite)
+    _add_network_verbs(verbs, model, device, overwrite)
     return parser
 
 
-def _add_calibrate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    _, _, overwrite = _shared_flags()
+def _add_calibrate(verbs: Verbs, overwrite: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser("calibrate", parents=[overwrite], help="find a camera's own pattern and its bad pixels")
     verb.set_defaults(verb=calibrate)
     verb.add_argument(
@@ -300,9 +301,9 @@ def _add_calibrate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors", help="a picture comes beside it")
 
 
-def _add_network_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    model, device, overwrite = _shared_flags()
-
+def _add_network_verbs(
+    verbs: Verbs, model: argparse.ArgumentParser, device: argparse.ArgumentParser, overwrite: argparse.ArgumentParser
+) -> None:
     verb = verbs.add_parser("evaluate", help="score against the truth")
     kinds = verb.add_subparsers(required=True, metavar="WHAT")
     verb = kinds.add_parser(

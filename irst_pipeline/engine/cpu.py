@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from hashlib import sha256
 from threading import Lock
 
 import numpy as np
@@ -36,6 +37,8 @@ SIZES_KEPT = 4, 16  # for one run, and for as many as share the engine
 OUT_OF_MEMORY = ("memory", "alloc")
 """What errors say of it that are not of its own kind."""
 _CONVERTING = Lock()  # PyTorch records one graph at a time
+_CONVERTED: dict[tuple[bytes, tuple[int, ...]], openvino.Model] = {}
+"""By weights and frame size; none is recorded twice in a process, for of each PyTorch keeps 10 MB for good."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,10 @@ class CpuEngine(DeviceEngine[Ticket]):
         self._threshold = threshold
         self.slots = 1  # until OpenVINO has said how many pay
         self._hint = "LATENCY" if newest else "THROUGHPUT"
-        self._network = TargetNet(network).eval()
+        self._network, self._weights = TargetNet(network).eval(), fingerprint(network)
         self.device = f"cpu, OpenVINO on {core().get_property('CPU', 'FULL_DEVICE_NAME')}"
         self._kept: OrderedDict[tuple[int, ...], Compiled] = OrderedDict()
         self._sizes_kept, self._lock = SIZES_KEPT[0], Lock()
-        # Of every size, for of what it records PyTorch keeps 10 MB for good.
-        self._models: dict[tuple[int, ...], openvino.Model] = {}
 
     def build(self, image: Image) -> None:
         self._compiled(image)
@@ -121,9 +122,10 @@ class CpuEngine(DeviceEngine[Ticket]):
             if found := self._kept.get(image.shape):
                 return found
             with self._working(image.shape):
-                if image.shape not in self._models:
-                    self._models[image.shape] = to_openvino(self._network, *image.shape)
-                model = core().compile_model(self._models[image.shape], "CPU", {"PERFORMANCE_HINT": self._hint})
+                key = self._weights, image.shape
+                if key not in _CONVERTED:
+                    _CONVERTED[key] = to_openvino(self._network, *image.shape)
+                model = core().compile_model(_CONVERTED[key], "CPU", {"PERFORMANCE_HINT": self._hint})
                 made = Compiled(image.shape, model)
             if self._hint == "THROUGHPUT":
                 # One more waits behind those that run: no core is to wait for Python to bring the next frame.
@@ -159,6 +161,14 @@ def core() -> openvino.Core:
 def has_bfloat16() -> bool:
     """Whether this processor multiplies in bfloat16; where it does not, PyTorch is many times slower in it."""
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def fingerprint(network: LSNet) -> bytes:
+    """The same for two networks of one config and the same weights."""
+    digest = sha256(repr(network.config).encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.digest()
 
 
 def to_openvino(network: TargetNet, height: int, width: int) -> openvino.Model:

@@ -195,6 +195,29 @@ def test_the_network_is_made_once_for_each_size_of_the_runs_that_share_it(monkey
     assert made == [image.shape for image in images]
 
 
+def test_a_network_is_recorded_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each recording PyTorch keeps memory: a program that runs one recording after another must not grow by it."""
+    record: Any = torch.jit.trace
+    recorded = []
+
+    def noted(network: Any, example: torch.Tensor, **options: Any) -> Any:
+        recorded.append(example.shape)
+        return record(network, example, **options)
+
+    monkeypatch.setattr("torch.jit.trace", noted)
+    image = np.random.default_rng(5).integers(90, 110, (40, 56)).astype(np.uint8)
+    other = load_weights(NANO).network
+    with torch.no_grad():
+        list(other.parameters())[-1].add_(1)  # to all logits
+    first, again, changed = (
+        next(engine.run([as_frame(image)]))[1].probability
+        for engine in (nano("cpu"), nano("cpu", newest=True), open_engine(other, "cpu", EVERY_PIXEL))
+    )
+    np.testing.assert_allclose(first, again, atol=1e-6)
+    assert np.median(changed / first) > 2
+    assert len(recorded) == 2
+
+
 def test_frames_before_a_failure_of_their_source_are_finished(engine: Engine[Any], frames: list[Frame]) -> None:
     def broken_off() -> Iterator[Frame]:
         yield from frames[:4]
