@@ -1,7 +1,6 @@
 """How many detections are of no target, and where, learnt as the run goes."""
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from irst_pipeline.state import Stateful
 from irst_pipeline.types import CameraMotion, Floats, Integers
@@ -9,9 +8,10 @@ from irst_pipeline.types import CameraMotion, Floats, Integers
 REGION = 64  # px, side of a region
 MEMORY_SECONDS = 10.0  # counts fade with this time constant
 PRIOR_FRAMES = 10.0  # what is expected weighs as much as so many frames that were seen
-SPOT = 4.0  # px, radius of a spot
+SPOT = 3  # px that a spot reaches to each side of its middle one
 SPOT_SECONDS = (0.5, 3.0)  # a spot is what was seen there so long ago: less, and it may have been a target on its way
 SPOTTED_MAX = 200  # a frame
+ROW = 1 << 20  # px, from a row's first number to the next one's
 
 
 class ClutterMap(Stateful):
@@ -58,20 +58,25 @@ class ClutterMap(Stateful):
 
 
 class Spots(Stateful):
-    """Where false detections come again and again: a cloud's edge, a branch. They go with the scene."""
+    """Where false detections come again and again: a cloud's edge, a branch, glints. They go with the scene."""
 
     kept = ("_places", "_seen", "_frames")
 
-    def __init__(self) -> None:
+    def __init__(self, spared: float) -> None:
+        """`spared`: of the detections that a spot shows in a frame, so many may be of a target that stays there."""
+        self._spared = spared
         self._places, self._seen, self._frames = np.empty((0, 2)), np.empty(0), np.empty(0)
 
     def carry(self, time: float, motion: CameraMotion) -> None:
         """To the frame of `time`, s, before which the camera has moved."""
-        if len(self._places):
+        since = time - SPOT_SECONDS[1]
+        recent = np.searchsorted(self._seen, since)
+        self._places, self._seen = self._places[recent:], self._seen[recent:]
+        if motion.moved:
             places = motion.apply(self._places)
-            kept = (self._seen >= time - SPOT_SECONDS[1]) & np.isfinite(places).all(1)
+            kept = np.isfinite(places).all(1)
             self._places, self._seen = places[kept], self._seen[kept]
-        self._frames = np.append(self._frames[self._frames >= time - SPOT_SECONDS[1]], time)
+        self._frames = np.append(self._frames[np.searchsorted(self._frames, since) :], time)
 
     def density(self, places: Floats) -> Floats:
         """(k,) per px^2 and frame at places (k, 2)."""
@@ -80,11 +85,20 @@ class Spots(Stateful):
         known = self._places[: np.searchsorted(self._seen, until, "right")]
         if not len(known):
             return np.zeros(len(places))
-        count = cKDTree(known).query_ball_point(places, SPOT, return_length=True)
-        return np.asarray(count / (np.pi * SPOT**2 * frames))
+        # Numbers follow one another along a row of pixels: what lies in a row of a spot is a stretch of those in order.
+        rows = np.arange(-SPOT, SPOT + 1)
+        seen, middle = np.sort(_numbers(known)), _numbers(places)[:, None] + ROW * rows
+        in_row = np.searchsorted(seen, middle + SPOT, "right") - np.searchsorted(seen, middle - SPOT)
+        return np.maximum(in_row.sum(1) / frames - self._spared, 0) / len(rows) ** 2
 
     def add(self, places: Floats) -> None:
         """The false detections (k, 2) of this frame, strongest first."""
         strongest = places[:SPOTTED_MAX]
         self._places = np.concatenate([self._places, strongest])
         self._seen = np.append(self._seen, np.full(len(strongest), self._frames[-1]))
+
+
+def _numbers(places: Floats) -> Integers:
+    """(k,) of the pixels that places (k, 2) lie in, row by row; all that are far out have those of the last ones."""
+    column, row = np.rint(np.minimum(np.maximum(places, -ROW / 4), ROW / 4)).astype(np.int64).T
+    return np.asarray(row * ROW + column)

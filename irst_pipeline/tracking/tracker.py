@@ -53,6 +53,10 @@ from irst_pipeline.types import (
 
 DETECTIONS_MAX = 2000
 """A frame; of more, those of the highest scores are taken, so that no frame takes for ever."""
+LARGEST, SMALLEST = 1e9, 1e-9
+"""Places (px) and variances (px^2) beyond are no measurement, and numbers would lose their digits in sums with them."""
+STEP_SECONDS_MAX = 1e5
+"""From one frame to the next; nothing is known any more after so long, nor after longer."""
 HOPELESS = np.log(0.05)
 """Evidence below which a tentative track is given up."""
 GAP_INTERVALS = 3.0
@@ -62,12 +66,16 @@ INTERVAL_SHARE = 0.1
 
 
 class DetectionStatistics(Stateful):
-    """What is known of the strong or of the weak detections."""
+    """What is known of the strong or of the weak detections that are of no target."""
 
-    kept = ("clutter", "starts")
+    kept = ("clutter", "spots", "starts")
 
-    def __init__(self, false_alarms: float) -> None:
-        self.clutter, self.starts = ClutterMap(false_alarms), Starts()
+    def __init__(self, false_alarms: float, spared: float) -> None:
+        self.clutter, self.spots, self.starts = ClutterMap(false_alarms), Spots(spared), Starts()
+
+    def density(self, places: Floats, shape: tuple[int, ...]) -> Floats:
+        """(k,) mean number a px^2 of such detections of clutter at places (k, 2) in an image (H, W)."""
+        return np.maximum(self.clutter.density(places, shape), self.spots.density(places))
 
 
 class ConfirmationEvidence(NamedTuple):
@@ -122,7 +130,7 @@ class Tracker(Stateful):
     A bright target that is suddenly elsewhere keeps its track: the one that begins there goes on under its id.
     """
 
-    kept = ("_tracks", "_time", "_interval", "_next_id", "_strong", "_weak", "_persistence", "_spots")
+    kept = ("_tracks", "_time", "_behind", "_interval", "_next_id", "_strong", "_weak", "_persistence")
 
     def __init__(self, settings: TrackerSettings, weak_below: float = DetectionSettings().threshold) -> None:
         """`weak_below`: score of detections that are weak."""
@@ -132,10 +140,12 @@ class Tracker(Stateful):
         self._motion = Manoeuvres(models, stays)
         self._gate = float(chdtri(2, 1 - s.gate_probability))
         self._scores = Scores(s.target_score, s.clutter_score)
-        self._strong, self._weak = DetectionStatistics(s.false_alarms), DetectionStatistics(s.weak_false_alarms)
-        self._persistence, self._spots = Persistence(), Spots()
+        # Bright targets are found where they stand still, dim ones only where they fly.
+        self._strong, self._weak = DetectionStatistics(s.false_alarms, 1), DetectionStatistics(s.weak_false_alarms, 0)
+        self._persistence = Persistence()
         self._tracks = Population.empty(len(models), len(models[0].transition(0.0)))
         self._time: float | None = None
+        self._behind = 0.0  # s by which the frames' clock has been set back in all; `_time` goes on from before
         self._interval: float | None = None
         self._next_id = 1
 
@@ -144,16 +154,17 @@ class Tracker(Stateful):
     ) -> tuple[Tracks, tuple[TrackEvent, ...]]:
         """Take the detections of the next frame, and how the camera has moved since the one before.
 
-        A frame that is not later than the one before it adds no evidence. Detections that are not finite or whose
-        covariance is not positive definite are left out.
+        A frame that is not later than the one before it, or of no known time, adds no evidence; those after it count
+        from its time. Detections that are not finite, or whose covariance is not positive definite, or of a place or a
+        variance that no image has, are left out.
         """
-        before = frame.time if self._time is None else self._time
-        time = self._time = max(before, frame.time)
-        dt, shape = time - before, frame.image.shape
+        time, dt = self._clock(frame.time)
+        shape = frame.image.shape
         usable = usable_rows(detections)
         if len(usable) < len(detections):
             detections = detections.take(usable)
-        self._spots.carry(time, motion)
+        for kind in self._kinds:
+            kind.spots.carry(time, motion)
         measurements = self._measurements(detections, shape)
         tracks, after_gap = self._predicted(dt, motion), self._after_gap(dt)
         needed = ConfirmationEvidence(
@@ -167,9 +178,19 @@ class Tracker(Stateful):
         self._persistence.add(int(measurements.weak.sum()), int(lasting.sum()))
         founders = self._founders(tracks, shares, measurements, shape, dt)
         tracks = self._updated(tracks, shares, detections, measurements, detected, dt)
-        tracks, events = self._aged(tracks, frame.index, time, shape, needed)
+        tracks, events = self._aged(tracks, frame, time, needed)
         self._tracks = tracks.join(self._born(detections, founders, measurements, time))
         return _report(self._tracks, shape, usable), events
+
+    def _clock(self, stamp: float) -> tuple[float, float]:
+        """The time of a frame on a clock that never runs backwards, and the seconds since the frame before."""
+        before = self._time
+        now = stamp + self._behind if np.isfinite(stamp) else before or 0.0
+        if before is not None and now < before:
+            self._behind += before - now
+            now = before
+        self._time = now
+        return now, 0.0 if before is None else min(now - before, STEP_SECONDS_MAX)
 
     def _after_gap(self, dt: float) -> bool:
         """Whether frames are usually much less apart than these `dt` seconds; learns how much that is."""
@@ -200,19 +221,17 @@ class Tracker(Stateful):
         starts = bright & ~by_strong, ~bright & ~by_any
         for kind, looked, started in zip(self._kinds, (~measurements.weak, measurements.weak), starts, strict=True):
             kind.clutter.add(measurements.position[clutter & looked], shape, dt)
+            kind.spots.add(measurements.position[clutter & looked])
             kind.starts.add(int(started.sum()), dt)
-        self._spots.add(measurements.position[clutter & measurements.weak])
         return (starts[0] | starts[1]).nonzero()[0]
 
     def _measurements(self, detections: Detections, shape: tuple[int, ...]) -> Measurements:
         measured, score = detections.position, detections.score
-        weak, clutter = score < self._weak_below, self._strong.clutter.density(measured, shape)
+        weak, clutter = score < self._weak_below, self._strong.density(measured, shape)
         score_gain = np.stack([self._scores.gain(score), weak_gain(score)])
         if weak.any():
             score_gain[0, weak] = score_gain[1, weak]
-            clutter[weak] = np.maximum(
-                self._weak.clutter.density(measured[weak], shape), self._spots.density(measured[weak])
-            )
+            clutter[weak] = self._weak.density(measured[weak], shape)
         return Measurements(measured, detections.noise, detections.box[:, 2:], score, weak, score_gain, clutter)
 
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
@@ -330,16 +349,18 @@ class Tracker(Stateful):
         return Population(**columns)
 
     def _aged(
-        self, tracks: Population, frame: int, time: float, shape: tuple[int, ...], needed: ConfirmationEvidence
+        self, tracks: Population, frame: Frame, time: float, needed: ConfirmationEvidence
     ) -> tuple[Population, tuple[TrackEvent, ...]]:
-        """Confirm and drop."""
-        s, (strong, weak) = self._settings, needed
+        """Confirm and drop. `time`: the tracker's own."""
+        s, (strong, weak), shape = self._settings, needed, frame.image.shape
         confirm = ~tracks.confirmed & (tracks.evidence >= strong)
         dim = ~tracks.confirmed & ~confirm & tracks.dim
         dim_evidence = np.where(tracks.confirmed, np.minimum(tracks.dim_evidence, weak), tracks.dim_evidence)
         if len(rows := (dim & (dim_evidence >= weak)).nonzero()[0]):
-            lasting = self._persistence.but_for((tracks.hits - tracks.strong_hits)[rows], tracks.age[rows])
-            confirm[rows] = (lasting <= LASTING_MAX) & fly(tracks.misfit[rows], tracks.in_line[rows])
+            weak_hits = (tracks.hits - tracks.strong_hits)[rows]
+            lasting = self._persistence.but_for(weak_hits, tracks.age[rows])
+            of_noise = (weak_hits == 0) | (lasting <= LASTING_MAX)  # its weak ones, if it has any
+            confirm[rows] = of_noise & fly(tracks.misfit[rows], tracks.in_line[rows])
             # Noise may line up by chance: what does not fly yet has to show that it does when it is seen again.
             dim_evidence[rows[~confirm[rows]]] = weak - ASTRAY
         confirmed = tracks.confirmed | confirm
@@ -358,16 +379,14 @@ class Tracker(Stateful):
         if s.association == "joint":
             drop |= doubled(tracks)
         confirm &= ~drop
-        gone, events = np.zeros_like(drop), []
+        gone, events, at = np.zeros_like(drop), [], (frame.index, frame.time)
         if confirm.any():
             old, new = gone_on(tracks, confirm, shape)
             was, tracks = tracks.id[new], tracks.continued(old, new)
-            events += [
-                TrackEvent("jumped", int(i), frame, time, int(j)) for i, j in zip(tracks.id[new], was, strict=True)
-            ]
+            events += [TrackEvent("jumped", int(i), *at, int(j)) for i, j in zip(tracks.id[new], was, strict=True)]
             gone[old], confirm[new] = True, False
-        events += [TrackEvent("confirmed", int(i), frame, time) for i in tracks.id[confirm]]
-        events += [TrackEvent("dropped", int(i), frame, time) for i in tracks.id[tracks.confirmed & drop & ~gone]]
+        events += [TrackEvent("confirmed", int(i), *at) for i in tracks.id[confirm]]
+        events += [TrackEvent("dropped", int(i), *at) for i in tracks.id[tracks.confirmed & drop & ~gone]]
         drop |= gone
         tracks = tracks._replace(confirmed=confirmed, evidence=evidence, dim_evidence=dim_evidence)
         return tracks.take((~drop).nonzero()[0]) if drop.any() else tracks, tuple(events)
@@ -447,9 +466,9 @@ def doubled(tracks: Population) -> NDArray[np.bool_]:
 
 def usable_rows(detections: Detections) -> Integers:
     """Those that are finite and have a positive definite covariance; of too many, the ones of the highest scores."""
-    xx, xy, yy = detections.covariance.T
-    finite = np.isfinite([detections.x, detections.y, xx, xy, yy, detections.score]).all(0)
-    good = (finite & (xx > 0) & (xx * yy > xy * xy)).nonzero()[0]
+    within = (np.abs([detections.x, detections.y, *detections.covariance.T, detections.score]) < LARGEST).all(0)
+    xx, xy, yy = np.where(within, detections.covariance.T, 0)
+    good = ((np.minimum(xx, yy) > SMALLEST) & (xx * yy > xy * xy)).nonzero()[0]
     if len(good) <= DETECTIONS_MAX:
         return good
     return good[np.argsort(-detections.score[good], kind="stable")][:DETECTIONS_MAX]

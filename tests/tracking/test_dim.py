@@ -55,6 +55,14 @@ def test_of_any_score_a_target_is_found(score: float) -> None:
     assert found[-1] == 1
 
 
+@pytest.mark.parametrize("score", [0.31, 0.9])
+def test_a_target_that_is_never_weak_is_found_without_knowing_what_is(score: float) -> None:
+    scene = Scene()
+    scene.score = score
+    found = [scene(moving(i)).status.tolist() for i in range(int(RATE))]
+    assert found[-1] == [TrackStatus.CONFIRMED]
+
+
 def test_a_track_that_a_weak_detection_began_is_preliminary_until_it_is_confirmed() -> None:
     scene = quiet()
     found = [scene(moving(i)).status[0] for i in range(int(RATE))]

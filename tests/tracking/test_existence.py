@@ -76,7 +76,7 @@ def test_a_place_outside_counts_to_the_nearest_region() -> None:
 
 def spotted(places: Callable[[int], Floats], motion: CameraMotion = STANDS_STILL) -> Spots:
     """After two seconds of the places (k, 2) of each frame, ready for the next one."""
-    spots = Spots()
+    spots = Spots(0)
     for frame in range(60):
         spots.carry(frame / 30, motion)
         spots.add(places(frame))
@@ -104,6 +104,6 @@ def test_what_flies_past_leaves_no_spot_where_it_is() -> None:
 
 
 def test_of_the_first_frames_no_spot_is_known() -> None:
-    spots = Spots()
+    spots = Spots(0)
     spots.carry(0.0, STANDS_STILL)
     assert spots.density(np.array([[1.0, 2.0]])) == [0]

@@ -277,6 +277,25 @@ def test_clutter_confirms_no_more_than_is_stated(settings: TrackerSettings) -> N
     assert sum(e.kind == "confirmed" for e in scene.events) <= 3, "one was allowed in this minute"
 
 
+def test_glints_of_a_few_pixels_confirm_nothing() -> None:
+    """Eight a frame, of any score, as those of the sun on water."""
+    rng, tracker = np.random.default_rng(0), Tracker(SETTINGS)
+    (mean, sd), events = SETTINGS.clutter_score, list[TrackEvent]()
+    count = mean * (1 - mean) / sd**2 - 1
+    for i in range(int(40 * RATE)):
+        glints = detections(rng.uniform([150, 120], [160, 130], (rng.poisson(8), 2)).tolist(), 0.5)
+        glints.score[:] = rng.beta(mean * count, (1 - mean) * count, len(glints))
+        events += tracker.step(Frame(IMAGE, i, i / RATE, "scene"), glints)[1]
+    assert not events
+
+
+def test_a_target_that_stays_at_one_place_is_found_even_if_it_is_seldom_seen() -> None:
+    rng, scene = np.random.default_rng(0), Scene()
+    for _ in range(int(10 * RATE)):
+        scene(*rng.normal((150, 120), 0.3, (int(rng.random() < 1 / 3), 2)).tolist())
+    assert [event.kind for event in scene.events] == ["confirmed"]
+
+
 def test_a_target_that_turns_is_kept() -> None:
     scene = Scene()
     for i in range(90):
@@ -318,6 +337,25 @@ def test_a_frame_that_is_not_later_ends_nothing() -> None:
     for _ in range(50):
         again(moving(0), time=0.0)
     assert not again.events, "the same frame many times confirms nothing"
+
+
+def test_after_the_clock_is_set_back_tracks_end_and_begin_as_ever() -> None:
+    scene = Scene()
+    for i in range(60):
+        scene(moving(i), time=2000 + i / RATE)
+    for i in range(60):
+        tracks = scene(*([moving(i, x=200, y=200)] if i >= 40 else []), time=1000 + i / RATE)
+    assert [(e.kind, e.id) for e in scene.events] == [("confirmed", 1), ("dropped", 1), ("confirmed", 2)]
+    assert 1001 < scene.events[1].time < 1001.1
+    assert tracks.id.tolist() == [2]
+
+
+def test_a_frame_of_no_known_time_ends_nothing() -> None:
+    scene = Scene()
+    for i in range(60):
+        tracks = scene(moving(i), time=np.nan if i in (0, 40) else i / RATE)
+    assert tracks.id.tolist() == [1]
+    assert [e.kind for e in scene.events] == ["confirmed"]
 
 
 @pytest.mark.parametrize("kind", ["nearest", "joint"])
@@ -411,16 +449,17 @@ def test_of_too_many_detections_the_strongest_are_taken(settings: TrackerSetting
     assert np.hypot(tracks.x - moving(4)[0], tracks.y - moving(4)[1]).min() < 0.5
 
 
+PLACES = st.one_of(st.floats(-1e3, 1e3, width=32), st.floats())
+
+
 @every_kind
+@pytest.mark.filterwarnings("error")
 @given(
     steps=st.lists(
         st.tuples(
-            st.floats(0, 5, allow_nan=False),
+            st.one_of(st.floats(0, 5), st.floats(-1e7, 1e7), st.just(np.nan)),
             st.lists(
-                st.tuples(
-                    st.floats(-1e3, 1e3, width=32), st.floats(-1e3, 1e3, width=32), st.floats(0, 1), st.floats(0.01, 50)
-                ),
-                max_size=6,
+                st.tuples(PLACES, PLACES, st.floats(0, 1), st.one_of(st.floats(1e-4, 2500), st.floats())), max_size=6
             ),
         ),
         max_size=20,
@@ -432,10 +471,10 @@ def test_whatever_comes_tracks_are_sane(
 ) -> None:
     tracker, time, known = Tracker(settings.model_copy(update={"start_score": 0.3})), 0.0, 0
     for index, (gap, rows) in enumerate(steps):
-        time += gap
+        time = time + gap if np.isfinite(time) else gap
         found = detections([(x, y) for x, y, _, _ in rows], 0.5)
         found.score[:] = [score for _, _, score, _ in rows]
-        found.covariance[:] = [[sd**2, 0, sd**2] for *_, sd in rows] if rows else found.covariance
+        found.covariance[:] = [[variance, 0, variance] for *_, variance in rows] if rows else found.covariance
         tracks, _ = tracker.step(Frame(IMAGE, index, time, "scene"), found)
         assert len(set(tracks.id.tolist())) == len(tracks)
         assert tracks.id.max(initial=0) <= (known := known + len(rows))
