@@ -141,7 +141,7 @@ def evaluate_tracking(options: argparse.Namespace) -> None:
     """Score the tracks of a run against the truth."""
     from irst_pipeline.evaluation import evaluate_tracking as run_evaluation
 
-    run_evaluation(options.truth, options.results, options.out, options.overwrite)
+    run_evaluation(options.truth, options.results, options.rate, options.out, options.overwrite)
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -205,6 +205,14 @@ def size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text}: expected WIDTHxHEIGHT in px, as 320x256")
     return int(width), int(height)
+
+
+def rate(text: str) -> float:
+    """Frames a second, as an argument; raises ArgumentTypeError."""
+    with suppress(ValueError):
+        if 0 < (found := float(text)) < 1e6:
+            return found
+    raise argparse.ArgumentTypeError(f"{text}: expected frames a second, as 30")
 
 
 def stop_on_signals() -> Event:
@@ -325,7 +333,13 @@ def _add_network_verbs(
     verb.add_argument(
         "truth", type=Path, metavar="GT", help="folder that irst simulate wrote, or a file of MOTChallenge ground truth"
     )
-    verb.add_argument("results", type=Path, metavar="RESULTS", help="folder that irst run wrote, or its tracks.jsonl")
+    verb.add_argument(
+        "results",
+        type=Path,
+        metavar="RESULTS",
+        help="folder that irst run wrote, or its tracks.jsonl; or another tracker's, FILE.txt in MOTChallenge form",
+    )
+    verb.add_argument("--rate", type=rate, metavar="HZ", help="frames a second, where neither GT nor RESULTS says it")
     verb.add_argument("--out", type=Path, help="folder for the results (default: runs/evaluate-GT-RESULTS)")
 
     verb = verbs.add_parser("predict", parents=[model, device, overwrite], help="write probability maps of images")

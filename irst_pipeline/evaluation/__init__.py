@@ -51,16 +51,16 @@ def evaluate_detection(folder: Path, split: str, model: str, device: str, out: P
     print(f"results  {out}: {' '.join(REPORT_FILES)}")
 
 
-def evaluate_tracking(truth: Path, results: Path, out: Path | None, overwrite: bool) -> None:
-    """Score the tracks of a run against the true paths of its targets.
+def evaluate_tracking(truth: Path, results: Path, frame_rate: float | None, out: Path | None, overwrite: bool) -> None:
+    """Score the tracks of a run, or of another tracker, against the true paths of its targets.
 
-    `truth` and `results` are what `find_truth` and `find_log` take. The results go to `out`, by default
-    runs/evaluate-TRUTH-RESULTS, and as a table to stdout. Raises IrstError, a line for the user.
+    `truth`, `results` and `frame_rate` are what `find_truth`, `find_log` and `read_sequence` take. The results go to
+    `out`, by default runs/evaluate-TRUTH-RESULTS, and as a table to stdout. Raises IrstError, a line for the user.
     """
     truth, log = find_truth(truth), find_log(results)
     names = [path.resolve().parent.name for path in (truth, log)]
     out = out or Path("runs") / f"evaluate-{'-'.join(names)}"
-    sequence = read_sequence(truth, log)
+    sequence = read_sequence(truth, log, frame_rate)
     evaluation = evaluate(sequence)
     prepare_folder(out, TRACKING_FILES, [truth, log], overwrite)
     write_tracking_report(out, {"truth": str(truth), "tracks_log": str(log)}, sequence, evaluation)

@@ -1,4 +1,4 @@
-"""Reading of true paths and of the tracks that a run logged."""
+"""Reading of true paths and of the tracks that a run, or another tracker, logged."""
 
 import json
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ Frame = Annotated[int, Field(ge=0, lt=FRAMES_MAX)]
 Id = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class _TruthRow(BaseModel):
-    """The columns of MOTChallenge ground truth in their order; class and visibility follow, which are not used."""
+class _MotRow(BaseModel):
+    """The columns of a MOTChallenge file in their order; what follows them is not used."""
 
     frame: Annotated[int, Field(ge=1, le=FRAMES_MAX)]
     """From 1."""
@@ -35,7 +35,7 @@ class _TruthRow(BaseModel):
     width: NotNegative
     height: NotNegative
     considered: FiniteFloat = 1
-    """0 for a target that cannot be seen there."""
+    """Of ground truth, 0 for a target that cannot be seen there; of tracks, what their maker likes."""
 
 
 class _State(BaseModel):
@@ -48,7 +48,8 @@ class _State(BaseModel):
 
 
 class _Scene(BaseModel):
-    frames: Annotated[int, Field(ge=1, le=FRAMES_MAX)]
+    frames: Annotated[int, Field(ge=1, le=FRAMES_MAX)] = 0
+    frame_rate_hz: Positive | None = None
 
 
 class _Report(BaseModel):
@@ -88,12 +89,15 @@ def find_truth(path: Path) -> Path:
 
 
 def find_log(path: Path) -> Path:
-    """The full log in a folder that `irst run` wrote, or such a file, or one part of it."""
+    """The full log in a folder that `irst run` wrote, such a file or a part of it, or tracks in MOTChallenge form."""
     return _find(path, LOG_FILE, "give a folder that irst run wrote with tracks_jsonl among its sinks")
 
 
-def read_sequence(truth: Path, log: Path) -> TrackedSequence:
+def read_sequence(truth: Path, log: Path, frame_rate: float | None = None) -> TrackedSequence:
     """Targets of a file of ground truth, and confirmed and coasting tracks of a run's log, matched by their frames.
+
+    Tracks of another tracker come in MOTChallenge form (.txt): nobody knows how sure it is of them or how fast they
+    are. Such a file does not say its frame rate either: it is that of the scene beside the truth, or `frame_rate`.
 
     A target's position is the centre of its box. Of a simulated sequence its velocity is known, against the scene as
     that of a track is; elsewhere it is that of its neighbouring positions at the log's frame rate, which is the same
@@ -101,9 +105,18 @@ def read_sequence(truth: Path, log: Path) -> TrackedSequence:
     with the last frame that either file names, or that the scene beside the one or the run's report beside the other
     counts. Raises UsageError, one line.
     """
-    frame_rate, tracks, logged = _read_tracks(log)
-    targets, hidden = _read_targets(truth, frame_rate)
-    simulated, run = _frames_of_scene(truth), _frames_of_run(log)
+    scene, run = _scene_of(truth), _frames_of_run(log)
+    if log.suffix == ".txt":
+        tracks, logged, said = _read_mot_tracks(log), 0, scene.frame_rate_hz
+    else:
+        tracks, logged, said = _read_tracks(log)
+    rate = frame_rate or said
+    if rate is None:
+        raise UsageError(f"{log}: does not say how many frames a second there are; give it with --rate")
+    if said and frame_rate:
+        raise UsageError(f"--rate {frame_rate:g}: it is known to be {said:g} frames a second; leave it out")
+    targets, hidden = _read_targets(truth, rate)
+    simulated = scene.frames
     if not len(targets.frame) and not simulated:
         raise UsageError(f"{truth}: names no target; there is nothing to score against")
     last = max(int(paths.frame.max(initial=0)) for paths in (targets, hidden, tracks))
@@ -114,15 +127,13 @@ def read_sequence(truth: Path, log: Path) -> TrackedSequence:
             f"same one; give the truth of the sequence that was run"
         )
     frames = max(simulated, run, logged, 1 + last)
-    return without_hidden(TrackedSequence(targets, tracks, frames, frame_rate), hidden)
+    return without_hidden(TrackedSequence(targets, tracks, frames, rate), hidden)
 
 
-def _frames_of_scene(truth: Path) -> int:
-    """How many frames the simulated sequence of this ground truth has; 0 for another's."""
+def _scene_of(truth: Path) -> _Scene:
+    """What the scene of a simulated sequence says; of another's ground truth, nothing."""
     scene = truth.with_name(SCENE_FILE)
-    if truth.name != MOT_FILE or not scene.is_file():
-        return 0
-    return validate(_Scene, read_yaml(scene), str(scene)).frames
+    return validate(_Scene, read_yaml(scene) if truth.name == MOT_FILE and scene.is_file() else {}, str(scene))
 
 
 def _frames_of_run(log: Path) -> int:
@@ -133,24 +144,38 @@ def _frames_of_run(log: Path) -> int:
 
 def _read_targets(path: Path, frame_rate: float) -> tuple[Paths, Paths]:
     """Targets, and those that are hidden; of these the velocities are not known."""
-    rows, hidden, seen = list[_TruthRow](), list[_TruthRow](), set[tuple[int, int]]()
-    for number, line in _lines(path):
-        cells = zip(_TruthRow.model_fields, line.split(","), strict=False)
-        row = validate(_TruthRow, dict(cells), f"{path} line {number}")
-        _refuse_twice(f"{path} line {number}: target", row.frame, row.id, seen)
-        (rows if row.considered else hidden).append(row)
-    frame, id_, position = _places(rows)
+    rows = _read_mot(path, "target")
+    frame, id_, position = _places([row for row in rows if row.considered])
     states = path.with_name(TRUTH_FILE)
     if path.name == MOT_FILE and states.is_file():
         known = _read_velocities(states)
         velocity = _floats([known.get(key, (None, None)) for key in zip(frame.tolist(), id_.tolist(), strict=True)], 2)
     else:
         velocity = velocities(frame, id_, position, frame_rate)
-    unseen = _places(hidden)
+    unseen = _places([row for row in rows if not row.considered])
     return Paths(frame, id_, position, velocity), Paths(*unseen, np.full_like(unseen[2], np.nan))
 
 
-def _places(rows: list[_TruthRow]) -> tuple[Integers, Integers, Floats]:
+def _read_mot(path: Path, what: str) -> list[_MotRow]:
+    rows, seen = list[_MotRow](), set[tuple[int, int]]()
+    for number, line in _lines(path):
+        where = f"{path} line {number}"
+        cells = line.split(",")
+        if cells[0].strip().isidentifier():
+            raise UsageError(f"{where}: has names where numbers are due; strike out the header")
+        row = validate(_MotRow, dict(zip(_MotRow.model_fields, cells, strict=False)), where)
+        _refuse_twice(f"{where}: {what}", row.frame, row.id, seen)
+        rows.append(row)
+    return rows
+
+
+def _read_mot_tracks(path: Path) -> TrackPaths:
+    frame, id_, position = _places(_read_mot(path, "track"))
+    unknown = np.full((len(frame), 3), np.nan)
+    return TrackPaths(frame, id_, position, unknown[:, :2], unknown, unknown[:, 0])
+
+
+def _places(rows: list[_MotRow]) -> tuple[Integers, Integers, Floats]:
     """Frame from 0, id and position."""
     position = _floats([(row.left + row.width / 2, row.top + row.height / 2) for row in rows], 2)
     return _integers([row.frame - 1 for row in rows]), _integers([row.id for row in rows]), position
@@ -170,15 +195,16 @@ def _read_velocities(path: Path) -> dict[tuple[int, int], tuple[float, float]]:
     return {(row.frame, row.id): (row.vx_px_s, row.vy_px_s) for row in rows}
 
 
-def _read_tracks(path: Path) -> tuple[float, TrackPaths, int]:
-    """Frame rate, tracks and number of frames of a log, with the parts of it that were set aside."""
+def _read_tracks(path: Path) -> tuple[TrackPaths, int, float]:
+    """Tracks, number of frames and frame rate of a log, with the parts of it that were set aside."""
     rows, seen, frames = [], set[tuple[int, int]](), 1
     for part in (*parts_set_aside(path), path):
         lines = _lines(part, whole=True)
         number, line = next(lines, (1, ""))
         head = _json(line)
         if head is None or head.get("schema") != SCHEMA:
-            raise UsageError(f"{part}: does not begin with a header of schema {SCHEMA}; give a log that irst run wrote")
+            mend = "give a log that irst run wrote, or FILE.txt in MOTChallenge form"
+            raise UsageError(f"{part}: does not begin with a header of schema {SCHEMA}; {mend}")
         frame_rate = validate(_Header, head, f"{part} line {number}").frame_rate
         for number, line in lines:
             where = f"{part} line {number}"
@@ -196,7 +222,7 @@ def _read_tracks(path: Path) -> tuple[float, TrackPaths, int]:
         covariance=_floats([row.cov for row in rows], 3),
         nis=_floats([row.nis for row in rows], 1)[:, 0],
     )
-    return frame_rate, tracks, frames
+    return tracks, frames, frame_rate
 
 
 def _find(path: Path, name: str, mend: str) -> Path:

@@ -106,6 +106,31 @@ def test_files_do_for_folders(truth: Path, log: Path, tmp_path: Path) -> None:
     assert scores(tmp_path / "one") == scores(tmp_path / "other")
 
 
+def test_tracks_of_another_tracker_score_alike(
+    truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [json.loads(line) for line in (log / "tracks.jsonl").read_text().splitlines()]
+    rows = [
+        f"{r['frame'] + 1},{r['id']},{r['x'] - 1},{r['y'] - 1},2,2,0,-1,-1,-1\n"
+        for r in records
+        if r.get("status", "tentative") != "tentative"
+    ]
+    mot = tmp_path / "theirs.txt"
+    mot.write_text("".join(rows))
+    assert evaluate(truth, log, tmp_path / "own") == evaluate(truth, mot, tmp_path / "other") == 0
+    own, other = scores(tmp_path / "own"), scores(tmp_path / "other")
+    for name in set(own) - {"tracks_log"}:
+        known = not name.startswith(("nees", "nis", "velocity"))
+        assert other[name] == (pytest.approx(own[name]) if known else None), name
+    alone = tmp_path / "alone.txt"
+    alone.write_bytes((truth / "truth.mot.txt").read_bytes())
+    assert "does not say how many frames a second there are; give it with --rate" in refusal(
+        alone, mot, tmp_path, capsys
+    )
+    assert evaluate(alone, mot, tmp_path / "told", "--rate", "30") == 0
+    assert scores(tmp_path / "told")["hota"] == other["hota"]
+
+
 def test_rows_that_are_not_to_be_considered_are_not(truth: Path, log: Path, tmp_path: Path) -> None:
     lines = (truth / "truth.mot.txt").read_text().splitlines()
     mine = tmp_path / "gt.txt"
@@ -217,6 +242,10 @@ def refusal(truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     [
         (b"1,1,5,5,2,2\n2,1,5,x,2,2\n", "truth.mot.txt line 2: key `top`: expected a valid number"),
         (b"1,1,5,5,nan,2\n", "truth.mot.txt line 1: key `width`"),
+        (
+            b"frame,id,x,y,w,h\n1,1,5,5,2,2\n",
+            "truth.mot.txt line 1: has names where numbers are due; strike out the header",
+        ),
         (b"1,1,5,5\n", "truth.mot.txt line 1: key `width` is missing"),
         (b"1,1,5,5" + b" " * 200_000, "truth.mot.txt line 1: key `width` is missing"),
         (b"0,1,5,5,2,2\n", "truth.mot.txt line 1: key `frame`: expected greater than or equal to 1, found '0'"),
