@@ -91,12 +91,24 @@ def test_no_track_is_false_and_no_target_has_two(tracked: dict[str, Tracked], na
     assert not sample.tracks - {id_ for ids in sample.ids.values() for id_ in ids}
 
 
-def test_the_program_in_the_readme_follows_the_sample() -> None:
-    """As anybody would start it, in a process of its own, which ends without a word."""
-    program = (ROOT / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+def output_of_readme(number: int) -> list[list[str]]:
+    """Words of each line that one of its programs prints, as anybody would start it, and which ends without a word."""
+    program = (ROOT / "README.md").read_text().split("```python\n")[number].partition("```")[0]
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    said = [line.split() for line in done.stdout.splitlines()]
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def test_the_first_program_in_the_readme_follows_the_sample() -> None:
+    said = output_of_readme(1)
     assert {int(frame) for frame, *_ in said} == set(range(200))
     followed = {int(track) for frame, track, status, *_ in said if int(frame) == 100 and int(status) > 0}
     assert {1, 2, 4, 5} <= followed
+
+
+def test_the_second_program_in_the_readme_follows_its_target_alone() -> None:
+    said = output_of_readme(2)
+    frames, tracks = ([int(line[column]) for line in said] for column in (0, 1))
+    assert (frames, set(tracks)) == (list(range(frames[0], 90)), {1})
+    assert frames[0] < 10
+    assert np.hypot(float(said[-1][2]) - (100 + 3 * 89), float(said[-1][3]) - (400 - 2 * 89)) < 3
