@@ -89,12 +89,14 @@ def flat_change(field: FlatField) -> float:
 
 
 def cut_off(field: FlatField) -> float:
-    """Share of the pixels that are black or saturated, at the lowest or the highest level of a field while others vary;
-    some are bad pixels. 0 for a camera with so few levels that they hide its noise."""
+    """Share of the pixels that are black or saturated: at the lowest or the highest level of a field while others vary,
+    or nearly all at one level; some are bad pixels. 0 for a camera with so few levels that they hide its noise."""
     mean, sd = field.mean, field.sd
-    ends = [np.isclose(mean, end, rtol=0, atol=1e-3) for end in (mean.min(), mean.max())]
-    shares = [np.mean(at) for at in ends if at.all() or np.median(sd[~at]) >= NOISE_MIN]
-    return float(max(shares, default=0.0))
+    levels = mean.min(), np.median(mean), mean.max()
+    lowest, usual, highest = (np.isclose(mean, level, rtol=0, atol=1e-3) for level in levels)
+    if np.mean(usual) >= 1 - STILL_MAX:  # the others are stuck, on either side of it
+        return float(np.mean(usual))
+    return float(max((np.mean(at) for at in (lowest, highest) if np.median(sd[~at]) >= NOISE_MIN), default=0.0))
 
 
 def _defects(field: FlatField) -> NDArray[np.uint8]:

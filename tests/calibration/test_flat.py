@@ -67,6 +67,14 @@ def test_a_field_that_is_black_or_saturated_in_part_is_told_from_a_good_one(shar
     assert cut_off(field(clipped)) == pytest.approx(share, abs=0.02)
 
 
+@pytest.mark.parametrize("end", [16383, 65535])
+def test_stuck_pixels_do_not_hide_that_all_others_are_saturated(end: int) -> None:
+    image = np.full((48, 64), end, np.uint16)
+    image[::8, ::8] = 150
+    image[4, 4] = 65535
+    assert cut_off(field([image] * 20)) > STILL_MAX
+
+
 def test_a_field_of_few_levels_without_noise_is_not_taken_for_a_saturated_one() -> None:
     levels = np.random.default_rng(1).integers(127, 130, (48, 64)).astype(np.uint8)
     assert cut_off(field([levels] * 20)) == 0
