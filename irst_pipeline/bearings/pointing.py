@@ -1,6 +1,7 @@
 """Where the platform points, frame by frame, from a CSV beside a recording."""
 
 import csv
+import re
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from irst_pipeline.types import Floats, Frame
 
 KEYS = ("frame", "time_s")
 ANGLES = ("azimuth_deg", "elevation_deg", "roll_deg")  # the last may be missing
+ANGLE = re.compile("(?<![a-z])(azimuth|elevation|roll)", re.IGNORECASE)  # a name with it is meant as one of those
 UNKNOWN = np.full((3, 3), np.nan)
 ROUNDED = 1e-6  # s or rad; numbers in a file may be rounded so, as times are in our logs
 
@@ -58,7 +60,8 @@ def read_pointing(path: Path) -> Pointing:
     """The pointing in a CSV with a header line, a row a frame or time.
 
     Columns: `frame` (from 0) or, without it, `time_s` (on the recording's own clock); `azimuth_deg`, `elevation_deg`
-    and, if the platform rolls, `roll_deg`. Others are not read. Raises UsageError, one line.
+    and, if the platform rolls, `roll_deg`. Others are not read, and refused where they are named like an angle. Raises
+    UsageError, one line.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -71,6 +74,8 @@ def read_pointing(path: Path) -> Pointing:
     missing = [name for name in ANGLES[:2] if name not in present] + ([] if key else [" or ".join(KEYS)])
     if key is None or missing:
         raise UsageError(f"{path} line 1: no column {missing[0]}; name the columns there, separated by commas")
+    if strange := [name for name in present if ANGLE.search(name) and name not in ANGLES]:
+        raise UsageError(f"{path} line 1: column {strange[0]} is none of {', '.join(ANGLES)}; rename it or take it out")
     if twice := [name for name in (key, *ANGLES) if present.count(name) > 1]:
         raise UsageError(f"{path} line 1: column {twice[0]} is there {present.count(twice[0])} times; keep one")
     columns = (key, *(name for name in ANGLES if name in present))
