@@ -38,7 +38,7 @@ class Pointing:
         """`keys`: (n,) increasing; frames or times, as `key` says, one of KEYS. `angles`: (n, 3) for `orientation`."""
         self.path = path
         self.span = f"{key} {keys[0]:.12g} to {keys[-1]:.12g}"
-        self._by_frame = key == KEYS[0]
+        self.by_frame = key == KEYS[0]
         self._keys, turns = keys, orientation(angles)
         self._turns = turns.as_matrix()
         self._steps = (turns[:-1].inv() * turns[1:]).as_rotvec()
@@ -47,7 +47,7 @@ class Pointing:
 
     def at(self, frame: Frame) -> Floats:
         """(3, 3) from the platform's axes to the world's; NaN before the first row and after the last."""
-        key = frame.index if self._by_frame else frame.time
+        key = frame.index if self.by_frame else frame.time
         within = min(max(key, self._keys[0]), self._keys[-1])
         if abs(key - within) > ROUNDED:
             return UNKNOWN
