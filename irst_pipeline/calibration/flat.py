@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_pipeline.calibration.defects import Mask, find_defects, outliers, surroundings
+from irst_pipeline.calibration.defects import Mask, above_surroundings, find_defects, outliers, surroundings
 from irst_pipeline.calibration.maps import Calibration, Defect
 from irst_pipeline.errors import IrstError
 from irst_pipeline.types import Floats, Image
@@ -102,8 +102,9 @@ def cut_off(field: FlatField) -> float:
 def _defects(field: FlatField) -> NDArray[np.uint8]:
     sd = field.sd
     usual = float(np.median(sd))
-    stuck: Mask = (sd < STUCK * usual) & (usual >= NOISE_MIN)
-    return find_defects(field.mean, stuck, outliers(sd))
+    odd, loud = outliers(sd), above_surroundings(sd) > 0
+    stuck: Mask = (sd < STUCK * usual) & (usual >= NOISE_MIN) | odd & ~loud
+    return find_defects(field.mean, stuck, odd & loud)
 
 
 def _response(first: FlatField, second: FlatField) -> Floats:

@@ -89,6 +89,15 @@ def test_a_pixel_that_responds_too_little_is_bad() -> None:
     assert (calibration.bad > 0).sum() == 1
 
 
+def test_a_pixel_that_hardly_responds_is_dead_and_does_not_blink() -> None:
+    images = [image.copy() for image in flat(7300)]
+    for image in images:
+        image[20, 30] = 5600 + 0.2 * image[20, 30]  # 240 levels lower, where the others differ by 70
+    calibration = calibrate_flat([field(images)])
+    assert calibration.bad[20, 30] == Defect.DEAD
+    assert (calibration.bad > 0).sum() == 1
+
+
 def test_a_field_that_warms_up_is_no_noise() -> None:
     steady = flat(7300, defects=True)
     warming = [(image + np.uint16(index)) for index, image in enumerate(steady)]
