@@ -22,6 +22,8 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 VALUE_MAX = 1e30  # no camera gives more
 MARKED_MAX = 0.01  # of an image's pixels may have no value
 LEVEL_MAX = 65535
+TIFF_SIGNATURES = (b"II", b"MM")
+SAVE_AGAIN = "if it is whole, save it uncompressed, or with LZW or deflate"  # of a TIFF; OpenCV's reads few others
 PAGES_AHEAD = 32  # decoded at once, for to find a page takes longer the further back it lies
 NEARLY_ALL = 0.1  # % of the pixels at either end of an image's values may lie apart
 OUTLYING = 10.0
@@ -124,7 +126,7 @@ class ImageSource(Recording):
                     pages = ()
             self._ahead = {file._replace(page=page): image for page, image in enumerate(pages, file.page)}
         if file not in self._ahead:
-            raise FrameError(f"{file.path}: cannot read page {file.page + 1}")
+            raise FrameError(f"{file.path}: cannot read page {file.page + 1}; {SAVE_AGAIN}")
         return self._ahead[file]
 
     def _to_grey(self, image: NDArray[Any]) -> NDArray[Any]:
@@ -192,7 +194,7 @@ def decode(path: Path) -> NDArray[Any]:
     except cv2.error:
         image = None
     if image is None:
-        raise FrameError(f"{path}: not a readable image")
+        raise FrameError(f"{path}: not a readable image{f'; {SAVE_AGAIN}' if data[:2] in TIFF_SIGNATURES else ''}")
     if path.suffix.lower() in (".jpg", ".jpeg") and data.find(JPEG_END, len(data) // 2) < 0:
         raise FrameError(f"{path}: the image is cut short")
     return np.asarray(image)

@@ -180,6 +180,21 @@ def test_a_page_that_is_damaged_costs_that_page(tmp_path: Path, caplog: pytest.L
         np.testing.assert_array_equal(frame.image, pages[frame.index])
 
 
+@pytest.mark.parametrize("pages", [1, 2])
+def test_a_tiff_of_a_compression_that_is_not_read_is_told_how_to_be_saved(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, pages: int
+) -> None:
+    path = tmp_path / "a.tif"
+    assert cv2.imwritemulti(str(path), [picture(i, 65536) for i in range(pages)], [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+    plain, zstd = (struct.pack("<HHII", 259, 3, 1, compression) for compression in (1, 50000))
+    data = path.read_bytes()
+    assert data.count(plain) == pages
+    path.write_bytes(data.replace(plain, zstd))
+    with pytest.raises(IrstError, match="not one frame could be read"):
+        read(path)
+    assert caplog.text.count("; if it is whole, save it uncompressed, or with LZW or deflate\n") == pages
+
+
 @pytest.mark.parametrize("mark", [-9999.0, 65535.0])
 def test_a_pixel_without_data_leaves_the_levels_to_the_others(tmp_path: Path, mark: float) -> None:
     """Of a sky of 20 mK noise, in K, with a target of 50 times that: both keep their shape."""
