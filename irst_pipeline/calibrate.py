@@ -70,10 +70,11 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
     else:
         fields, kinds = zip(*(_collect(uri, FlatField, stop) for uri in uris), strict=True)
         if len(set(kinds)) > 1:
-            raise UsageError(f"{redact(uris[1])}: frames of {kinds[1]}, but {redact(uris[0])} has {kinds[0]}")
+            why = f"frames of {kinds[1]}, but {redact(uris[0])} has {kinds[0]}"
+            raise UsageError(f"{redact(uris[1])}: {why}; record both with the same camera and settings")
         for uri, field in zip(uris, fields, strict=True):
             if (share := cut_off(field)) > STILL_MAX:
-                why = f"{share:.0%} of the pixels stay at its lowest or highest level: black or saturated"
+                why = f"{share:.0%} of the pixels stay at one level: black or saturated"
                 raise IrstError(f"{redact(uri)}: {why}; give a flat field that the camera is exposed for")
             if flat_change(field) > CHANGE_MAX:
                 log.warning("%s: something moves in it, and not in a flat field; add --scene for a scene", redact(uri))

@@ -51,7 +51,7 @@ def run_pipeline(
     """
     cv2.setNumThreads(1)  # the stages have threads of their own, and OpenCV's take a quarter more processor time
     statistics.begin()
-    frames_in = _fitting(source, calibrate, platform)
+    frames_in = fitting(source, calibrate, platform)
     first = next(frames_in, None)
     if first is None or stop.is_set():
         return
@@ -97,7 +97,7 @@ def _closing(stage: Stage[T], source: Source) -> Iterator[Stage[T]]:
         stage.close()
 
 
-def _fitting(source: Source, calibrate: Callable[[Frame], Frame] | None, platform: Platform | None) -> Iterator[Frame]:
+def fitting(source: Source, calibrate: Callable[[Frame], Frame] | None, platform: Platform | None) -> Iterator[Frame]:
     """The frames, calibrated. Raises UsageError for one that calibration or camera model are not for.
 
     After one that they are for, such a one of a live source is only counted as failed: its camera may come to its

@@ -21,6 +21,7 @@ from irst_pipeline.disk import allow_many_files, held, let_go, parts_set_aside, 
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.metrics import WatchedRun, answering
+from irst_pipeline.pipeline import fitting
 from irst_pipeline.run import Run, exhaust, finish, run_header
 from irst_pipeline.sinks import RESULT_FILES
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
@@ -81,6 +82,8 @@ def run_recordings(
             if source
         ]
         uri_of = dict(zip(folders, uris, strict=True))
+        if overwrite:
+            _refuse_misfits(runs, uri_of, settings)
         runs = _take_folders(runs, [Path(uri) for uri in uris], settings, overwrite, resume, stop, opened)
         counts = [run.source.frame_count for run in runs]
         total = None if None in counts else sum(count or 0 for count in counts)
@@ -138,6 +141,15 @@ def _open_sources(
             unreadable.append(error)
             sources.append(None)
     return sources, unreadable
+
+
+def _refuse_misfits(runs: list[Run], uri_of: dict[Path, str], settings: RunSettings) -> None:
+    """Raises UsageError for a recording that camera model or calibration are not for, before results are removed."""
+    for run in runs:
+        uri = uri_of[run.folder]
+        if (run.platform or run.calibrate) and run.folder.is_dir() and not scheme_of(uri):
+            with closing(open_source(uri, settings.image_rate)) as source:  # once more, for it gives its frames once
+                next(fitting(source, run.calibrate, run.platform))
 
 
 def _take_folders(

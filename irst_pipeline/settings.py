@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -25,6 +25,7 @@ Positive = Annotated[float, Field(gt=0, lt=1e9), AfterValidator(_not_tiny)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e9)]
 Count = Annotated[int, Field(ge=1, lt=10**9)]
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # what pydantic calls a key that is not known
+NO_LIST = ("tuple_type", "too_long")  # and a list that is none, or too long
 
 
 class _Loader(yaml.SafeLoader):
@@ -121,13 +122,15 @@ def _first_problem(kind: type, error: ValidationError) -> tuple[str, str]:
     problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] not in UNKNOWN)
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"]) or "the file"
+    plain = ".".join(part for part in first["loc"] if isinstance(part, str))
     if first["type"] in UNKNOWN:
-        plain = ".".join(part for part in first["loc"] if isinstance(part, str))
-        line = f"unknown key `{key}`; {_hint(plain, _keys(kind))}"
+        line = f"unknown key `{key}`; {_hint(plain, list(_fields(kind)))}"
     elif first["type"] == "missing":
         line = f"key `{key}` is missing"
     else:
         expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        if first["type"] in NO_LIST:
+            expected = _list(_fields(kind).get(plain))
         found = "" if isinstance(first["input"], (dict, list)) else f", found {first['input']!r}"
         line = f"key `{key}`: expected {expected}{found}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -143,14 +146,22 @@ def _hint(key: str, known: list[str]) -> str:
     return f"did you mean `{near[0]}`?" if near else f"known: {', '.join(beside.values() or known)}"
 
 
-def _keys(kind: type, prefix: str = "") -> list[str]:
-    """Every dotted key of a settings class; the items of a list go without their number."""
+def _list(kind: Any) -> str:
+    """In words, the list that a key of this type takes; all that are of a set length are of numbers."""
+    for child in (kind, *get_args(kind)):
+        if get_origin(child) is tuple and ... not in get_args(child):
+            length = len(get_args(child))
+            return f"{length} numbers, as {[*range(1, length + 1)]}"
+    return "a list"
+
+
+def _fields(kind: type, prefix: str = "") -> dict[str, Any]:
+    """Every dotted key of a settings class, and its type; the items of a list go without their number."""
     fields: dict[str, Any] = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", {})
-    keys = []
+    keys = {}
     for name, field in fields.items():
-        child = getattr(field, "annotation", None)
-        keys.append(prefix + name)
+        child = keys[prefix + name] = getattr(field, "annotation", None)
         for section in (child, *get_args(child)):
             if isinstance(section, type) and issubclass(section, BaseModel):
-                keys += _keys(section, f"{prefix}{name}.")
+                keys |= _fields(section, f"{prefix}{name}.")
     return keys

@@ -417,6 +417,21 @@ def test_the_recording_itself_is_never_replaced(capsys: pytest.CaptureFixture[st
     assert recording.read_bytes() == before
 
 
+@pytest.mark.parametrize("realtime", [False, True])
+def test_a_camera_of_another_size_costs_no_earlier_results(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, realtime: bool
+) -> None:
+    recording, out, camera = write_video(tmp_path / "a.mp4", 3), tmp_path / "out", tmp_path / "camera.yaml"
+    out.mkdir()
+    (out / "tracks.jsonl").write_text("of an earlier run\n")
+    camera.write_text("width_px: 640\nheight_px: 512\nhorizontal_fov_deg: 20\n")
+    flags = ["--realtime"] if realtime else []
+    code, error = refused(capsys, "run", recording, "--out", out, "--camera", camera, "--overwrite", *flags)
+    assert code == 2
+    assert "but the camera model is for 640x512 px" in error
+    assert {path.name: path.read_text() for path in out.iterdir()} == {"tracks.jsonl": "of an earlier run\n"}
+
+
 def test_nothing_of_an_earlier_run_is_left(tmp_path: Path) -> None:
     out, images = tmp_path / "out", tmp_path / "wide"
     images.mkdir()

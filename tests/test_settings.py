@@ -52,6 +52,7 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ("tracker: {target_score: [0.5, 1.0e-300]}", "key `tracker.target_score.1`: expected at least 1e-9"),
         ("video: {percentiles: [90, 10]}", "key `video`: expected percentiles with the first below"),
         ("tracker: 7", "key `tracker`: expected .*found 7"),
+        ("sinks: mot", "key `sinks`: expected a list, found 'mot'"),
         ("sinks: [mot, mot]", "key `sinks`: expected each name once"),
         ("sinks: [video, vide]", "key `sinks.1`: expected 'tracks_jsonl'.* found 'vide'"),
         ("- a\n- b", "expected `key: value` lines, found list"),

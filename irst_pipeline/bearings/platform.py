@@ -157,4 +157,6 @@ class Platform(Stateful):
             self._said = True
             where = f"frame {frame.index} at {frame.time:.3f} s"
             known = f"{self._pointing.path} ({self._pointing.span})"
-            log.warning("%s: %s is outside of %s; tracks have no bearings there", frame.source, where, known)
+            clock = "; time_s is on the recording's own clock: subtract its start, or give frame"
+            mend = "" if self._pointing.by_frame else clock
+            log.warning("%s: %s is outside of %s; tracks have no bearings there%s", frame.source, where, known, mend)

@@ -1,6 +1,7 @@
 """Where the platform points, frame by frame, from a CSV beside a recording."""
 
 import csv
+import re
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from irst_pipeline.types import Floats, Frame
 
 KEYS = ("frame", "time_s")
 ANGLES = ("azimuth_deg", "elevation_deg", "roll_deg")  # the last may be missing
+ANGLE = re.compile("(?<![a-z])(azimuth|elevation|roll)", re.IGNORECASE)  # a name with it is meant as one of those
 UNKNOWN = np.full((3, 3), np.nan)
 ROUNDED = 1e-6  # s or rad; numbers in a file may be rounded so, as times are in our logs
 
@@ -36,7 +38,7 @@ class Pointing:
         """`keys`: (n,) increasing; frames or times, as `key` says, one of KEYS. `angles`: (n, 3) for `orientation`."""
         self.path = path
         self.span = f"{key} {keys[0]:.12g} to {keys[-1]:.12g}"
-        self._by_frame = key == KEYS[0]
+        self.by_frame = key == KEYS[0]
         self._keys, turns = keys, orientation(angles)
         self._turns = turns.as_matrix()
         self._steps = (turns[:-1].inv() * turns[1:]).as_rotvec()
@@ -45,7 +47,7 @@ class Pointing:
 
     def at(self, frame: Frame) -> Floats:
         """(3, 3) from the platform's axes to the world's; NaN before the first row and after the last."""
-        key = frame.index if self._by_frame else frame.time
+        key = frame.index if self.by_frame else frame.time
         within = min(max(key, self._keys[0]), self._keys[-1])
         if abs(key - within) > ROUNDED:
             return UNKNOWN
@@ -58,7 +60,8 @@ def read_pointing(path: Path) -> Pointing:
     """The pointing in a CSV with a header line, a row a frame or time.
 
     Columns: `frame` (from 0) or, without it, `time_s` (on the recording's own clock); `azimuth_deg`, `elevation_deg`
-    and, if the platform rolls, `roll_deg`. Others are not read. Raises UsageError, one line.
+    and, if the platform rolls, `roll_deg`. Others are not read, and refused where they are named like an angle. Raises
+    UsageError, one line.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -71,6 +74,8 @@ def read_pointing(path: Path) -> Pointing:
     missing = [name for name in ANGLES[:2] if name not in present] + ([] if key else [" or ".join(KEYS)])
     if key is None or missing:
         raise UsageError(f"{path} line 1: no column {missing[0]}; name the columns there, separated by commas")
+    if strange := [name for name in present if ANGLE.search(name) and name not in ANGLES]:
+        raise UsageError(f"{path} line 1: column {strange[0]} is none of {', '.join(ANGLES)}; rename it or take it out")
     if twice := [name for name in (key, *ANGLES) if present.count(name) > 1]:
         raise UsageError(f"{path} line 1: column {twice[0]} is there {present.count(twice[0])} times; keep one")
     columns = (key, *(name for name in ANGLES if name in present))

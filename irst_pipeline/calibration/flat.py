@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_pipeline.calibration.defects import Mask, find_defects, outliers, surroundings
+from irst_pipeline.calibration.defects import Mask, above_surroundings, find_defects, outliers, surroundings
 from irst_pipeline.calibration.maps import Calibration, Defect
 from irst_pipeline.errors import IrstError
 from irst_pipeline.types import Floats, Image
@@ -89,19 +89,22 @@ def flat_change(field: FlatField) -> float:
 
 
 def cut_off(field: FlatField) -> float:
-    """Share of the pixels that are black or saturated, at the lowest or the highest level of a field while others vary;
-    some are bad pixels. 0 for a camera with so few levels that they hide its noise."""
+    """Share of the pixels that are black or saturated: at the lowest or the highest level of a field while others vary,
+    or nearly all at one level; some are bad pixels. 0 for a camera with so few levels that they hide its noise."""
     mean, sd = field.mean, field.sd
-    ends = [np.isclose(mean, end, rtol=0, atol=1e-3) for end in (mean.min(), mean.max())]
-    shares = [np.mean(at) for at in ends if at.all() or np.median(sd[~at]) >= NOISE_MIN]
-    return float(max(shares, default=0.0))
+    levels = mean.min(), np.median(mean), mean.max()
+    lowest, usual, highest = (np.isclose(mean, level, rtol=0, atol=1e-3) for level in levels)
+    if np.mean(usual) >= 1 - STILL_MAX:  # the others are stuck, on either side of it
+        return float(np.mean(usual))
+    return float(max((np.mean(at) for at in (lowest, highest) if np.median(sd[~at]) >= NOISE_MIN), default=0.0))
 
 
 def _defects(field: FlatField) -> NDArray[np.uint8]:
     sd = field.sd
     usual = float(np.median(sd))
-    stuck: Mask = (sd < STUCK * usual) & (usual >= NOISE_MIN)
-    return find_defects(field.mean, stuck, outliers(sd))
+    odd, loud = outliers(sd), above_surroundings(sd) > 0
+    stuck: Mask = (sd < STUCK * usual) & (usual >= NOISE_MIN) | odd & ~loud
+    return find_defects(field.mean, stuck, odd & loud)
 
 
 def _response(first: FlatField, second: FlatField) -> Floats:

@@ -23,7 +23,7 @@ class Defect(IntEnum):
     """Why a pixel is bad; 0 in a map is a good one."""
 
     DEAD = 1
-    """It does not respond, or far too low."""
+    """It does not respond, or hardly, or far too low."""
     HOT = 2
     """It is stuck far above the others, or stands out above them."""
     BLINKING = 3

@@ -22,6 +22,9 @@ class Curve(Protocol):
     def measure(self, image: Image) -> Floats:
         """The numbers of one frame (H, W)."""
 
+    def shift(self, numbers: Floats, now: Floats) -> float:
+        """By how much, of 255, `numbers` show a frame as a whole too bright or too dark, of which `now` are its own."""
+
     def show(self, image: Image, numbers: Floats) -> Picture:
         """(H, W) uint8 of a frame (H, W)."""
 
@@ -34,6 +37,10 @@ class PercentileCurve:
 
     def measure(self, image: Image) -> Floats:
         return percentiles(image, self._shares)
+
+    def shift(self, numbers: Floats, now: Floats) -> float:
+        off = now - numbers  # in one direction at both ends: a hot target moves only one
+        return 255 * max(off.min(), -off.max(), 0.0) / max(1.0, min(np.ptp(now), np.ptp(numbers)))
 
     def show(self, image: Image, numbers: Floats) -> Picture:
         return eight_bits(image, *numbers)
@@ -54,17 +61,25 @@ class PlateauCurve:
         clipped = np.minimum(counts, counts.sum() / np.count_nonzero(counts))
         return clipped / clipped.sum()
 
+    def shift(self, numbers: Floats, now: Floats) -> float:
+        return abs(float((self._brightness(numbers) * now).sum()) - 255 / 2)
+
     def show(self, image: Image, numbers: Floats) -> Picture:
-        brightness = 255 * (numbers.cumsum() - numbers / 2)
-        return np.take(np.rint(brightness).astype(np.uint8), image)
+        return np.take(np.rint(self._brightness(numbers)).astype(np.uint8), image)
+
+    def _brightness(self, numbers: Floats) -> Floats:
+        """(levels,) of 255."""
+        return 255 * (numbers.cumsum() - numbers / 2)
 
 
 class AutomaticGain:
     """Shows frames of any depth in 8 bits, without flicker.
 
-    The curve follows the scene slowly. If a frame's mean brightness would so differ by more than STEP_MAX from the last
-    one's, the camera's own gain or offset has made a step, or the scene is another one: then the curve is taken anew,
-    and the picture is about as bright as it was.
+    The curve follows the scene slowly. Where it would show a frame as a whole too bright or too dark by more than
+    STEP_MAX, as when the camera's offset drifts or its shutter opens, it follows so far at once that less than that is
+    left, and of twice as much nothing. If a frame's mean brightness would still differ by more than STEP_MAX from the
+    last one's, the camera's own gain or offset has made a step, or the scene is another one: then the curve is taken
+    anew, and the picture is about as bright as it was.
     """
 
     seconds = 1.0
@@ -84,8 +99,10 @@ class AutomaticGain:
         """(H, W) uint8 of an (H, W) image taken at `time` (s)."""
         numbers = now = self._curve.measure(image)
         if known := image.dtype == self._depth:
-            share = 1 - np.exp(-max(0.0, time - self._time) / self.seconds)
-            numbers = self._numbers + share * (now - self._numbers)
+            left = np.exp(-max(0.0, time - self._time) / self.seconds)
+            shift = max(1.0, self._curve.shift(self._numbers, now))
+            left = min(left, max(0.0, 2 * self.STEP_MAX / shift - 1))
+            numbers = now + left * (self._numbers - now)
         picture = self._curve.show(image, numbers)
         mean = cv2.mean(picture)[0]
         if known and abs(mean - self._mean) > self.STEP_MAX:

@@ -19,8 +19,11 @@ from irst_pipeline.types import Frame, Image
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 JPEG_END = b"\xff\xd9"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-VALUE_MAX = 1e30
+VALUE_MAX = 1e30  # no camera gives more
+MARKED_MAX = 0.01  # of an image's pixels may have no value
 LEVEL_MAX = 65535
+TIFF_SIGNATURES = (b"II", b"MM")
+SAVE_AGAIN = "if it is whole, save it uncompressed, or with LZW or deflate"  # of a TIFF; OpenCV's reads few others
 PAGES_AHEAD = 32  # decoded at once, for to find a page takes longer the further back it lies
 NEARLY_ALL = 0.1  # % of the pixels at either end of an image's values may lie apart
 OUTLYING = 10.0
@@ -93,6 +96,7 @@ class ImageSource(Recording):
         self._ahead: dict[ImageFile, NDArray[Any]] = {}  # pages
         self._levels = (np.nan, np.nan)  # which nothing fits
         self._colour_said = False
+        self._marks_said = False
 
     def place(self, index: int) -> str:
         return self._files[index].name
@@ -122,7 +126,7 @@ class ImageSource(Recording):
                     pages = ()
             self._ahead = {file._replace(page=page): image for page, image in enumerate(pages, file.page)}
         if file not in self._ahead:
-            raise FrameError(f"{file.path}: cannot read page {file.page + 1}")
+            raise FrameError(f"{file.path}: cannot read page {file.page + 1}; {SAVE_AGAIN}")
         return self._ahead[file]
 
     def _to_grey(self, image: NDArray[Any]) -> NDArray[Any]:
@@ -137,17 +141,28 @@ class ImageSource(Recording):
         """Grey levels (H, W) uint8 or uint16; other types are mapped to uint16."""
         if image.dtype in (np.uint8, np.uint16):
             return image
+        image = self._without_marks(image, file)
         values = image.astype(np.float64)
-        if not np.isfinite(values).all():
-            raise FrameError(f"{file.path.with_name(file.name)}: holds NaN or infinite values")
-        if np.abs(values).max() > VALUE_MAX:
-            raise FrameError(f"{file.path.with_name(file.name)}: holds values beyond {VALUE_MAX:g}, as no camera gives")
         low, high = self._levels
         if self._each or ((values >= low) & (values <= high)).mean() < 0.5:
             low, high = self._levels = level_range(image)
             name = file.name if self._each else self.name
             log.warning("%s: %s levels; %g .. %g becomes 0 .. %d", name, image.dtype, low, high, LEVEL_MAX)
         return np.rint((values - low) * (LEVEL_MAX / (high - low))).clip(0, LEVEL_MAX).astype(np.uint16)
+
+    def _without_marks(self, image: NDArray[Any], file: ImageFile) -> NDArray[Any]:
+        """The image with its usual value in pixels that have none, as dead ones are marked by NaN."""
+        valued = np.abs(image) <= VALUE_MAX
+        if valued.all():
+            return image
+        marks = f"NaN, infinite or beyond {VALUE_MAX:g}"
+        if (share := 1 - valued.mean()) > MARKED_MAX:
+            why = f"{share:.0%} of its pixels are {marks}; fill in all but {MARKED_MAX:.0%}"
+            raise FrameError(f"{file.path.with_name(file.name)}: {why}")
+        if not self._marks_said:
+            log.warning("%s: pixels of %s are %s; such get the median of the others", self.name, file.name, marks)
+            self._marks_said = True
+        return np.where(valued, image, np.median(image[valued]).astype(image.dtype))
 
 
 def level_range(image: NDArray[Any]) -> tuple[float, float]:
@@ -179,7 +194,7 @@ def decode(path: Path) -> NDArray[Any]:
     except cv2.error:
         image = None
     if image is None:
-        raise FrameError(f"{path}: not a readable image")
+        raise FrameError(f"{path}: not a readable image{f'; {SAVE_AGAIN}' if data[:2] in TIFF_SIGNATURES else ''}")
     if path.suffix.lower() in (".jpg", ".jpeg") and data.find(JPEG_END, len(data) // 2) < 0:
         raise FrameError(f"{path}: the image is cut short")
     return np.asarray(image)

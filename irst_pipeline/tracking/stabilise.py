@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from irst_pipeline.config import CameraModel
 from irst_pipeline.levels import eight_bits, percentiles
 from irst_pipeline.state import Stateful
-from irst_pipeline.types import STANDS_STILL, CameraMotion, Floats, Image, Integers
+from irst_pipeline.types import MIN_SIZE, STANDS_STILL, CameraMotion, Floats, Image, Integers
 
 SIDE_MAX = 200  # px; larger frames are looked at smaller, at a whole fraction, which also averages their noise
 FEATURES = 80
@@ -53,7 +53,8 @@ class Stabiliser(Stateful):
         """The camera's motion since the last frame (H, W) that this was called with."""
         if self._model == "off":
             return STANDS_STILL
-        step = -(-max(image.shape) // SIDE_MAX)
+        # A narrow frame stays as wide as the smallest that is taken at all.
+        step = max(1, min(-(-max(image.shape) // SIDE_MAX), min(image.shape) // MIN_SIZE))
         small = _shrunk(image, step)
         seen = eight_bits(small, *percentiles(small, LEVELS))
         last, self._last = self._last, seen

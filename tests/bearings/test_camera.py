@@ -66,6 +66,9 @@ def test_what_the_lens_cannot_show_has_no_ray() -> None:
     ("change", "expected"),
     [
         ("focal_px: [700, 0]", "key `focal_px.1`: expected greater than 0, found 0"),
+        ("focal_px: 700", r"key `focal_px`: expected 2 numbers, as \[1, 2\], found 700"),
+        ("focal_px: [700, 690, 1]", r"key `focal_px`: expected 2 numbers, as \[1, 2\]"),
+        ("distortion: {k1: 0.1}", r"key `distortion`: expected 5 numbers, as \[1, 2, 3, 4, 5\]"),
         ("horizontal_fov_deg: 40", "key `the file`: expected either focal_px or horizontal_fov_deg"),
         ("focal_px: null", "key `the file`: expected either focal_px or horizontal_fov_deg"),
         ("distortion: [-0.3, 0.1]", "key `distortion.2` is missing"),

@@ -126,6 +126,12 @@ def test_a_frame_outside_of_the_pointing_has_no_bearings(caplog: pytest.LogCaptu
     ]
 
 
+def test_a_pointing_in_the_time_of_the_world_is_told_how_to_be_mended(caplog: pytest.LogCaptureFixture) -> None:
+    moving = Platform(CAMERA, Pointing(Path("p.csv"), "time_s", np.array([1.7e9, 1.7e9 + 60]), np.zeros((2, 3))))
+    assert np.isnan(moving(frame(0), STANDS_STILL).bearings(tracks([100], [90])).azimuth).all()
+    assert caplog.text.rstrip().endswith("time_s is on the recording's own clock: subtract its start, or give frame")
+
+
 def test_a_recording_of_another_size_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^clip: frames of 80x64 px, but the camera model is for 320x256 px; give"):
         Platform(CAMERA, None)(Frame(np.zeros((64, 80), np.uint8), 0, 0.0, "clip"), STANDS_STILL)

@@ -72,7 +72,7 @@ def test_the_order_of_turns() -> None:
 
 
 def test_files_as_spreadsheets_write_them(tmp_path: Path) -> None:
-    text = "\ufefftime_s, frame, elevation_deg, note, azimuth_deg\r\n100, 0, 5, a, 7\r\n\r\n200, 9, 5, b, 7\r\n"
+    text = "\ufefftime_s, frame, elevation_deg, controller, azimuth_deg\r\n100, 0, 5, a, 7\r\n\r\n200, 9, 5, b, 7\r\n"
     pointing = read_pointing(write(tmp_path, text))
     assert angles(pointing.at(Frame(IMAGE, 4, 1e9, "clip"))) == pytest.approx((7, 5))  # by the frame, if both are there
 
@@ -88,6 +88,8 @@ HEAD = "frame,azimuth_deg,elevation_deg\n"
         ("frame;azimuth_deg;elevation_deg\n0;1;2\n", " line 1: no column azimuth_deg; .*commas"),
         ("", " line 1: no column"),
         ("frame , azimuth_deg , azimuth_deg, elevation_deg\n0,1,1,2\n", " line 1: column azimuth_deg is there 2 times"),
+        ("frame,azimuth_deg,elevation_deg,roll_rad\n", " line 1: column roll_rad is none of .*, roll_deg; rename it"),
+        ("frame,azimuth_deg,elevation_deg, Roll_deg\n", " line 1: column Roll_deg is none of .*, roll_deg; rename it"),
         (HEAD + "0,1,2\n1,1e300,2\n", r" line 3: azimuth_deg or roll_deg beyond \+-3600; give degrees"),
         (HEAD + "0,1,2\n1,nan,2\n", " line 3: azimuth_deg is 'nan'; expected a number, or strike the row out"),
         (HEAD + "0,1,2\n1,,2\n", " line 3: azimuth_deg is missing"),

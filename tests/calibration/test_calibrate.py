@@ -158,7 +158,7 @@ BAD = {
     "three fields": ("FLAT FLAT FLAT", 2, "3 sources; give one or two flat fields"),
     "two scenes": ("--scene FLAT FLAT", 2, "2 sources"),
     "too few frames": ("SMALL/0.png", 1, "0.png: 1 frames, which are too few; give 16 or more"),
-    "frames of two sizes": ("FLAT SMALL", 2, "frames of 40x30 uint16, but"),
+    "frames of two sizes": ("FLAT SMALL", 2, "frames of 40x30 uint16, but FLAT has 128x96 uint16; record both"),
     "another suffix": ("FLAT --out x.npz", 2, "--out x.npz: expected a name that ends in .safetensors"),
     "no place for it, before anything is read": ("nowhere.mkv --out /proc/irst/c.safetensors", 1, "/proc/irst: cannot"),
     "nothing there": ("nowhere.mkv", 2, "nowhere.mkv: no such file"),
@@ -176,7 +176,7 @@ def test_bad_input_is_told_in_one_line(
     flat, small = str(folder / "bright/flat/sequence16.mkv"), str(tmp_path / "small")
     arguments = line.replace("FLAT", flat).replace("SMALL", small).split()
     assert main(["calibrate", "--out", str(tmp_path / "c.safetensors"), *arguments]) == code
-    assert expected in capsys.readouterr().err.strip().splitlines()[-1]
+    assert expected.replace("FLAT", flat) in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "c.safetensors").exists()
 
 

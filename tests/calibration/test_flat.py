@@ -67,6 +67,14 @@ def test_a_field_that_is_black_or_saturated_in_part_is_told_from_a_good_one(shar
     assert cut_off(field(clipped)) == pytest.approx(share, abs=0.02)
 
 
+@pytest.mark.parametrize("end", [16383, 65535])
+def test_stuck_pixels_do_not_hide_that_all_others_are_saturated(end: int) -> None:
+    image = np.full((48, 64), end, np.uint16)
+    image[::8, ::8] = 150
+    image[4, 4] = 65535
+    assert cut_off(field([image] * 20)) > STILL_MAX
+
+
 def test_a_field_of_few_levels_without_noise_is_not_taken_for_a_saturated_one() -> None:
     levels = np.random.default_rng(1).integers(127, 130, (48, 64)).astype(np.uint8)
     assert cut_off(field([levels] * 20)) == 0
@@ -78,6 +86,15 @@ def test_a_pixel_that_responds_too_little_is_bad() -> None:
         image[30, 40] -= 500
     calibration = calibrate_flat([field(images) for images in fields])
     assert calibration.bad[30, 40] == Defect.GAIN
+    assert (calibration.bad > 0).sum() == 1
+
+
+def test_a_pixel_that_hardly_responds_is_dead_and_does_not_blink() -> None:
+    images = [image.copy() for image in flat(7300)]
+    for image in images:
+        image[20, 30] = 5600 + 0.2 * image[20, 30]  # 240 levels lower, where the others differ by 70
+    calibration = calibrate_flat([field(images)])
+    assert calibration.bad[20, 30] == Defect.DEAD
     assert (calibration.bad > 0).sum() == 1
 
 

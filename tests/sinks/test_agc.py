@@ -82,12 +82,16 @@ def higher_gain(image: Image) -> Image:
     return (image * 1.4).astype(np.uint16)
 
 
+def higher_gain_above_black(image: Image) -> Image:
+    return (7290 + (np.maximum(image, 7290) - 7290) * 5).astype(np.uint16)
+
+
 def lower_offset(image: Image) -> Image:
     return (image - 90).astype(np.uint16)
 
 
 @EVERY_STYLE
-@pytest.mark.parametrize("change", [hot_target, hot_pixel, higher_gain, lower_offset])
+@pytest.mark.parametrize("change", [hot_target, hot_pixel, higher_gain, higher_gain_above_black, lower_offset])
 def test_nothing_makes_the_picture_flash(change: Callable[[Image], Image], agc: Agc, clahe: float) -> None:
     """For a second the scene changes in every other of 5 frames; its mean brightness must not jump."""
     shows, rng = gain(agc, clahe), np.random.default_rng(0)
@@ -98,6 +102,33 @@ def test_nothing_makes_the_picture_flash(change: Callable[[Image], Image], agc: 
         means.append(shows(change(image) if changed else image, frame / RATE).mean())
     assert np.abs(np.diff(means[:30])).max() < 2, "noise alone"
     assert np.abs(np.diff(means)).max() < 36
+
+
+@EVERY_STYLE
+@pytest.mark.parametrize("away", [-1000, 1000])
+def test_a_shutter_leaves_the_picture_as_it_was(away: int, agc: Agc, clahe: float) -> None:
+    """It is closed for half a second, and is even and without noise."""
+    shows, rng = gain(agc, clahe), np.random.default_rng(0)
+    closed = np.full((96, 128), 7300 + away, np.uint16)
+    shown = [shows(closed if 30 <= frame < 45 else sky_and_ground(rng), frame / RATE) for frame in range(60)]
+    for after in (45, 46, 59):
+        assert abs(shown[after].mean() - shown[29].mean()) < 20
+        assert contrast(shown[after]) > 50
+
+
+@EVERY_STYLE
+@pytest.mark.parametrize("drift", [-40, 7, 40])
+def test_a_drift_neither_hides_the_scene_nor_makes_the_picture_flash(drift: int, agc: Agc, clahe: float) -> None:
+    """In levels a frame, for two seconds; the scene has some 180."""
+    shows, rng = gain(agc, clahe), np.random.default_rng(0)
+    shown = []
+    for frame in range(90):
+        image = (sky_and_ground(rng).astype(int) + drift * min(frame, 60)).astype(np.uint16)
+        shown.append(shows(image, frame / RATE))
+    means = np.array([picture.mean() for picture in shown])
+    assert np.abs(means - means[0]).max() < 64
+    assert np.abs(np.diff(means)).max() < 36
+    assert min(map(contrast, shown)) > 50
 
 
 def contrast(picture: Picture) -> float:

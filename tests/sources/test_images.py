@@ -180,6 +180,21 @@ def test_a_page_that_is_damaged_costs_that_page(tmp_path: Path, caplog: pytest.L
         np.testing.assert_array_equal(frame.image, pages[frame.index])
 
 
+@pytest.mark.parametrize("pages", [1, 2])
+def test_a_tiff_of_a_compression_that_is_not_read_is_told_how_to_be_saved(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, pages: int
+) -> None:
+    path = tmp_path / "a.tif"
+    assert cv2.imwritemulti(str(path), [picture(i, 65536) for i in range(pages)], [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+    plain, zstd = (struct.pack("<HHII", 259, 3, 1, compression) for compression in (1, 50000))
+    data = path.read_bytes()
+    assert data.count(plain) == pages
+    path.write_bytes(data.replace(plain, zstd))
+    with pytest.raises(IrstError, match="not one frame could be read"):
+        read(path)
+    assert caplog.text.count("; if it is whole, save it uncompressed, or with LZW or deflate\n") == pages
+
+
 @pytest.mark.parametrize("mark", [-9999.0, 65535.0])
 def test_a_pixel_without_data_leaves_the_levels_to_the_others(tmp_path: Path, mark: float) -> None:
     """Of a sky of 20 mK noise, in K, with a target of 50 times that: both keep their shape."""
@@ -202,20 +217,41 @@ def test_signed_16_bit_images_keep_every_level(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frame.image.astype(np.int32), image.astype(np.int32) + 32768)
 
 
-@pytest.mark.parametrize(("value", "said"), [(np.nan, "holds NaN"), (np.inf, "holds NaN"), (-3e307, "beyond 1e+30")])
-def test_what_is_no_level_costs_that_frame(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, value: float, said: str
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -3e307])
+def test_a_pixel_without_a_value_gets_the_usual_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, value: float
+) -> None:
+    good = np.linspace(290, 310, 48 * 64).reshape(48, 64)
+    dead = good.copy()
+    dead[3, 5] = dead[40:42, 60] = value
+    for name, image in (("a", dead), ("b", good), ("c", dead)):
+        save(tmp_path / f"{name}.tif", image)
+    frames, failed = read(tmp_path)
+    assert failed == 0
+    marked = ~np.isfinite(dead) | (dead < 0)
+    for frame in frames[::2]:
+        np.testing.assert_allclose(frame.image[~marked].astype(float), frames[1].image[~marked], atol=1)
+        assert np.abs(frame.image[marked].astype(float) - 32768).max() < 20
+    said = [r.message for r in caplog.records if "NaN" in r.message]
+    assert len(said) == 1
+    assert "pixels of a.tif are NaN, infinite or beyond 1e+30; such get the median of the others" in said[0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -3e307])
+def test_what_has_too_few_values_costs_that_frame(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, value: float
 ) -> None:
     good = np.linspace(0, 1, 48 * 64).reshape(48, 64)
     bad = good.copy()
-    bad[3, 5] = value
+    bad[3] = value
     for name, image in (("a", bad), ("b", good), ("c", bad), ("d", good)):
         save(tmp_path / f"{name}.tif", image)
     frames, failed = read(tmp_path)
     assert failed == 2
     assert [frame.index for frame in frames] == [1, 3]
     assert [frame.time for frame in frames] == [1 / 30, 3 / 30]
-    assert sum("c.tif: " in r.message and said in r.message for r in caplog.records) == 1
+    said = "c.tif: 2% of its pixels are NaN, infinite or beyond 1e+30; fill in all but 1%"
+    assert sum(said in r.message for r in caplog.records) == 1
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "jpg"])

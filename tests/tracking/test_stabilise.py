@@ -126,6 +126,20 @@ def test_large_frames_are_measured_in_their_own_pixels() -> None:
     np.testing.assert_allclose(found.apply(CORNERS), CORNERS - [6, 0], atol=0.4)
 
 
+@pytest.mark.parametrize("tall", [False, True])
+@pytest.mark.parametrize("side", [16, 40])
+def test_the_motion_of_narrow_frames_is_measured(side: int, tall: bool) -> None:
+    stabiliser, shift = Stabiliser("similarity"), [0, -30] if tall else [-30, 0]
+    scene = cv2.resize(SCENE, (2400, 768), interpolation=cv2.INTER_CUBIC)
+    for step in range(5):
+        strip = scene[100 : 100 + side, 30 * step : 2000 + 30 * step] + RNG.normal(0, 2, (side, 2000))
+        found = stabiliser(np.round(strip.T if tall else strip).astype(np.uint16))
+    assert found.known
+    place = np.array([[8.0, 8.0]])
+    np.testing.assert_allclose(found.apply(place), place + shift, atol=1)
+    assert not stabiliser(np.full((2000, side) if tall else (side, 2000), 7000, np.uint16)).known
+
+
 def test_the_jacobian_is_the_slope_of_the_motion() -> None:
     motion = CameraMotion(turned(3, 2, 5, 1.1) @ np.array([[1, 0, 0], [0, 1, 0], [2e-4, -1e-4, 1]]), known=True)
     step = 1e-4
