@@ -15,6 +15,7 @@ from irst_pipeline.stage import POLL_SECONDS
 from irst_pipeline.types import Frame
 
 RETRY_SECONDS = 0.25  # from one try to connect to the next; each time twice as long
+PATIENCE = 0.25  # of the time since the last frame, which a connection may take to begin
 JUMP_SECONDS = 1.0
 AHEAD_SECONDS, FADE_SECONDS = 10.0, 100.0
 STEP_SECONDS = 1e-3
@@ -126,7 +127,8 @@ class LiveStream(Reader):
             begun = perf_counter()
             try:
                 self._clock.connected()
-                with closing(self._feed.connect(self._settings, self._ended)) as arrivals:
+                limits = self._settings.model_copy(update={"open_seconds": self._patience()})
+                with closing(self._feed.connect(limits, self._ended)) as arrivals:
                     for frame in self._frames(arrivals):
                         pause = RETRY_SECONDS
                         yield frame
@@ -143,6 +145,17 @@ class LiveStream(Reader):
             pause = min(2 * pause, self._settings.retry_seconds)
         if self._kind is None and not self._ended.is_set():
             raise IrstError(f"{self.name}: not one frame could be read ({reason}, {self.frames_failed} failed)")
+
+    def _patience(self) -> float:
+        """How long (s) a connection may take to begin: the longer, the longer ago the last frame is.
+
+        A server that has yet to notice the loss may answer and then send nothing. One that is slow to begin is given
+        enough time in the end.
+        """
+        longest = self._settings.open_seconds
+        if self._last is None:
+            return longest
+        return min(longest, max(self._settings.read_seconds, PATIENCE * (perf_counter() - self._last)))
 
     def _frames(self, arrivals: Iterator[Picture | Damage | None]) -> Iterator[Frame]:
         """The whole frames of one connection; raises IrstError after too long a time without any."""

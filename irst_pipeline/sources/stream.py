@@ -61,10 +61,15 @@ class StreamFeed:
         """As `Feed`. What may be lost unseen has time limits; a pipe tells its end, and is waited for."""
         try:
             with ExitStack() as opened:
+                begun = perf_counter()
                 container = self._open(settings, ended, opened)
                 opened.callback(container.close)
+                stream = video_stream(container, self.name)
+                known = stream.codec_context.width
+                if not (self.pipe or known) and perf_counter() - begun >= settings.open_seconds:
+                    raise IrstError(SILENT)  # FFmpeg takes an interruption for an end, and would wait once more
                 packets = _copied(container, ended) if self.format == "v4l2" else container.demux()
-                yield from self._pictures(container, packets, None if self.pipe else settings.read_seconds)
+                yield from self._pictures(stream, packets, None if self.pipe else settings.read_seconds)
         except av.ExitError:
             raise IrstError(SILENT) from None
         except (av.FFmpegError, OSError) as error:  # its text would name the address, password and all
@@ -80,9 +85,8 @@ class StreamFeed:
         return av.open(self.place, "r", self.format, options, timeout=timeout, **LENIENT)
 
     def _pictures(
-        self, container: InputContainer, packets: Iterable["av.Packet[Any] | None"], silence: float | None
+        self, stream: VideoStream, packets: Iterable["av.Packet[Any] | None"], silence: float | None
     ) -> Iterator[Picture | Damage | None]:
-        stream = video_stream(container, self.name)
         stream.thread_type = "NONE"
         coded = stream.codec_context
         coded.options = MAX_PIXELS
@@ -92,7 +96,7 @@ class StreamFeed:
             raise IrstError(f"it sends {coded.pix_fmt or coded.name}, not the {wanted} that it is asked for")
         decoder = _Decoder(stream)
         arrivals: Iterable[Arrival] = _timed(packets, stream.index, silence)
-        if container.format.name not in WHOLE_CONTAINERS and coded.name not in WARY_DECODERS:
+        if stream.container.format.name not in WHOLE_CONTAINERS and coded.name not in WARY_DECODERS:
             arrivals = _settled(arrivals)
         for packet, arrived in arrivals:
             for item in decoder(packet) if packet is not None else ():

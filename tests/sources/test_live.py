@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice, takewhile
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Event
 from typing import Any
 
@@ -73,6 +75,53 @@ def serving(answers: Sequence[bytes], hold: bool = False) -> Iterator[str]:
     thread.join(5)
     for connection in held:
         connection.close()
+
+
+@contextmanager
+def rtsp_camera(answers: Sequence[tuple[float, int]]) -> Iterator[tuple[str, list[float]]]:
+    """Address of a camera that sends H.264 by RTSP, and when (s) it was asked to.
+
+    Each time it waits so many seconds, sends so many frames (up to 20), and then nothing; the last answer repeats.
+    """
+    out, asked = io.BytesIO(), list[float]()
+    options = {"tune": "zerolatency", "threads": "1", "g": "5"}
+    images = [(image >> 6).astype(np.uint8) for image in LEVELS]
+    transmit(out, images, container="h264", codec="libx264", pixels="gray", options=options)
+    units = out.getvalue().replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")[1:]
+    sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=ir\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+
+    class Camera(StreamRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                while request := b"".join(iter(self.rfile.readline, b"\r\n")).decode():
+                    self.answer(request.split()[0], request.partition("CSeq: ")[2].split()[0])
+
+        def answer(self, verb: str, number: str) -> None:
+            body = sdp if verb == "DESCRIBE" else ""
+            head = f"Session: 1\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\nContent-Length: {len(body)}"
+            self.wfile.write(f"RTSP/1.0 200 OK\r\nCSeq: {number}\r\n{head}\r\n\r\n{body}".encode())
+            if verb == "PLAY":
+                asked.append(time.monotonic())
+                pause, frames = answers[min(len(asked), len(answers)) - 1]
+                time.sleep(pause)
+                self.play(frames)
+
+        def play(self, frames: int) -> None:
+            sent = 0
+            for number, unit in enumerate(units):
+                if sent == frames:
+                    break
+                slice_ = unit[0] & 31 in (1, 5)  # each is a frame
+                kind = 96 | slice_ << 7  # with RTP's marker of a frame's end
+                rtp = struct.pack("!BBHII", 0x80, kind, number, sent * 90_000 // RATE, 1) + unit
+                self.wfile.write(struct.pack("!cBH", b"$", 0, len(rtp)) + rtp)
+                sent += slice_
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Camera) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"rtsp://127.0.0.1:{server.server_address[1]}/ir", asked
+        server.shutdown()
 
 
 @contextmanager
@@ -304,6 +353,16 @@ def test_a_server_that_falls_silent_is_asked_again(answer: bytes, caplog: pytest
         assert_in_order(frames)
         assert source.reconnects == (1 if answer else 0)
     assert sum("no frames" in message for message in caplog.messages) == 1
+
+
+def test_a_camera_that_answers_and_sends_nothing_is_asked_again_soon_once_it_has_sent_frames() -> None:
+    settings = LiveSettings(open_seconds=30.0, read_seconds=0.5)
+    with rtsp_camera([(1.5, 10), (0, 0), (0, 20)]) as (uri, asked), closing(open_source(uri, live=settings)) as source:
+        frames = list(islice(source, 20))
+        assert len(asked) == 3  # it was slow at first, and waited for
+        assert asked[2] - asked[1] < 10
+        assert source.reconnects == 1
+    assert_in_order(frames)
 
 
 def test_nonsense_never_ends_the_stream_and_is_never_a_frame() -> None:
