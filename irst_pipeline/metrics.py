@@ -46,11 +46,14 @@ class RunCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         of_source, of_stage = ["source"], ["source", "stage"]
         read = CounterMetricFamily("irst_frames_read", "Frames that came and could be read.", labels=of_source)
-        processed = CounterMetricFamily("irst_frames_processed", "Frames written to all files.", labels=of_source)
+        processed = CounterMetricFamily("irst_frames_processed", "Frames that came to tracks.", labels=of_source)
         dropped = CounterMetricFamily("irst_frames_dropped", "Frames given up, by cause.", labels=["source", "cause"])
         flying = GaugeMetricFamily("irst_frames_in_flight", "Read, not yet processed or dropped.", labels=of_source)
         failed = CounterMetricFamily("irst_frames_failed", "Frames that could not be read.", labels=of_source)
         reconnects = CounterMetricFamily("irst_reconnects", "Times that frames came again.", labels=of_source)
+        lacking = CounterMetricFamily(
+            "irst_frames_not_written", "Of the processed frames, those that a file lacks.", labels=["source", "file"]
+        )
         detections = CounterMetricFamily("irst_detections", "Detections, weak ones too.", labels=of_source)
         confirmed = CounterMetricFamily("irst_tracks_confirmed", "Tracks confirmed.", labels=of_source)
         memory = GaugeMetricFamily(
@@ -63,7 +66,7 @@ class RunCollector(Collector):
             "irst_glass_to_track_seconds", "From when a frame came until its tracks were written.", labels=of_source
         )
         for name, account in self._runs:
-            counts, frames_failed, lost, waiting, memory_bytes, _ = account()
+            counts, frames_failed, lost, waiting, not_written, memory_bytes, _ = account()
             read.add_metric([name], counts.frames_read)
             processed.add_metric([name], counts.frames_processed)
             flying.add_metric([name], counts.frames_in_flight)
@@ -74,6 +77,8 @@ class RunCollector(Collector):
             confirmed.add_metric([name], counts.tracks_confirmed)
             for cause, frames in counts.frames_dropped._asdict().items():
                 dropped.add_metric([name, cause], frames)
+            for file, frames in not_written.items():
+                lacking.add_metric([name, file], frames)
             for status, alive in counts.tracks.items():
                 tracks.add_metric([name, status], alive)
             for taker, frames in waiting.items():
@@ -81,7 +86,7 @@ class RunCollector(Collector):
             glass.add_metric([name], *_histogram(counts.glass_to_track))
             for work, latency in counts.latency.items():
                 stages.add_metric([name, work], *_histogram(latency))
-        yield from (read, processed, dropped, flying, failed, reconnects, detections, confirmed)
+        yield from (read, processed, dropped, flying, failed, lacking, reconnects, detections, confirmed)
         yield from (memory, tracks, queues, stages, glass)
         yield from _gpu_memory()
 

@@ -36,6 +36,7 @@ from tests.sources.test_live import camera
 pytestmark = pytest.mark.alone
 
 CLOUDS = Path(__file__).parents[1] / "videos" / "clouds" / "sequence16.mkv"
+HORIZON = Path(__file__).parents[1] / "videos" / "horizon" / "sequence8.mp4"
 Samples = dict[tuple[str, ...], float]
 """Values by the name of the sample and the values of its labels, source first."""
 
@@ -182,6 +183,39 @@ def assert_equal(samples: Samples, name: str, report: dict[str, Any]) -> None:
     buckets = [value for key, value in samples.items() if key[:2] == ("irst_glass_to_track_seconds_bucket", name)]
     assert buckets == sorted(buckets)
     assert buckets[-1] == report["frames_processed"]
+
+
+def test_what_a_full_disk_takes_is_told_while_it_does_and_in_the_summary(
+    small_disk: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    port, stop = free_port(), threading.Event()
+    settings = RunSettings(device="cpu", sinks=("tracks_jsonl",), metrics=MetricsSettings(port=port))
+    names = CLOUDS.name, HORIZON.name
+
+    def work() -> None:
+        with pytest.raises(IrstError, match="2 of 2 sources could not go on"):
+            run_recordings([str(CLOUDS), str(HORIZON)], settings, small_disk, False, True, stop)
+
+    def lacking(name: str) -> float:
+        try:
+            return scrape(port)[0].get(("irst_frames_not_written_total", name, "tracks_jsonl"), -1)
+        except OSError:
+            return -1  # nobody answers there yet
+
+    def told() -> bool:
+        sources = json.loads(ask(port, "/healthz")[1])["sources"]
+        return all(sources[name] == "frames cannot be stored in tracks_jsonl" for name in names)
+
+    with running(work, stop):
+        wait_until(lambda: [lacking(name) for name in names] == [0, 0], "both run")
+        with pytest.raises(OSError, match="No space"):
+            (small_disk / "other").write_bytes(bytes(1_000_000))
+        wait_until(told, "the full disk is told")
+        assert min(lacking(name) for name in names) > 0
+    summary = capsys.readouterr().out
+    assert summary.count(" not in tracks_jsonl") == 2
+    for folder in ("sequence16", "sequence8"):
+        assert f"error: {small_disk / folder / 'run.json'}: cannot write it (No space left on device)" in caplog.text
 
 
 class HeldEngine(CpuEngine):
