@@ -4,11 +4,12 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
-from socket import getaddrinfo
+from socket import SHUT_RD, getaddrinfo
 from socketserver import ThreadingTCPServer
 from threading import Thread
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +25,8 @@ from irst_pipeline.statistics import Account, LatencyHistogram
 log = logging.getLogger("irst")
 
 BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # s, of the histograms
-REQUEST_SECONDS = 5.0  # a client that is slower about its request is hung up on
+REQUEST_SECONDS = 5.0  # of a client that is slower about its request no more is read
+REQUESTS_MAX = 32  # at a time; for one more, no more is read of the oldest one
 END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -124,7 +126,25 @@ class _Server(ThreadingTCPServer):
 
     def __init__(self, host: str, port: int, handler: type[MetricsHandler]) -> None:
         self.address_family = getaddrinfo(host, port)[0][0]  # of ::1 another than of 127.0.0.1
+        self._since: dict[Any, float] = {}  # when the requests came that are being answered, the oldest first
         super().__init__((host, port), handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._since[request] = perf_counter()
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Called after each request, and every POLL_SECONDS: those that are to end see an end of what they read."""
+        overdue = perf_counter() - REQUEST_SECONDS
+        for request, since in list(self._since.items()):
+            if since < overdue or len(self._since) > REQUESTS_MAX:
+                self._since.pop(request, None)
+                with suppress(OSError):  # the client is gone
+                    request.shutdown(SHUT_RD)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._since.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, *_: object) -> None:
         log.warning("metrics: a request was not answered: %s", sys.exc_info()[1])

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from irst_pipeline.config import LiveSettings, MetricsSettings, RunSettings
 from irst_pipeline.engine.cpu import CpuEngine, Ticket
 from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.weights import load_weights
-from irst_pipeline.metrics import WatchedRun, answering, health
+from irst_pipeline.metrics import REQUESTS_MAX, WatchedRun, answering, health
 from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.runs import run_recordings
 from irst_pipeline.sources import open_source
@@ -292,6 +292,31 @@ def test_a_client_that_says_nothing_holds_nobody_up(caplog: pytest.LogCaptureFix
         for connection in mute:
             connection.close()
     assert not any("Traceback" in message for message in caplog.messages)
+
+
+def test_clients_that_never_end_their_requests_hold_few_threads_and_not_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("irst_pipeline.metrics.REQUEST_SECONDS", 2.0)
+    port, before = free_port(), threading.active_count()
+    with answering(MetricsSettings(port=port), []), ExitStack() as opened:
+        left = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(100)]
+        for client in left:
+            client.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+
+        def drip() -> bool:
+            """A byte to all that still take it; whether none does."""
+            for client in list(left):
+                try:
+                    client.sendall(b"a")
+                except OSError:
+                    left.remove(client)
+            return not left
+
+        wait_until(lambda: drip() or len(left) <= REQUESTS_MAX, "only the newest are served")
+        assert ask(port, "/healthz")[0] == 503
+        assert threading.active_count() - before < REQUESTS_MAX + 10
+        wait_until(drip, "none is served for long")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.7", "a..b"])
