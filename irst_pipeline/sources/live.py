@@ -138,7 +138,7 @@ class LiveStream(Reader):
                     raise IrstError(f"{self.name}: {reason}") from None
             if not self._feed.reopens:
                 break
-            self._say_lost(reason)
+            self._say_lost(reason, begun)
             self._give_up(reason)
             # What has been waited for already needs no pause: a frozen server, a sender that is to call.
             self._ended.wait(max(0.0, begun + pause * random.uniform(0.5, 1.0) - perf_counter()))
@@ -190,10 +190,10 @@ class LiveStream(Reader):
             self._kind = describe(frame)
         return frame
 
-    def _say_lost(self, reason: str) -> None:
-        """Once for each loss, however often it is tried to connect again."""
+    def _say_lost(self, reason: str, begun: float) -> None:
+        """Once for each loss, however often it is tried to connect again; `begun` is when it was first tried."""
         if self._lost_since is None and not self._ended.is_set():
-            self._lost_since = perf_counter() if self._last is None else self._last
+            self._lost_since = begun if self._last is None else self._last
             log.warning("%s: no frames (%s); connecting again until they come", self.name, reason)
 
     def _give_up(self, reason: str) -> None:

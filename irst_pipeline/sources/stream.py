@@ -58,7 +58,7 @@ class StreamFeed:
         return self.place != "-"
 
     def connect(self, settings: LiveSettings, ended: Event) -> Generator[Picture | Damage | None]:
-        """As `Feed`. What may be lost unseen has time limits; a pipe tells its end, and is waited for."""
+        """As `Feed`. What may be lost unseen has time limits; a pipe tells its end, and may be waited for."""
         try:
             with ExitStack() as opened:
                 begun = perf_counter()
@@ -79,7 +79,7 @@ class StreamFeed:
         # Nobody asks for the mean frame rate, and measuring it would hold the first frames back.
         options = {"fpsprobesize": "0", **MAX_PIXELS, **self.options}
         if self.pipe:
-            pipe = opened.enter_context(closing(_Pipe(self.place, ended)))
+            pipe = opened.enter_context(closing(_Pipe(self.place, ended, settings.give_up_seconds)))
             return av.open(pipe, "r", self.format, options, buffer_size=1 << 16, **LENIENT)
         timeout = settings.open_seconds, settings.read_seconds
         return av.open(self.place, "r", self.format, options, timeout=timeout, **LENIENT)
@@ -215,18 +215,24 @@ class _Decoder:
 
 
 class _Pipe:
-    """A FIFO, or standard input, as a file for FFmpeg; reading it ends with its writer, or when `ended` is set."""
+    """A FIFO, or standard input, as a file for FFmpeg; reading it ends with its writer, or when `ended` is set.
 
-    def __init__(self, place: str, ended: Event) -> None:
+    Raises IrstError where nothing comes for longer than the `patience` (s), if there is one.
+    """
+
+    def __init__(self, place: str, ended: Event, patience: float | None) -> None:
         self._file = os.dup(0) if place == "-" else os.open(place, os.O_RDONLY | os.O_NONBLOCK)
-        self._ended = ended
+        self._ended, self._patience = ended, patience
         self._coming = select.poll()
         self._coming.register(self._file, select.POLLIN)
 
     def read(self, size: int) -> bytes:
+        asked = perf_counter()
         while not self._ended.is_set():
             if self._coming.poll(1000 * POLL_SECONDS):
                 return os.read(self._file, size)
+            if self._patience is not None and perf_counter() - asked > self._patience:
+                raise IrstError(SILENT)
         return b""
 
     def close(self) -> None:

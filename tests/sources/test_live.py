@@ -461,6 +461,25 @@ def test_a_source_that_stays_away_is_given_up_where_that_is_asked_for() -> None:
         assert 1 < time.monotonic() - begun < 15
 
 
+@pytest.mark.parametrize("frames", [0, 5])
+def test_a_fifo_that_stays_silent_is_given_up_where_that_is_asked_for(frames: int, tmp_path: Path) -> None:
+    os.mkfifo(fifo := tmp_path / "y16")
+    settings = LiveSettings(give_up_seconds=1.0)
+    uri = f"fifo://{fifo}?format=gray16le&size={WIDTH}x{HEIGHT}&fps=50"
+    with ExitStack() as opened, closing(open_source(uri, live=settings)) as source:
+        stream = iter(source)
+        if frames:
+            begin = threading.Thread(target=lambda: opened.enter_context(fifo.open("wb", 0)).write(raw(LEVELS[:5])))
+            begin.start()
+            assert_genuine(list(islice(stream, frames)))
+            begin.join()
+        late = threading.Timer(10, source.close)
+        late.start()
+        opened.callback(late.cancel)
+        with pytest.raises(IrstError, match=r"no frames for 1 s \(nothing came in time\); given up"):
+            next(stream)
+
+
 @pytest.mark.parametrize("answer", [None, b""], ids=["refused", "mute"])
 def test_stop_ends_the_waiting_at_once(answer: bytes | None) -> None:
     stop = Event()
