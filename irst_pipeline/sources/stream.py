@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import av
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -29,6 +30,10 @@ SETTLE_SECONDS = 0.02
 # What shows that a frame was cut off: containers that pass on none, and decoders that do not invent the rest.
 WHOLE_CONTAINERS = {"v4l2", "matroska,webm"}
 WARY_DECODERS = {"rawvideo", "ffv1", "h264", "libdav1d", "mpeg2video", "mpeg4", "jpeg2000", "png"}
+# Frames of HEVC whose reference is missing are errors then; FFmpeg would leave them out without a word. A malformed SEI
+# would be an error as well, and no picture needs one.
+EXPLODE = {"err_detect": "explode"}
+WITHOUT_SEI = "filter_units=remove_types=39|40"
 
 
 class Arrival(NamedTuple):
@@ -89,12 +94,14 @@ class StreamFeed:
     ) -> Iterator[Picture | Damage | None]:
         stream.thread_type = "NONE"
         coded = stream.codec_context
-        coded.options = MAX_PIXELS
+        # Where frames may be lost whole: RTP, MPEG-TS. Files' containers have no start codes, nor losses.
+        wary = coded.name == "hevc" and not (coded.extradata or b"").startswith(b"\1")
+        coded.options = MAX_PIXELS | (EXPLODE if wary else {})
         if coded.width:  # else a frame has to come first
             refuse_size(coded.width, coded.height)
         if (wanted := self.options.get("input_format")) not in (None, coded.pix_fmt, coded.name):
             raise IrstError(f"it sends {coded.pix_fmt or coded.name}, not the {wanted} that it is asked for")
-        decoder = _Decoder(stream)
+        decoder = _Decoder(stream, BitStreamFilterContext(WITHOUT_SEI, stream) if wary else None)
         arrivals: Iterable[Arrival] = _timed(packets, stream.index, silence)
         if stream.container.format.name not in WHOLE_CONTAINERS and coded.name not in WARY_DECODERS:
             arrivals = _settled(arrivals)
@@ -182,8 +189,9 @@ class _Decoder:
     Lost packets of MPEG-TS are seen by its counters, those of other streams by what cannot be decoded.
     """
 
-    def __init__(self, stream: VideoStream) -> None:
-        self._context = stream.codec_context
+    def __init__(self, stream: VideoStream, units: BitStreamFilterContext | None) -> None:
+        """`units` takes away from packets what is not to be decoded."""
+        self._context, self._units = stream.codec_context, units
         self._whole = False  # all is there that the next frame is predicted from
         self._gap = False  # FFmpeg's parser may flag a loss one packet early
 
@@ -202,7 +210,8 @@ class _Decoder:
 
     def _decode(self, packet: "av.Packet[Any] | None") -> Iterator[av.VideoFrame | Damage]:
         try:
-            decoded = self._context.decode(packet)
+            packets = self._units.filter(packet) if self._units and packet and packet.size else [packet]
+            decoded = [frame for part in packets for frame in self._context.decode(part)]
         except av.EOFError:
             return
         except av.FFmpegError as error:

@@ -275,6 +275,27 @@ def test_of_a_stream_that_loses_packets_only_frames_as_they_were_sent_are_passed
         assert len(frames) > 10
 
 
+def test_frames_of_hevc_that_are_predicted_from_one_that_was_lost_whole_are_counted() -> None:
+    images = [thermal(number, BLOCKS, 12) for number in range(20)]
+    coded, out = io.BytesIO(), io.BytesIO()
+    transmit(coded, images, BLOCKS, "nut", "libx265", "gray12le", LOSSLESS)  # a key frame each 5
+    malformed = b"\0\0\0\1\x4e\1\5\x08too short"  # SEI, which is none of a picture's matters
+    with av.open(io.BytesIO(coded.getvalue()), "r") as whole, av.open(out, "w", format="nut") as lossy:
+        stream = lossy.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if packet.size and number != 7:
+                sent = av.Packet(malformed + bytes(packet))
+                sent.pts, sent.dts, sent.time_base = packet.pts, packet.dts, packet.time_base
+                sent.stream, sent.is_keyframe = stream, packet.is_keyframe
+                lossy.mux(sent)
+    with serving([out.getvalue()]) as uri, frames_of(uri) as (frames, source):
+        found = list(islice(frames, 12))
+        assert source.frames_failed == 2
+    assert_genuine(found, BLOCKS, 12)
+    assert [int(frame.image[0, 0]) for frame in found] == [*range(7), *range(10, 15)]
+    assert [frame.index for frame in found] == [*range(7), *range(9, 14)]
+
+
 @pytest.mark.parametrize(
     ("container", "codec", "pixels", "damaged"),
     [
