@@ -125,7 +125,7 @@ class LiveSettings(Settings):
     """Live sources, and when they count as lost."""
 
     open_seconds: Positive = 10.0
-    """A connection that gives no picture by then is given up for the next one."""
+    """A connection that gives no picture by then is given up for the next one; soon after a loss, sooner."""
     read_seconds: Positive = 3.0
     """One that then sends nothing for so long is lost."""
     retry_seconds: Positive = 1.0

@@ -4,11 +4,12 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
-from socket import getaddrinfo
+from socket import SHUT_RD, getaddrinfo
 from socketserver import ThreadingTCPServer
 from threading import Thread
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +25,8 @@ from irst_pipeline.statistics import Account, LatencyHistogram
 log = logging.getLogger("irst")
 
 BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # s, of the histograms
-REQUEST_SECONDS = 5.0  # a client that is slower about its request is hung up on
+REQUEST_SECONDS = 5.0  # of a client that is slower about its request no more is read
+REQUESTS_MAX = 32  # at a time; for one more, no more is read of the oldest one
 END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -46,11 +48,14 @@ class RunCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         of_source, of_stage = ["source"], ["source", "stage"]
         read = CounterMetricFamily("irst_frames_read", "Frames that came and could be read.", labels=of_source)
-        processed = CounterMetricFamily("irst_frames_processed", "Frames written to all files.", labels=of_source)
+        processed = CounterMetricFamily("irst_frames_processed", "Frames that came to tracks.", labels=of_source)
         dropped = CounterMetricFamily("irst_frames_dropped", "Frames given up, by cause.", labels=["source", "cause"])
         flying = GaugeMetricFamily("irst_frames_in_flight", "Read, not yet processed or dropped.", labels=of_source)
         failed = CounterMetricFamily("irst_frames_failed", "Frames that could not be read.", labels=of_source)
         reconnects = CounterMetricFamily("irst_reconnects", "Times that frames came again.", labels=of_source)
+        lacking = CounterMetricFamily(
+            "irst_frames_not_written", "Of the processed frames, those that a file lacks.", labels=["source", "file"]
+        )
         detections = CounterMetricFamily("irst_detections", "Detections, weak ones too.", labels=of_source)
         confirmed = CounterMetricFamily("irst_tracks_confirmed", "Tracks confirmed.", labels=of_source)
         memory = GaugeMetricFamily(
@@ -63,7 +68,7 @@ class RunCollector(Collector):
             "irst_glass_to_track_seconds", "From when a frame came until its tracks were written.", labels=of_source
         )
         for name, account in self._runs:
-            counts, frames_failed, lost, waiting, memory_bytes, _ = account()
+            counts, frames_failed, lost, waiting, not_written, memory_bytes, _ = account()
             read.add_metric([name], counts.frames_read)
             processed.add_metric([name], counts.frames_processed)
             flying.add_metric([name], counts.frames_in_flight)
@@ -74,6 +79,8 @@ class RunCollector(Collector):
             confirmed.add_metric([name], counts.tracks_confirmed)
             for cause, frames in counts.frames_dropped._asdict().items():
                 dropped.add_metric([name, cause], frames)
+            for file, frames in not_written.items():
+                lacking.add_metric([name, file], frames)
             for status, alive in counts.tracks.items():
                 tracks.add_metric([name, status], alive)
             for taker, frames in waiting.items():
@@ -81,7 +88,7 @@ class RunCollector(Collector):
             glass.add_metric([name], *_histogram(counts.glass_to_track))
             for work, latency in counts.latency.items():
                 stages.add_metric([name, work], *_histogram(latency))
-        yield from (read, processed, dropped, flying, failed, reconnects, detections, confirmed)
+        yield from (read, processed, dropped, flying, failed, lacking, reconnects, detections, confirmed)
         yield from (memory, tracks, queues, stages, glass)
         yield from _gpu_memory()
 
@@ -119,7 +126,25 @@ class _Server(ThreadingTCPServer):
 
     def __init__(self, host: str, port: int, handler: type[MetricsHandler]) -> None:
         self.address_family = getaddrinfo(host, port)[0][0]  # of ::1 another than of 127.0.0.1
+        self._since: dict[Any, float] = {}  # when the requests came that are being answered, the oldest first
         super().__init__((host, port), handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._since[request] = perf_counter()
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Called after each request, and every POLL_SECONDS: those that are to end see an end of what they read."""
+        overdue = perf_counter() - REQUEST_SECONDS
+        for request, since in list(self._since.items()):
+            if since < overdue or len(self._since) > REQUESTS_MAX:
+                self._since.pop(request, None)
+                with suppress(OSError):  # the client is gone
+                    request.shutdown(SHUT_RD)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._since.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, *_: object) -> None:
         log.warning("metrics: a request was not answered: %s", sys.exc_info()[1])

@@ -68,7 +68,7 @@ def carry_out(
     with ExitStack() as opened:
         sinks = open_sinks(settings.sinks, run.folder, run.header, state and part_of(state, "sinks"))
         named: dict[str, Sink] = dict(zip(settings.sinks, sinks, strict=True))
-        opened.callback(statistics.count_not_written, named)  # last, for a video may lose frames as it is closed
+        opened.callback(statistics.count_not_written, named)  # also last, for a video may lose frames as it is closed
         for sink in sinks:
             opened.callback(sink.close)
         before = state and part_of(state, "pipeline")
@@ -79,6 +79,7 @@ def carry_out(
         keep = _Keeper(run, named, statistics)
         result = None
         for result in results:
+            statistics.count_not_written(named)
             keep(result, CHECKPOINT_SECONDS)
             yield result
         if result is not None:
@@ -112,7 +113,10 @@ class _Keeper:
 def finish(
     run: Run, engine: Engine[Any], settings: RunSettings, stop: Event, statistics: RunStatistics
 ) -> Generator[FrameResult, None, dict[str, Any]]:
-    """Carry a run out to its end, however that comes; returns what `run.json` says of it."""
+    """Carry a run out to its end, however that comes; returns what `run.json` says of it.
+
+    Where that cannot be written, `error` in it says why.
+    """
     try:
         if run.checkpoint:
             statistics.restore(part_of(run.checkpoint.state, "statistics"))
@@ -120,11 +124,10 @@ def finish(
     except StateError as error:
         raise of_another_version(run.folder, error) from None
     except BaseException as error:
-        with suppress(IrstError):  # the first failure is the one to tell
-            _write_report(run, f"failed: {error}", statistics, run.source)
+        _write_report(run, f"failed: {error}", statistics, run.source)
         raise
     report = _write_report(run, "interrupted" if stop.is_set() else "complete", statistics, run.source)
-    if report["outcome"] == "complete":
+    if report["outcome"] == "complete" and "error" not in report:
         (run.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return report
 
@@ -135,9 +138,8 @@ def report_failure(run: Run, error: Exception, account: Account) -> Account:
     if run.checkpoint:
         with suppress(StateError):  # of another version, which is then what failed
             statistics.restore(part_of(run.checkpoint.state, "statistics"))
-    statistics.take_over(account.counts)
-    with suppress(IrstError):  # the first failure is the one to tell
-        _write_report(run, f"failed: {error}", statistics, account)
+    statistics.take_over(account)
+    _write_report(run, f"failed: {error}", statistics, account)
     return account._replace(counts=statistics.counts(), ailment=statistics.ailment(0.0))
 
 
@@ -179,9 +181,12 @@ def _now() -> str:
 
 
 def _write_report(run: Run, outcome: str, statistics: RunStatistics, faults: Faults) -> dict[str, Any]:
-    """`run.json`: what ran, how it ended, what it counted."""
+    """`run.json`: what ran, how it ended, what it counted; where it cannot be written, the `error` of that as well."""
     statistics.end(outcome)
     ran = {"outcome": outcome, **run.header.record(), "finished": _now()}
     report = ran | statistics.report(faults)
-    write_file(run.folder / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
+    try:
+        write_file(run.folder / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
+    except IrstError as error:
+        return report | {"error": str(error)}
     return report

@@ -116,7 +116,7 @@ def run_recordings(
     for run, result in zip(runs, ended, strict=True):
         if not result.exception():
             _summarise(run.folder, result.result())
-    failures = unreadable + [error for result in ended if (error := result.exception())]
+    failures = unreadable + [error for result in ended if (error := _failure(result))]
     unforeseen = [error for error in failures if not isinstance(error, IrstError)]
     if unforeseen or (failures and len(uris) == 1):
         raise (unforeseen or failures)[0]
@@ -207,8 +207,13 @@ def _finish(
         let_go(run.lock)  # so that one that failed can be resumed while the others go on
 
 
+def _failure(ended: "Future[dict[str, Any]]") -> BaseException | None:
+    """Why a run could not go on, or could not report that it did."""
+    return ended.exception() or (IrstError(error) if (error := ended.result().get("error")) else None)
+
+
 def _tell_failure(ended: "Future[dict[str, Any]]") -> None:
-    if error := ended.exception():
+    if error := _failure(ended):
         _tell(error)
 
 

@@ -85,7 +85,7 @@ class Counts(Stateful):
     frames_in_flight: int = 0
     """Read, but neither written nor dropped yet."""
     frames_processed: int = 0
-    """Written to all files."""
+    """Done with, and in all files that could be written."""
     frames_dropped: Drops = field(default_factory=Drops)
     seconds: float = 0.0
     """From when the engine was ready until the last frame was written."""
@@ -119,10 +119,12 @@ class Account(NamedTuple):
     reconnects: int
     waiting: dict[str, int]
     """Frames that wait, by the stage that is to take them."""
+    frames_not_written: dict[str, int]
+    """As of `RunStatistics`."""
     memory_bytes: int
     """Of the process that carries it out; 0 where the system does not tell."""
     ailment: str | None
-    """Why no tracks come, or None if all is well."""
+    """Why no tracks come or are stored, or None if all is well."""
 
 
 class RunStatistics(Stateful):
@@ -139,7 +141,8 @@ class RunStatistics(Stateful):
         self.resumed = 0
         """Times that the run was gone on with."""
         self.frames_not_written: dict[str, int] = {}
-        """For lack of space, by the kind of file."""
+        """For lack of space, by the kind of file, also of those that lack none."""
+        self._not_stored: list[str] = []  # kinds of files that the last frame is not in
         self._seconds_before = 0.0
         self._counts = Counts()
         self._lock = Lock()
@@ -203,8 +206,10 @@ class RunStatistics(Stateful):
                 counts.latency[stage].add(span.seconds)
 
     def count_not_written(self, sinks: Mapping[str, Sink]) -> None:
-        """Take over how many frames each kind of file lacks."""
-        self.frames_not_written = {name: sink.missed for name, sink in sinks.items() if sink.missed}
+        """Take over how many frames each kind of file lacks; to be called after each one."""
+        before, now = self.frames_not_written, {name: sink.missed for name, sink in sinks.items()}
+        self._not_stored = [name for name, missed in now.items() if missed > before.get(name, missed)]
+        self.frames_not_written = now
 
     def end(self, outcome: str) -> None:
         """The run has ended, as `run.json` says; what is still in flight is dropped."""
@@ -224,7 +229,8 @@ class RunStatistics(Stateful):
         """What the run on this source, or on one that could not be opened, has come to by now."""
         failed, reconnects = (source.frames_failed, source.reconnects) if source else (0, 0)
         waiting = {taker: stage.waiting for taker, stage in self.stages.items()}
-        return Account(self.counts(), failed, reconnects, waiting, resident_bytes(), self.ailment(stale_seconds))
+        lacking, memory, ailment = self.frames_not_written, resident_bytes(), self.ailment(stale_seconds)
+        return Account(self.counts(), failed, reconnects, waiting, lacking, memory, ailment)
 
     def state(self) -> State:
         """As of the last frame that is written: what came after it is lost, or read again."""
@@ -238,9 +244,11 @@ class RunStatistics(Stateful):
         self._seconds_before, self._logged = self._counts.seconds, self._counts.frames_dropped
         self.resumed = state["resumed"].item() + 1
 
-    def take_over(self, counts: Counts) -> None:
+    def take_over(self, account: Account) -> None:
         """Go on from what another process has counted, if it has; what is in flight there will not come."""
+        counts = account.counts
         if counts.frames_read > self._counts.frames_read:
+            self.frames_not_written = account.frames_not_written
             unfinished = counts.frames_dropped.plus("unfinished", counts.frames_in_flight)
             self._counts = replace(counts, frames_in_flight=0, frames_dropped=unfinished)
 
@@ -254,7 +262,7 @@ class RunStatistics(Stateful):
             "frames_dropped": sum(counts.frames_dropped),
             "dropped": counts.frames_dropped._asdict(),
             "frames_failed": faults.frames_failed,
-            "frames_not_written": self.frames_not_written,
+            "frames_not_written": {name: missed for name, missed in self.frames_not_written.items() if missed},
             "reconnects": faults.reconnects,
             "resumed": self.resumed,
             "frames_per_second": round(counts.frames_processed / counts.seconds, 2) if counts.seconds else 0.0,
@@ -263,9 +271,10 @@ class RunStatistics(Stateful):
         }
 
     def ailment(self, stale_seconds: float) -> str | None:
-        """Why no tracks come, or None if all is well: as while the run waits for its turn, and after its good end.
+        """Why no tracks come or are stored, or None if all is well.
 
-        A frame, and the work of a stage on one, may be `stale_seconds` old.
+        It is while the run waits for its turn, and after its good end. A frame, and the work of a stage on one, may be
+        `stale_seconds` old.
         """
         now = perf_counter()
         if self._begun is None or self._outcome is not None:
@@ -278,7 +287,9 @@ class RunStatistics(Stateful):
             if (held := stage.held_seconds) > stale_seconds:
                 return f"{name} has been at one frame for {held:.1f} s"
         age = now - self._last_came
-        return f"no frame for {age:.1f} s" if age > stale_seconds and not self.reading_ended else None
+        if age > stale_seconds and not self.reading_ended:
+            return f"no frame for {age:.1f} s"
+        return f"frames cannot be stored in {', '.join(self._not_stored)}" if self._not_stored else None
 
     def _drop(self, index: int, cause: str) -> None:
         """Count a frame as dropped for one of the causes of `Drops`."""

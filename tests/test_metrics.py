@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from irst_pipeline.config import LiveSettings, MetricsSettings, RunSettings
 from irst_pipeline.engine.cpu import CpuEngine, Ticket
 from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.weights import load_weights
-from irst_pipeline.metrics import WatchedRun, answering, health
+from irst_pipeline.metrics import REQUESTS_MAX, WatchedRun, answering, health
 from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.runs import run_recordings
 from irst_pipeline.sources import open_source
@@ -36,6 +36,7 @@ from tests.sources.test_live import camera
 pytestmark = pytest.mark.alone
 
 CLOUDS = Path(__file__).parents[1] / "videos" / "clouds" / "sequence16.mkv"
+HORIZON = Path(__file__).parents[1] / "videos" / "horizon" / "sequence8.mp4"
 Samples = dict[tuple[str, ...], float]
 """Values by the name of the sample and the values of its labels, source first."""
 
@@ -184,6 +185,39 @@ def assert_equal(samples: Samples, name: str, report: dict[str, Any]) -> None:
     assert buckets[-1] == report["frames_processed"]
 
 
+def test_what_a_full_disk_takes_is_told_while_it_does_and_in_the_summary(
+    small_disk: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    port, stop = free_port(), threading.Event()
+    settings = RunSettings(device="cpu", sinks=("tracks_jsonl",), metrics=MetricsSettings(port=port))
+    names = CLOUDS.name, HORIZON.name
+
+    def work() -> None:
+        with pytest.raises(IrstError, match="2 of 2 sources could not go on"):
+            run_recordings([str(CLOUDS), str(HORIZON)], settings, small_disk, False, True, stop)
+
+    def lacking(name: str) -> float:
+        try:
+            return scrape(port)[0].get(("irst_frames_not_written_total", name, "tracks_jsonl"), -1)
+        except OSError:
+            return -1  # nobody answers there yet
+
+    def told() -> bool:
+        sources = json.loads(ask(port, "/healthz")[1])["sources"]
+        return all(sources[name] == "frames cannot be stored in tracks_jsonl" for name in names)
+
+    with running(work, stop):
+        wait_until(lambda: [lacking(name) for name in names] == [0, 0], "both run")
+        with pytest.raises(OSError, match="No space"):
+            (small_disk / "other").write_bytes(bytes(1_000_000))
+        wait_until(told, "the full disk is told")
+        assert min(lacking(name) for name in names) > 0
+    summary = capsys.readouterr().out
+    assert summary.count(" not in tracks_jsonl") == 2
+    for folder in ("sequence16", "sequence8"):
+        assert f"error: {small_disk / folder / 'run.json'}: cannot write it (No space left on device)" in caplog.text
+
+
 class HeldEngine(CpuEngine):
     """Stops in the middle of a frame until it is let go."""
 
@@ -258,6 +292,31 @@ def test_a_client_that_says_nothing_holds_nobody_up(caplog: pytest.LogCaptureFix
         for connection in mute:
             connection.close()
     assert not any("Traceback" in message for message in caplog.messages)
+
+
+def test_clients_that_never_end_their_requests_hold_few_threads_and_not_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("irst_pipeline.metrics.REQUEST_SECONDS", 2.0)
+    port, before = free_port(), threading.active_count()
+    with answering(MetricsSettings(port=port), []), ExitStack() as opened:
+        left = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(100)]
+        for client in left:
+            client.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+
+        def drip() -> bool:
+            """A byte to all that still take it; whether none does."""
+            for client in list(left):
+                try:
+                    client.sendall(b"a")
+                except OSError:
+                    left.remove(client)
+            return not left
+
+        wait_until(lambda: drip() or len(left) <= REQUESTS_MAX, "only the newest are served")
+        assert ask(port, "/healthz")[0] == 503
+        assert threading.active_count() - before < REQUESTS_MAX + 10
+        wait_until(drip, "none is served for long")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.7", "a..b"])

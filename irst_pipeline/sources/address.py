@@ -5,7 +5,7 @@ import re
 
 NETWORK = ("rtsp", "rtsps", "rtp", "udp", "tcp", "http", "https")
 ADDRESS = rf"([A-Za-z][\w+.-]*):/+|({'|'.join(NETWORK)}):"  # how one begins, also with slashes too few
-QUERY = r"\?|=|%3F|%3D"  # what begins one, or a value in it, also percent-encoded
+QUERY = r"\?|=|%(?:25)*3[FD]"  # what begins one, or a value in it, also percent-encoded, however often
 LOCAL = ("gige", "usb3", "v4l2", "fifo", "stdin")  # without passwords
 
 
@@ -26,7 +26,7 @@ def redact(uri: str) -> str:
     scheme = re.match(ADDRESS, uri, re.IGNORECASE)
     if not scheme or (scheme[1] or "").lower() in LOCAL:
         return uri
-    rest = re.sub(r".*(@|%40)", "***@", uri[scheme.end() :], flags=re.DOTALL)
+    rest = re.sub(r".*(@|%(25)*40)", "***@", uri[scheme.end() :], flags=re.DOTALL)
     return scheme[0] + re.sub(f"({QUERY}).*", r"\1***", rest, flags=re.DOTALL | re.IGNORECASE)
 
 
@@ -37,5 +37,5 @@ def printable(name: str) -> str:
 
 def without_passwords(text: str) -> str:
     """A line with what may be a user's name and password left out, wherever an address has got into it."""
-    user = r"(?<![\w/.-])[A-Za-z][\w+.-]*:"  # without a scheme before it; no colon within a path
+    user = r"(?<![\w/.-])(?://)?[A-Za-z][\w+.-]*:"  # without a scheme before it; no colon within a path
     return re.sub(rf"({ADDRESS}|{user})[^\s/]\S*@", r"\1***@", text, flags=re.IGNORECASE)

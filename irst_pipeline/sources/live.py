@@ -15,6 +15,7 @@ from irst_pipeline.stage import POLL_SECONDS
 from irst_pipeline.types import Frame
 
 RETRY_SECONDS = 0.25  # from one try to connect to the next; each time twice as long
+PATIENCE = 0.25  # of the time since the last frame, which a connection may take to begin
 JUMP_SECONDS = 1.0
 AHEAD_SECONDS, FADE_SECONDS = 10.0, 100.0
 STEP_SECONDS = 1e-3
@@ -126,7 +127,8 @@ class LiveStream(Reader):
             begun = perf_counter()
             try:
                 self._clock.connected()
-                with closing(self._feed.connect(self._settings, self._ended)) as arrivals:
+                limits = self._settings.model_copy(update={"open_seconds": self._patience()})
+                with closing(self._feed.connect(limits, self._ended)) as arrivals:
                     for frame in self._frames(arrivals):
                         pause = RETRY_SECONDS
                         yield frame
@@ -136,13 +138,24 @@ class LiveStream(Reader):
                     raise IrstError(f"{self.name}: {reason}") from None
             if not self._feed.reopens:
                 break
-            self._say_lost(reason)
+            self._say_lost(reason, begun)
             self._give_up(reason)
             # What has been waited for already needs no pause: a frozen server, a sender that is to call.
             self._ended.wait(max(0.0, begun + pause * random.uniform(0.5, 1.0) - perf_counter()))
             pause = min(2 * pause, self._settings.retry_seconds)
         if self._kind is None and not self._ended.is_set():
             raise IrstError(f"{self.name}: not one frame could be read ({reason}, {self.frames_failed} failed)")
+
+    def _patience(self) -> float:
+        """How long (s) a connection may take to begin: the longer, the longer ago the last frame is.
+
+        A server that has yet to notice the loss may answer and then send nothing. One that is slow to begin is given
+        enough time in the end.
+        """
+        longest = self._settings.open_seconds
+        if self._last is None:
+            return longest
+        return min(longest, max(self._settings.read_seconds, PATIENCE * (perf_counter() - self._last)))
 
     def _frames(self, arrivals: Iterator[Picture | Damage | None]) -> Iterator[Frame]:
         """The whole frames of one connection; raises IrstError after too long a time without any."""
@@ -177,10 +190,10 @@ class LiveStream(Reader):
             self._kind = describe(frame)
         return frame
 
-    def _say_lost(self, reason: str) -> None:
-        """Once for each loss, however often it is tried to connect again."""
+    def _say_lost(self, reason: str, begun: float) -> None:
+        """Once for each loss, however often it is tried to connect again; `begun` is when it was first tried."""
         if self._lost_since is None and not self._ended.is_set():
-            self._lost_since = perf_counter() if self._last is None else self._last
+            self._lost_since = begun if self._last is None else self._last
             log.warning("%s: no frames (%s); connecting again until they come", self.name, reason)
 
     def _give_up(self, reason: str) -> None:

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import av
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -29,6 +30,10 @@ SETTLE_SECONDS = 0.02
 # What shows that a frame was cut off: containers that pass on none, and decoders that do not invent the rest.
 WHOLE_CONTAINERS = {"v4l2", "matroska,webm"}
 WARY_DECODERS = {"rawvideo", "ffv1", "h264", "libdav1d", "mpeg2video", "mpeg4", "jpeg2000", "png"}
+# Frames of HEVC whose reference is missing are errors then; FFmpeg would leave them out without a word. A malformed SEI
+# would be an error as well, and no picture needs one.
+EXPLODE = {"err_detect": "explode"}
+WITHOUT_SEI = "filter_units=remove_types=39|40"
 
 
 class Arrival(NamedTuple):
@@ -58,13 +63,18 @@ class StreamFeed:
         return self.place != "-"
 
     def connect(self, settings: LiveSettings, ended: Event) -> Generator[Picture | Damage | None]:
-        """As `Feed`. What may be lost unseen has time limits; a pipe tells its end, and is waited for."""
+        """As `Feed`. What may be lost unseen has time limits; a pipe tells its end, and may be waited for."""
         try:
             with ExitStack() as opened:
+                begun = perf_counter()
                 container = self._open(settings, ended, opened)
                 opened.callback(container.close)
+                stream = video_stream(container, self.name)
+                known = stream.codec_context.width
+                if not (self.pipe or known) and perf_counter() - begun >= settings.open_seconds:
+                    raise IrstError(SILENT)  # FFmpeg takes an interruption for an end, and would wait once more
                 packets = _copied(container, ended) if self.format == "v4l2" else container.demux()
-                yield from self._pictures(container, packets, None if self.pipe else settings.read_seconds)
+                yield from self._pictures(stream, packets, None if self.pipe else settings.read_seconds)
         except av.ExitError:
             raise IrstError(SILENT) from None
         except (av.FFmpegError, OSError) as error:  # its text would name the address, password and all
@@ -74,25 +84,26 @@ class StreamFeed:
         # Nobody asks for the mean frame rate, and measuring it would hold the first frames back.
         options = {"fpsprobesize": "0", **MAX_PIXELS, **self.options}
         if self.pipe:
-            pipe = opened.enter_context(closing(_Pipe(self.place, ended)))
+            pipe = opened.enter_context(closing(_Pipe(self.place, ended, settings.give_up_seconds)))
             return av.open(pipe, "r", self.format, options, buffer_size=1 << 16, **LENIENT)
         timeout = settings.open_seconds, settings.read_seconds
         return av.open(self.place, "r", self.format, options, timeout=timeout, **LENIENT)
 
     def _pictures(
-        self, container: InputContainer, packets: Iterable["av.Packet[Any] | None"], silence: float | None
+        self, stream: VideoStream, packets: Iterable["av.Packet[Any] | None"], silence: float | None
     ) -> Iterator[Picture | Damage | None]:
-        stream = video_stream(container, self.name)
         stream.thread_type = "NONE"
         coded = stream.codec_context
-        coded.options = MAX_PIXELS
+        # Where frames may be lost whole: RTP, MPEG-TS. Files' containers have no start codes, nor losses.
+        wary = coded.name == "hevc" and not (coded.extradata or b"").startswith(b"\1")
+        coded.options = MAX_PIXELS | (EXPLODE if wary else {})
         if coded.width:  # else a frame has to come first
             refuse_size(coded.width, coded.height)
         if (wanted := self.options.get("input_format")) not in (None, coded.pix_fmt, coded.name):
             raise IrstError(f"it sends {coded.pix_fmt or coded.name}, not the {wanted} that it is asked for")
-        decoder = _Decoder(stream)
+        decoder = _Decoder(stream, BitStreamFilterContext(WITHOUT_SEI, stream) if wary else None)
         arrivals: Iterable[Arrival] = _timed(packets, stream.index, silence)
-        if container.format.name not in WHOLE_CONTAINERS and coded.name not in WARY_DECODERS:
+        if stream.container.format.name not in WHOLE_CONTAINERS and coded.name not in WARY_DECODERS:
             arrivals = _settled(arrivals)
         for packet, arrived in arrivals:
             for item in decoder(packet) if packet is not None else ():
@@ -178,8 +189,9 @@ class _Decoder:
     Lost packets of MPEG-TS are seen by its counters, those of other streams by what cannot be decoded.
     """
 
-    def __init__(self, stream: VideoStream) -> None:
-        self._context = stream.codec_context
+    def __init__(self, stream: VideoStream, units: BitStreamFilterContext | None) -> None:
+        """`units` takes away from packets what is not to be decoded."""
+        self._context, self._units = stream.codec_context, units
         self._whole = False  # all is there that the next frame is predicted from
         self._gap = False  # FFmpeg's parser may flag a loss one packet early
 
@@ -198,7 +210,8 @@ class _Decoder:
 
     def _decode(self, packet: "av.Packet[Any] | None") -> Iterator[av.VideoFrame | Damage]:
         try:
-            decoded = self._context.decode(packet)
+            packets = self._units.filter(packet) if self._units and packet and packet.size else [packet]
+            decoded = [frame for part in packets for frame in self._context.decode(part)]
         except av.EOFError:
             return
         except av.FFmpegError as error:
@@ -211,18 +224,24 @@ class _Decoder:
 
 
 class _Pipe:
-    """A FIFO, or standard input, as a file for FFmpeg; reading it ends with its writer, or when `ended` is set."""
+    """A FIFO, or standard input, as a file for FFmpeg; reading it ends with its writer, or when `ended` is set.
 
-    def __init__(self, place: str, ended: Event) -> None:
+    Raises IrstError where nothing comes for longer than the `patience` (s), if there is one.
+    """
+
+    def __init__(self, place: str, ended: Event, patience: float | None) -> None:
         self._file = os.dup(0) if place == "-" else os.open(place, os.O_RDONLY | os.O_NONBLOCK)
-        self._ended = ended
+        self._ended, self._patience = ended, patience
         self._coming = select.poll()
         self._coming.register(self._file, select.POLLIN)
 
     def read(self, size: int) -> bytes:
+        asked = perf_counter()
         while not self._ended.is_set():
             if self._coming.poll(1000 * POLL_SECONDS):
                 return os.read(self._file, size)
+            if self._patience is not None and perf_counter() - asked > self._patience:
+                raise IrstError(SILENT)
         return b""
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice, takewhile
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Event
 from typing import Any
 
@@ -73,6 +75,53 @@ def serving(answers: Sequence[bytes], hold: bool = False) -> Iterator[str]:
     thread.join(5)
     for connection in held:
         connection.close()
+
+
+@contextmanager
+def rtsp_camera(answers: Sequence[tuple[float, int]]) -> Iterator[tuple[str, list[float]]]:
+    """Address of a camera that sends H.264 by RTSP, and when (s) it was asked to.
+
+    Each time it waits so many seconds, sends so many frames (up to 20), and then nothing; the last answer repeats.
+    """
+    out, asked = io.BytesIO(), list[float]()
+    options = {"tune": "zerolatency", "threads": "1", "g": "5"}
+    images = [(image >> 6).astype(np.uint8) for image in LEVELS]
+    transmit(out, images, container="h264", codec="libx264", pixels="gray", options=options)
+    units = out.getvalue().replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")[1:]
+    sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=ir\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+
+    class Camera(StreamRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                while request := b"".join(iter(self.rfile.readline, b"\r\n")).decode():
+                    self.answer(request.split()[0], request.partition("CSeq: ")[2].split()[0])
+
+        def answer(self, verb: str, number: str) -> None:
+            body = sdp if verb == "DESCRIBE" else ""
+            head = f"Session: 1\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\nContent-Length: {len(body)}"
+            self.wfile.write(f"RTSP/1.0 200 OK\r\nCSeq: {number}\r\n{head}\r\n\r\n{body}".encode())
+            if verb == "PLAY":
+                asked.append(time.monotonic())
+                pause, frames = answers[min(len(asked), len(answers)) - 1]
+                time.sleep(pause)
+                self.play(frames)
+
+        def play(self, frames: int) -> None:
+            sent = 0
+            for number, unit in enumerate(units):
+                if sent == frames:
+                    break
+                slice_ = unit[0] & 31 in (1, 5)  # each is a frame
+                kind = 96 | slice_ << 7  # with RTP's marker of a frame's end
+                rtp = struct.pack("!BBHII", 0x80, kind, number, sent * 90_000 // RATE, 1) + unit
+                self.wfile.write(struct.pack("!cBH", b"$", 0, len(rtp)) + rtp)
+                sent += slice_
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Camera) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"rtsp://127.0.0.1:{server.server_address[1]}/ir", asked
+        server.shutdown()
 
 
 @contextmanager
@@ -226,6 +275,27 @@ def test_of_a_stream_that_loses_packets_only_frames_as_they_were_sent_are_passed
         assert len(frames) > 10
 
 
+def test_frames_of_hevc_that_are_predicted_from_one_that_was_lost_whole_are_counted() -> None:
+    images = [thermal(number, BLOCKS, 12) for number in range(20)]
+    coded, out = io.BytesIO(), io.BytesIO()
+    transmit(coded, images, BLOCKS, "nut", "libx265", "gray12le", LOSSLESS)  # a key frame each 5
+    malformed = b"\0\0\0\1\x4e\1\5\x08too short"  # SEI, which is none of a picture's matters
+    with av.open(io.BytesIO(coded.getvalue()), "r") as whole, av.open(out, "w", format="nut") as lossy:
+        stream = lossy.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if packet.size and number != 7:
+                sent = av.Packet(malformed + bytes(packet))
+                sent.pts, sent.dts, sent.time_base = packet.pts, packet.dts, packet.time_base
+                sent.stream, sent.is_keyframe = stream, packet.is_keyframe
+                lossy.mux(sent)
+    with serving([out.getvalue()]) as uri, frames_of(uri) as (frames, source):
+        found = list(islice(frames, 12))
+        assert source.frames_failed == 2
+    assert_genuine(found, BLOCKS, 12)
+    assert [int(frame.image[0, 0]) for frame in found] == [*range(7), *range(10, 15)]
+    assert [frame.index for frame in found] == [*range(7), *range(9, 14)]
+
+
 @pytest.mark.parametrize(
     ("container", "codec", "pixels", "damaged"),
     [
@@ -304,6 +374,16 @@ def test_a_server_that_falls_silent_is_asked_again(answer: bytes, caplog: pytest
         assert_in_order(frames)
         assert source.reconnects == (1 if answer else 0)
     assert sum("no frames" in message for message in caplog.messages) == 1
+
+
+def test_a_camera_that_answers_and_sends_nothing_is_asked_again_soon_once_it_has_sent_frames() -> None:
+    settings = LiveSettings(open_seconds=30.0, read_seconds=0.5)
+    with rtsp_camera([(1.5, 10), (0, 0), (0, 20)]) as (uri, asked), closing(open_source(uri, live=settings)) as source:
+        frames = list(islice(source, 20))
+        assert len(asked) == 3  # it was slow at first, and waited for
+        assert asked[2] - asked[1] < 10
+        assert source.reconnects == 1
+    assert_in_order(frames)
 
 
 def test_nonsense_never_ends_the_stream_and_is_never_a_frame() -> None:
@@ -400,6 +480,25 @@ def test_a_source_that_stays_away_is_given_up_where_that_is_asked_for() -> None:
             frames.extend(source)
         assert len(frames) == 20
         assert 1 < time.monotonic() - begun < 15
+
+
+@pytest.mark.parametrize("frames", [0, 5])
+def test_a_fifo_that_stays_silent_is_given_up_where_that_is_asked_for(frames: int, tmp_path: Path) -> None:
+    os.mkfifo(fifo := tmp_path / "y16")
+    settings = LiveSettings(give_up_seconds=1.0)
+    uri = f"fifo://{fifo}?format=gray16le&size={WIDTH}x{HEIGHT}&fps=50"
+    with ExitStack() as opened, closing(open_source(uri, live=settings)) as source:
+        stream = iter(source)
+        if frames:
+            begin = threading.Thread(target=lambda: opened.enter_context(fifo.open("wb", 0)).write(raw(LEVELS[:5])))
+            begin.start()
+            assert_genuine(list(islice(stream, frames)))
+            begin.join()
+        late = threading.Timer(10, source.close)
+        late.start()
+        opened.callback(late.cancel)
+        with pytest.raises(IrstError, match=r"no frames for 1 s \(nothing came in time\); given up"):
+            next(stream)
 
 
 @pytest.mark.parametrize("answer", [None, b""], ids=["refused", "mute"])
