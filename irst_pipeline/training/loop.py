@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from irst_pipeline.disk import make_folder, write_file
+from irst_pipeline.disk import held, make_folder, write_file
 from irst_pipeline.engine import load_model
 from irst_pipeline.engine.cpu import has_bfloat16
 from irst_pipeline.errors import IrstError, UsageError
@@ -364,15 +364,20 @@ def train(run: TrainingRun, data: Path, stop: Event) -> Path:
     The folder of the run then holds the checkpoint, the weights, the curve (step, seconds of this sitting, loss, and
     IoU, Pd and Fa on the held-out frames of each data set) and a picture of predictions on such frames.
     After the last step the logits are shifted to where the held-out frames of exact masks are outlined best.
-    Raises UsageError for a folder that holds something else.
+    Raises UsageError for a folder that holds something else, or that another process trains in.
     """
+    _refuse_used(run.folder)
+    make_folder(run.folder)
+    with held(run.folder):
+        _train(run, data, stop)
+    return run.folder / WEIGHTS_FILE
+
+
+def _train(run: TrainingRun, data: Path, stop: Event) -> None:
     settings = run.settings
     going_on = run.restore()
-    if not going_on:
-        _refuse_used(run.folder)
     sources = read_sources(settings, data)
     if not going_on:
-        make_folder(run.folder)
         # Before there are weights: a folder that has those alone is somebody else's.
         run.write({STATE_FILE: run.state()})
     curve, losses, due = Curve(run, sources), list[float](), dict[str, bytes]()
@@ -410,14 +415,14 @@ def train(run: TrainingRun, data: Path, stop: Event) -> Path:
                 due = run.files()
             if stopping:
                 break
-    return run.folder / WEIGHTS_FILE
 
 
 def _refuse_used(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder with --out")
     # A kill during the first checkpoint leaves a hidden file.
-    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+    others = (path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else ()
+    if not (folder / STATE_FILE).exists() and any(others):
         raise UsageError(f"{folder}: holds files, but no {STATE_FILE} to go on from; train into another folder")
 
 

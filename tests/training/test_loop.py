@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from irst_pipeline.datasets import held_out, read_grey
+from irst_pipeline.disk import held
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.weights import load_weights, packed_weights
 from irst_pipeline.training.batches import draw_batch, read_sources
@@ -264,6 +265,33 @@ def test_a_folder_of_something_else_is_left_alone(data: Path, tmp_path: Path) ->
     assert (tmp_path / "weights.safetensors").read_bytes() == b"precious"
     with pytest.raises(UsageError, match=r"weights\.safetensors: is a file; give a folder with --out"):
         trained(settings(1), data, tmp_path / "weights.safetensors", Event())
+
+
+def test_no_two_trainings_write_into_one_folder(data: Path, tmp_path: Path) -> None:
+    """Neither while the first has a checkpoint, nor while it is still reading its data sets."""
+    trained(settings(1), data, tmp_path / "begun", Event())
+    (tmp_path / "new").mkdir()
+    for out in (tmp_path / "begun", tmp_path / "new"):
+        before = {path.name: path.read_bytes() for path in out.iterdir()}
+        with held(out), pytest.raises(UsageError, match=f"{out}: another run is writing there; wait for its end"):
+            trained(settings(2), data, out, Event())
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+        trained(settings(2), data, out, Event())
+        assert step_of(out / "state.safetensors") == 2
+
+
+def test_a_training_holds_its_folder(data: Path, tmp_path: Path) -> None:
+    class Asking(Event):
+        """Asks for the folder in the middle of a run."""
+
+        def is_set(self) -> bool:
+            with pytest.raises(UsageError, match="another run is writing there"), held(tmp_path / "run"):
+                pass
+            return True
+
+    trained(settings(3), data, tmp_path / "run", Asking())
+    with held(tmp_path / "run"):
+        assert step_of(tmp_path / "run" / "state.safetensors") == 1
 
 
 def test_rows_of_the_curve_beyond_the_checkpoint_are_made_again(data: Path, tmp_path: Path) -> None:
