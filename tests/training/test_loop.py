@@ -165,15 +165,36 @@ def test_a_folder_may_have_any_name_and_another_list(data: Path, tmp_path: Path)
     assert {len(row) for row in rows} == {6}
 
 
+def training_command(settings: TrainSettings, config: Path, data: Path) -> list[str]:
+    """All of `irst train` but the folder for the results, which stands behind it."""
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude={"teacher", "start"})))
+    command = [sys.executable, "-m", "irst_pipeline.cli", "train", "--config", config, "--data", data, "--out"]
+    return list(map(str, command))
+
+
+def test_a_stopped_training_says_so(data: Path, tmp_path: Path) -> None:
+    command = training_command(settings(10_000), tmp_path / "train.yaml", data)
+    run = tmp_path / "run"
+    with subprocess.Popen([*command, str(run)], stdout=-1, stderr=subprocess.DEVNULL, text=True) as process:
+        while not (run / "curve.csv").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()
+        said, _ = process.communicate(timeout=60)
+    reached = step_of(run / "state.safetensors")
+    weights = run / "weights.safetensors"
+    assert said == f"stopped at step {reached} of 10000; the same command goes on; weights so far: {weights}\n"
+    assert process.returncode == 0
+    assert load_weights(str(weights))
+
+
 def test_a_kill_at_any_moment_loses_only_the_steps_since_the_checkpoint(data: Path, tmp_path: Path) -> None:
     """SIGKILL, again and again, of a process that does little but write checkpoints."""
-    config = tmp_path / "train.yaml"
-    tree = settings(10_000, checkpoint_every=1, batch=1, crop=16).model_dump(mode="json", exclude={"teacher"})
-    config.write_text(yaml.safe_dump(tree))
-    command = [sys.executable, "-m", "irst_pipeline.cli", "train", "--config", config, "--data", data, "--out"]
+    s = settings(10_000, checkpoint_every=1, batch=1, crop=16)
+    command = training_command(s, tmp_path / "train.yaml", data)
     run, state, reached = tmp_path / "run", tmp_path / "run" / "state.safetensors", 0
     for delay in (0.0, 0.11, 0.23):
-        with subprocess.Popen([*map(str, command), str(run)], stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen([*command, str(run)], stderr=subprocess.DEVNULL) as process:
             while not state.exists() or step_of(state) == reached:
                 assert process.poll() is None
                 time.sleep(0.01)
