@@ -331,14 +331,15 @@ class Curve:
         self._run, self._path, self._started = run, run.folder / CURVE_FILE, time.monotonic()
         self._watched = [s for s in sources if s.holdout and s.settings.layout != "backgrounds"]
         names = [f"{score} {s.settings.folder}" for s in self._watched for score in self.SCORES]
-        header = ["step", "seconds", "loss", *names]
+        self._header = ["step", "seconds", "loss", *names]
         kept_before = run.step and self._path.exists()
         old = list(csv.reader(self._path.read_text(errors="replace").splitlines())) if kept_before else []
-        if old and old[0] != header:
+        if old and old[0] != self._header:
             raise UsageError(f"{self._path}: is of other data sets ({', '.join(old[0])}); train into another folder")
         # What was scored after the checkpoint is scored again, and a row that was not written whole is of no use.
-        rows = [row for row in old[1:] if len(row) == len(header) and row[0].isdecimal()]
-        write_file(self._path, _as_csv([header, *(row for row in rows if int(row[0]) <= run.step)]).encode())
+        rows = (row for row in old[1:] if len(row) == len(self._header) and row[0].isdecimal())
+        self._rows = {int(row[0]): row for row in rows if int(row[0]) <= run.step}
+        self._write()
 
     def add(self, loss: float) -> None:
         """Score the running mean, write a row, and draw a held-out frame of each data set."""
@@ -346,16 +347,15 @@ class Curve:
         scores = [score_network(run.mean, s.holdout, run.device) for s in self._watched]
         shares = [getattr(s, name) for s in scores for name in self.SCORES]
         values = time.monotonic() - self._started, loss, *shares
-        with self._path.open("a", newline="") as file:
-            file.write(_as_csv([[str(run.step), *(f"{value:.6g}" for value in values)]]))
+        self._rows[run.step] = [str(run.step), *(f"{value:.6g}" for value in values)]
+        self._write()
         if self._watched:
             draw_preview(run.mean, [s.holdout[0] for s in self._watched], run.device, run.folder / PREVIEW_FILE)
 
-
-def _as_csv(rows: Iterable[list[str]]) -> str:
-    text = StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    def _write(self) -> None:
+        text = StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self._header, *self._rows.values()])
+        write_file(self._path, text.getvalue().encode())
 
 
 def train(run: TrainingRun, data: Path, stop: Event) -> Path:

@@ -358,6 +358,21 @@ def test_the_curve_knows_steps_of_any_number_of_digits(data: Path, tmp_path: Pat
     assert [row.split(",")[0] for row in rows] == ["999999", "1000000", "1234567"]
 
 
+def test_a_full_disk_leaves_a_whole_curve(data: Path, small_disk: Path) -> None:
+    run = open_run(settings(1), small_disk, CPU)
+    curve, path = Curve(run, read_sources(run.settings, data)), small_disk / "curve.csv"
+    before = path.read_bytes()
+    (small_disk / "others").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    run.step = 1
+    with pytest.raises(IrstError, match=rf"^{path}: cannot write it \(No space left on device\); free some space"):
+        curve.add(1.0)
+    assert path.read_bytes() == before
+    assert {path.name for path in small_disk.iterdir()} == {"curve.csv", "others"}
+    (small_disk / "others").unlink()
+    curve.add(1.0)
+    assert [row.split(",")[0] for row in path.read_text().splitlines()] == ["step", "1"]
+
+
 @pytest.mark.gpu
 def test_it_trains_stops_and_goes_on_with_a_teacher_on_a_gpu(data: Path, tmp_path: Path) -> None:
     (tmp_path / "teacher.safetensors").write_bytes(packed_weights(build_network(MODEL, 2, CPU), {}))
