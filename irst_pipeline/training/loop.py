@@ -98,6 +98,8 @@ class TrainingRun:
         }
         self.follow = torch.tensor(0.0, device=self.device)
         """How far the running mean goes towards the weights in a step."""
+        self.losses: list[float] = []
+        """Of the steps since the last row of the curve."""
         self.recorded = RecordedStep(self) if on_gpu else None
         self._loss = training_loss
         if on_gpu:
@@ -198,6 +200,7 @@ class TrainingRun:
         for name, optimiser in self.optimisers.items():
             for index, moments in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+        tensors["losses"] = torch.tensor(self.losses)
         return packed(tensors, {"step": str(self.step)} | self._asked())
 
     def _asked(self) -> dict[str, str]:
@@ -232,6 +235,7 @@ class TrainingRun:
 
             self.network.load_state_dict(part("network."))
             self.mean.load_state_dict(part("mean."))
+            self.losses = tensors.get("losses", torch.empty(0)).tolist()  # those of older versions have none
             for name, optimiser in self.optimisers.items():
                 moments: dict[int, dict[str, Any]] = {}
                 for key, value in part(f"{name}.").items():
@@ -338,7 +342,8 @@ class Curve:
             raise UsageError(f"{self._path}: is of other data sets ({', '.join(old[0])}); train into another folder")
         # What was scored after the checkpoint is scored again, and a row that was not written whole is of no use.
         rows = (row for row in old[1:] if len(row) == len(self._header) and row[0].isdecimal())
-        self._rows = {int(row[0]): row for row in rows if int(row[0]) <= run.step}
+        self.rows = {int(row[0]): row for row in rows if int(row[0]) <= run.step}
+        """By step."""
         self._write()
 
     def add(self, loss: float) -> None:
@@ -347,14 +352,14 @@ class Curve:
         scores = [score_network(run.mean, s.holdout, run.device) for s in self._watched]
         shares = [getattr(s, name) for s in scores for name in self.SCORES]
         values = time.monotonic() - self._started, loss, *shares
-        self._rows[run.step] = [str(run.step), *(f"{value:.6g}" for value in values)]
+        self.rows[run.step] = [str(run.step), *(f"{value:.6g}" for value in values)]
         self._write()
         if self._watched:
             draw_preview(run.mean, [s.holdout[0] for s in self._watched], run.device, run.folder / PREVIEW_FILE)
 
     def _write(self) -> None:
         text = StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self._header, *self._rows.values()])
+        csv.writer(text, lineterminator="\n").writerows([self._header, *self.rows.values()])
         write_file(self._path, text.getvalue().encode())
 
 
@@ -380,7 +385,7 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
     if not going_on:
         # Before there are weights: a folder that has those alone is somebody else's.
         run.write({STATE_FILE: run.state()})
-    curve, losses, due = Curve(run, sources), list[float](), dict[str, bytes]()
+    curve, due = Curve(run, sources), dict[str, bytes]()
     exact = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
     if not exact:
         log.warning("%s: no frame with a mask is held out, by which to score and calibrate the network", run.folder)
@@ -395,7 +400,9 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
         ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as shards,
     ):
         for batch in _draw_ahead(drawing, sources, settings, run.step, run.device):
-            losses.append(run.train_step(batch, shards if run.device.type == "cpu" else None))
+            if run.step in curve.rows:
+                run.losses.clear()
+            run.losses.append(run.train_step(batch, shards if run.device.type == "cpu" else None))
             run.write(due)  # only now: a step may ruin the weights, which shows in the next one
             due = {}
             progress.update()
@@ -405,9 +412,9 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
                 if exact:
                     shift_logits(run.mean, exact, run.device)
             if last or run.step % settings.evaluate_every == 0:
-                curve.add(float(np.mean(losses)))
-                progress.set_postfix(loss=f"{np.mean(losses):.3f}", refresh=False)
-                losses.clear()
+                loss = float(np.mean(run.losses))
+                curve.add(loss)
+                progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
             if last or stopping:
                 run.check(batch)
                 run.write(run.files())

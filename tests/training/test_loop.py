@@ -81,12 +81,17 @@ class StopAfter(Event):
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
-    whole = load_file(trained(settings(12), data, tmp_path / "whole", Event()))
-    trained(settings(12), data, tmp_path / "parts", StopAfter(9))
-    parts = load_file(trained(settings(12), data, tmp_path / "parts", Event()))
+    s = settings(12, evaluate_every=4)
+    whole = load_file(trained(s, data, tmp_path / "whole", Event()))
+    trained(s, data, tmp_path / "parts", StopAfter(9))
+    parts = load_file(trained(s, data, tmp_path / "parts", Event()))
     assert whole.keys() == parts.keys()
     for name, tensor in whole.items():
         torch.testing.assert_close(parts[name], tensor, rtol=1e-5, atol=1e-6)
+    # The loss of a row is the mean over all steps since the row before, those before the stop as well.
+    curves = [losses_of(tmp_path / name / "curve.csv") for name in ("whole", "parts")]
+    assert list(curves[0]) == [4, 8, 12]
+    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
 
 
 def test_it_learns_and_its_weights_load(data: Path, tmp_path: Path) -> None:
@@ -216,6 +221,11 @@ def test_a_first_checkpoint_that_was_not_written_whole_is_made_again(data: Path,
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     (tmp_path / ".state.safetensors.new").write_bytes(bytes(1000))  # as a kill leaves it
     assert load_weights(str(trained(settings(1), data, tmp_path, Event())))
+
+
+def losses_of(curve: Path) -> dict[int, float]:
+    """By step."""
+    return {int(row["step"]): float(row["loss"]) for row in csv.DictReader(curve.read_text().splitlines())}
 
 
 def step_of(state: Path) -> int:
