@@ -100,6 +100,8 @@ class TrainingRun:
         """How far the running mean goes towards the weights in a step."""
         self.losses: list[float] = []
         """Of the steps since the last row of the curve."""
+        self.complete = False
+        """Whether it was restored from its end, with its logits shifted."""
         self.recorded = RecordedStep(self) if on_gpu else None
         self._loss = training_loss
         if on_gpu:
@@ -229,6 +231,8 @@ class TrainingRun:
             self.step = int(metadata["step"])
             if self.step < 0:
                 raise ValueError(f"its step is {self.step}")
+            # Not so where it was stopped, and is now to have no more steps than it has had.
+            self.complete = self.step >= max(before["steps"], now["steps"])
 
             def part(name: str) -> dict[str, Tensor]:
                 return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
@@ -346,12 +350,12 @@ class Curve:
         """By step."""
         self._write()
 
-    def add(self, loss: float) -> None:
+    def add(self) -> None:
         """Score the running mean, write a row, and draw a held-out frame of each data set."""
         run = self._run
         scores = [score_network(run.mean, s.holdout, run.device) for s in self._watched]
         shares = [getattr(s, name) for s in scores for name in self.SCORES]
-        values = time.monotonic() - self._started, loss, *shares
+        values = time.monotonic() - self._started, np.mean(run.losses), *shares
         self.rows[run.step] = [str(run.step), *(f"{value:.6g}" for value in values)]
         self._write()
         if self._watched:
@@ -389,10 +393,11 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
     exact = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
     if not exact:
         log.warning("%s: no frame with a mask is held out, by which to score and calibrate the network", run.folder)
-    if run.step >= settings.steps:
+    if run.complete:
         log.info("%s: complete already, at step %d", run.folder, run.step)
         if not (run.folder / WEIGHTS_FILE).exists():
             run.write(run.files())
+        return
     threads = torch.get_num_threads()
     with (
         tqdm(total=settings.steps, initial=run.step, desc="training", unit="step", mininterval=5) as progress,
@@ -406,22 +411,22 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
             run.write(due)  # only now: a step may ruin the weights, which shows in the next one
             due = {}
             progress.update()
-            last, stopping = run.step == settings.steps, stop.is_set()
-            if last:
-                bring_to_scale(run.mean)
-                if exact:
-                    shift_logits(run.mean, exact, run.device)
-            if last or run.step % settings.evaluate_every == 0:
-                loss = float(np.mean(run.losses))
-                curve.add(loss)
-                progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            if last or stopping:
+            if run.step == settings.steps or stop.is_set():
                 run.check(batch)
-                run.write(run.files())
-            elif run.step % settings.checkpoint_every == 0:
-                due = run.files()
-            if stopping:
                 break
+            if run.step % settings.evaluate_every == 0:
+                curve.add()
+                progress.set_postfix(loss=f"{np.mean(run.losses):.3f}", refresh=False)
+            if run.step % settings.checkpoint_every == 0:
+                due = run.files()
+    last = run.step >= settings.steps
+    if last:
+        bring_to_scale(run.mean)
+        if exact:
+            shift_logits(run.mean, exact, run.device)
+    if last or run.step % settings.evaluate_every == 0:
+        curve.add()
+    run.write(run.files())
 
 
 def _refuse_used(folder: Path) -> None:

@@ -24,6 +24,7 @@ from irst_pipeline.disk import held
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.weights import load_weights, packed_weights
 from irst_pipeline.training.batches import draw_batch, read_sources
+from irst_pipeline.training.finish import bring_to_scale, shift_logits
 from irst_pipeline.training.loop import Curve, build_network, learning_rate, open_run, train
 from irst_pipeline.training.preview import draw_preview
 from irst_pipeline.training.settings import TrainSettings
@@ -147,6 +148,27 @@ def test_what_a_last_step_has_ruined_is_not_kept(rate: float, data: Path, tmp_pa
     reached = step_of(tmp_path / "state.safetensors")
     trained(settings(reached + 3, learning_rate=1e-4), data, tmp_path, Event())
     assert step_of(tmp_path / "state.safetensors") == reached + 3
+
+
+@pytest.mark.parametrize("every", [5, 40])
+def test_a_stopped_run_that_is_to_have_no_more_steps_is_finished(
+    every: int, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the step at which it was stopped has a row already."""
+    so_far = load_weights(str(trained(settings(40, evaluate_every=every), data, tmp_path, StopAfter(9)))).network
+    rows, s = losses_of(tmp_path / "curve.csv"), settings(10, evaluate_every=every)
+    bring_to_scale(so_far)
+    assert shift_logits(so_far, [read_sources(s, data)[0].holdout], CPU)
+    finished = load_file(trained(s, data, tmp_path, Event()))
+    for name, tensor in so_far.state_dict().items():
+        assert torch.equal(finished[name], tensor), name
+    after = losses_of(tmp_path / "curve.csv")
+    assert list(after) == [step for step in (5, 10) if step in rows or step == 10]
+    assert rows.items() <= after.items()
+    caplog.clear()
+    with caplog.at_level("INFO", "irst"):
+        trained(s, data, tmp_path, Event())
+    assert [message.rpartition(": ")[2] for message in caplog.messages] == ["complete already, at step 10"]
 
 
 def test_weights_of_a_complete_run_that_are_gone_are_written_again(data: Path, tmp_path: Path) -> None:
@@ -362,8 +384,8 @@ def test_the_curve_knows_steps_of_any_number_of_digits(data: Path, tmp_path: Pat
     run = open_run(settings(1), tmp_path, CPU)
     sources = read_sources(run.settings, data)
     for step in (999_999, 1_000_000, 1_234_567):
-        run.step = step
-        Curve(run, sources).add(1.0)
+        run.step, run.losses = step, [1.0]
+        Curve(run, sources).add()
     rows = (tmp_path / "curve.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == ["999999", "1000000", "1234567"]
 
@@ -373,13 +395,13 @@ def test_a_full_disk_leaves_a_whole_curve(data: Path, small_disk: Path) -> None:
     curve, path = Curve(run, read_sources(run.settings, data)), small_disk / "curve.csv"
     before = path.read_bytes()
     (small_disk / "others").write_bytes(bytes(shutil.disk_usage(small_disk).free))
-    run.step = 1
+    run.step, run.losses = 1, [1.0]
     with pytest.raises(IrstError, match=rf"^{path}: cannot write it \(No space left on device\); free some space"):
-        curve.add(1.0)
+        curve.add()
     assert path.read_bytes() == before
     assert {path.name for path in small_disk.iterdir()} == {"curve.csv", "others"}
     (small_disk / "others").unlink()
-    curve.add(1.0)
+    curve.add()
     assert [row.split(",")[0] for row in path.read_text().splitlines()] == ["step", "1"]
 
 
