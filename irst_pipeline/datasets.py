@@ -99,9 +99,13 @@ def read_masked_images(folder: Path, split: str) -> list[Sample]:
         lines = [line.strip() for line in lists.read_text("utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise UsageError(f"{lists}: not text in UTF-8; save it so") from None
-    names = list(
-        dict.fromkeys(Path(n).stem if Path(n).suffix.lower() in SUFFIXES else Path(n).name for n in lines if n)
-    )
+    names: dict[str, Path] = {}  # and the folder that the list names with each
+    for number, path in enumerate(map(Path, lines), start=1):
+        name = path.stem if path.suffix.lower() in SUFFIXES else path.name
+        if name and names.setdefault(name, path.parent) != path.parent:
+            raise UsageError(
+                f"{lists}: line {number}: {name} is there already, in another folder; give images names that differ"
+            )
     if not names:
         raise UsageError(f"{lists}: an empty list; it needs the name of an image a line")
     images, masks = images_in(folder / "images"), images_in(folder / "masks")

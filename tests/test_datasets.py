@@ -173,6 +173,9 @@ def test_a_list_may_name_paths_and_is_text_in_utf_8(field_set: Path) -> None:
     before, names = read_masked_images(field_set, "train"), field_set / "img_idx" / "train_SET.txt"
     names.write_text("images/a\nimages/b.png\n")
     assert [sample.name for sample in read_masked_images(field_set, "train")] == [sample.name for sample in before]
+    names.write_text("images/a\n\nother/a.png\nb\n")
+    with pytest.raises(UsageError, match=r"train_SET\.txt: line 3: a is there already, in another folder; give images"):
+        read_masked_images(field_set, "train")
     names.write_text("a\nb\n", "utf-16")
     with pytest.raises(UsageError, match=r"train_SET\.txt: not text in UTF-8; save it so"):
         read_masked_images(field_set, "train")
