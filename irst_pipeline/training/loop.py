@@ -32,7 +32,7 @@ from irst_pipeline.engine.cpu import has_bfloat16
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation import score_network
 from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
-from irst_pipeline.lsnet.weights import packed, packed_weights
+from irst_pipeline.lsnet.weights import WEIGHTS_FILE, packed, packed_weights
 from irst_pipeline.settings import read_settings
 from irst_pipeline.training.batches import Batch, DataSet, draw_batch, read_sources
 from irst_pipeline.training.finish import bring_to_scale, shift_logits
@@ -43,12 +43,7 @@ from irst_pipeline.training.settings import TrainSettings
 
 log = logging.getLogger("irst")
 
-STATE_FILE, WEIGHTS_FILE, CURVE_FILE, PREVIEW_FILE = (
-    "state.safetensors",
-    "weights.safetensors",
-    "curve.csv",
-    "preview.png",
-)
+STATE_FILE, CURVE_FILE, PREVIEW_FILE = "state.safetensors", "curve.csv", "preview.png"
 WARM_UP_STEPS = 100
 DECAY_SHARE = 0.8  # of all steps, at the end, over which the learning rate falls to zero
 BATCHES_AHEAD = 4
