@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from irst_pipeline.datasets import HELD_OUT_SHARE
 from irst_pipeline.disk import held, make_folder, write_file
 from irst_pipeline.engine import load_model
 from irst_pipeline.engine.cpu import has_bfloat16
@@ -387,7 +388,8 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
     curve, due = Curve(run, sources), dict[str, bytes]()
     exact = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
     if not exact:
-        log.warning("%s: no frame with a mask is held out, by which to score and calibrate the network", run.folder)
+        lacking = "no frame with a mask is held out, by which to score and calibrate the network"
+        log.warning("%s: %s; add images with masks, of which about one in %d is", run.folder, lacking, HELD_OUT_SHARE)
     if run.complete:
         log.info("%s: complete already, at step %d", run.folder, run.step)
         if not (run.folder / WEIGHTS_FILE).exists():

@@ -255,13 +255,27 @@ def step_of(state: Path) -> int:
         return int(file.metadata()["step"])
 
 
-def test_a_teacher_is_followed(data: Path, tmp_path: Path) -> None:
-    """By a network that sees targets everywhere, whatever the masks say."""
+def none_held_out(data: Path) -> dict[str, object]:
+    """The set without the images that are held out, as a source."""
     lists = data / "points" / "img_idx"
     names = (lists / "train_points.txt").read_text().split()
+    (lists / "kept_points.txt").write_text("\n".join(name for name in names if not held_out(name)))
+    return {"folder": "points", "layout": "masked_images", "split": "kept", "weight": 1.0}
+
+
+def test_where_no_mask_is_held_out_it_is_said_what_helps(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained(settings(1, sources=[none_held_out(data)]), data, tmp_path, Event())
+    (said,) = caplog.messages
+    assert "no frame with a mask is held out" in said
+    assert said.endswith("; add images with masks, of which about one in 10 is")
+
+
+def test_a_teacher_is_followed(data: Path, tmp_path: Path) -> None:
+    """By a network that sees targets everywhere, whatever the masks say."""
     # With none held out no shift of the logits is chosen by masks, which would take back what the teacher says.
-    (lists / "taught_points.txt").write_text("\n".join(name for name in names if not held_out(name)))
-    source = {"folder": "points", "layout": "masked_images", "split": "taught", "weight": 1.0}
+    source = none_held_out(data)
     teacher = build_network(MODEL, 2, CPU)
     torch.nn.init.constant_(teacher.get_parameter("head.out.bias"), 8.0)
     (tmp_path / "teacher.safetensors").write_bytes(packed_weights(teacher, {}))
