@@ -126,8 +126,13 @@ def train(options: argparse.Namespace) -> None:
     from irst_pipeline.training.loop import open_run
     from irst_pipeline.training.loop import train as run_training
 
-    weights = run_training(open_run(settings, options.out, find_device(options.device)), options.data, stop)
-    print(f"weights: {weights}")
+    training = open_run(settings, options.out, find_device(options.device))
+    weights = run_training(training, options.data, stop)
+    if training.step < settings.steps:
+        stopped = f"stopped at step {training.step} of {settings.steps}; the same command goes on"
+        print(f"{stopped}; weights so far: {weights}")
+    else:
+        print(f"weights: {weights}")
 
 
 def evaluate_detection(options: argparse.Namespace) -> None:

@@ -64,20 +64,27 @@ def read_image(path: Path) -> Image:
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
-    """A mask (H, W) of `MASKED` and 0. The file may hold 0 and one other level, as 0/1 and 0/255 do, for the target.
+    """A mask (H, W) of `MASKED` and 0. The file may hold 0 and one other level, as 0/1 and 0/255 do, or black and one
+    other colour, for the target.
 
-    Raises UsageError for a mask of more levels: which of them are target is not for us to guess.
+    Raises UsageError for a mask of more levels, for which of them are target is not for us to guess, and for one of
+    which more than half is target.
     """
-    mask = _decoded(path)
-    if mask.ndim == 3:
-        if np.ptp(mask[..., 3:], axis=(0, 1)).any():
-            raise UsageError(f"{path}: its alpha channel is not the same everywhere; save the mask as 0 and 255 alone")
-        mask = mask[..., :3].max(-1)
-    levels = np.unique(mask)
-    if np.count_nonzero(levels) > 1:
-        some = ", ".join(f"{level:g}" for level in levels[:4]) + (", ..." if len(levels) > 4 else "")
+    mask = np.atleast_3d(_decoded(path))
+    if np.ptp(mask[..., 3:], axis=(0, 1)).any():
+        raise UsageError(f"{path}: its alpha channel is not the same everywhere; save the mask as 0 and 255 alone")
+    mask = mask[..., :3]
+    target = mask.any(-1)
+    if not np.isfinite(mask).all():
+        raise UsageError(f"{path}: not a binary mask, it holds NaN or infinite values; save it as 0 and 255")
+    if (mask[target] != mask[target][:1]).any():
+        levels = np.unique(mask.reshape(target.size, -1), axis=0)
+        some = ", ".join("/".join(f"{level:g}" for level in colour[::-1]) for colour in levels[:4])
+        some += ", ..." if len(levels) > 4 else ""
         raise UsageError(f"{path}: not a binary mask, it holds {len(levels)} levels ({some}); save it as 0 and 255")
-    return np.where(mask != 0, MASKED, 0).astype(np.uint8)
+    if 2 * np.count_nonzero(target) > target.size:
+        raise UsageError(f"{path}: more than half of it is target; if it is inverted, save it with the background as 0")
+    return np.where(target, MASKED, 0).astype(np.uint8)
 
 
 def read_masked_images(folder: Path, split: str) -> list[Sample]:
@@ -92,9 +99,13 @@ def read_masked_images(folder: Path, split: str) -> list[Sample]:
         lines = [line.strip() for line in lists.read_text("utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise UsageError(f"{lists}: not text in UTF-8; save it so") from None
-    names = list(
-        dict.fromkeys(Path(n).stem if Path(n).suffix.lower() in SUFFIXES else Path(n).name for n in lines if n)
-    )
+    names: dict[str, Path] = {}  # and the folder that the list names with each
+    for number, path in enumerate(map(Path, lines), start=1):
+        name = path.stem if path.suffix.lower() in SUFFIXES else path.name
+        if name and names.setdefault(name, path.parent) != path.parent:
+            raise UsageError(
+                f"{lists}: line {number}: {name} is there already, in another folder; give images names that differ"
+            )
     if not names:
         raise UsageError(f"{lists}: an empty list; it needs the name of an image a line")
     images, masks = images_in(folder / "images"), images_in(folder / "masks")

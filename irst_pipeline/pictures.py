@@ -1,6 +1,7 @@
 """Figures as files."""
 
 import io
+import warnings
 
 from matplotlib.figure import Figure
 
@@ -8,7 +9,10 @@ from matplotlib.figure import Figure
 def png(figure: Figure) -> bytes:
     """The file of a figure."""
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
+    with warnings.catch_warnings():
+        # A name may hold letters that the font does not: boxes stand for them.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(picture, format="png", dpi=120)
     return picture.getvalue()
 
 

@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from irst_pipeline.disk import prepare_folder, write_file
@@ -23,6 +22,7 @@ from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.errors import FrameError, IrstError, UsageError
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise_image
+from irst_pipeline.memory import told_out_of_memory
 from irst_pipeline.sources.images import ImageFile, ImageSource, find_images
 from irst_pipeline.types import MIN_SIZE, Image
 
@@ -45,22 +45,18 @@ class Prediction:
 def predict(network: LSNet, image: Image, device: torch.device) -> Prediction:
     """Run a network that is on `device`, in eval mode, on an image (H, W).
 
-    Raises FrameError for an image too small for the network.
+    Raises FrameError for an image too small for the network, IrstError for one too large for the memory.
     """
     height, width = image.shape
     if min(height, width) < MIN_SIZE:
         raise FrameError(f"{width}x{height} px; the network takes {MIN_SIZE}x{MIN_SIZE} and more")
-    frames, centre, scale = normalise_image(image, device)
     # TF32, PyTorch's default for convolutions on CUDA, keeps ten bits of a number.
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with told_out_of_memory(device, image.shape), torch.inference_mode(), exact:
+        frames, centre, scale = normalise_image(image, device)
         parts = network(frames)
-
-    def plane(values: Tensor) -> NDArray[np.float32]:
-        return values[0, 0].cpu().numpy()
-
-    return Prediction(
-        plane(torch.sigmoid(parts.logits)), plane(parts.target * scale), plane(parts.background * scale + centre)
-    )
+        planes = torch.sigmoid(parts.logits), parts.target * scale, parts.background * scale + centre
+        return Prediction(*(plane[0, 0].cpu().numpy() for plane in planes))
 
 
 def predict_images(uri: str, model: str, device: str, out: Path, parts: bool, overwrite: bool) -> None:
@@ -69,7 +65,7 @@ def predict_images(uri: str, model: str, device: str, out: Path, parts: bool, ov
     `out` gets NAME.png, 8 bits, 0..255 for a probability of 0..1, and with `parts` target/NAME.tiff and
     background/NAME.tiff, float32 in the image's grey levels (those of 16 bits to which another depth is mapped, image
     by image).
-    Images that cannot be read are said and left out.
+    Images that cannot be read, or are too large for the memory, are said and left out.
     Raises UsageError for a folder that holds something already, unless `overwrite`.
     """
     weights, on = load_model(model), find_device(device)
@@ -81,7 +77,7 @@ def predict_images(uri: str, model: str, device: str, out: Path, parts: bool, ov
     for frame in tqdm(source.read(), total=len(files), unit="image", disable=None):
         try:
             found = predict(network, frame.image, on)
-        except FrameError as error:
+        except IrstError as error:
             source.fail(f"{files[frame.index].name}: {error}")
             continue
         probability = np.rint(found.probability * PROBABILITY_LEVELS).astype(np.uint8)

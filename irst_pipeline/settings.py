@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from irst_pipeline.errors import UsageError
 
@@ -20,10 +20,16 @@ def _not_tiny(value: float) -> float:
     return value
 
 
-FiniteFloat = Annotated[float, Field(gt=-1e9, lt=1e9)]
-Positive = Annotated[float, Field(gt=0, lt=1e9), AfterValidator(_not_tiny)]
-NotNegative = Annotated[float, Field(ge=0, lt=1e9)]
-Count = Annotated[int, Field(ge=1, lt=10**9)]
+def _not_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a number")  # Python takes true for 1
+    return value
+
+
+FiniteFloat = Annotated[float, BeforeValidator(_not_boolean), Field(gt=-1e9, lt=1e9)]
+Positive = Annotated[float, BeforeValidator(_not_boolean), Field(gt=0, lt=1e9), AfterValidator(_not_tiny)]
+NotNegative = Annotated[float, BeforeValidator(_not_boolean), Field(ge=0, lt=1e9)]
+Count = Annotated[int, BeforeValidator(_not_boolean), Field(ge=1, lt=10**9)]
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # what pydantic calls a key that is not known
 NO_LIST = ("tuple_type", "too_long")  # and a list that is none, or too long
 

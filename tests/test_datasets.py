@@ -137,10 +137,45 @@ def test_any_colour_in_a_mask_is_target_and_an_alpha_channel_is_not_guessed_at(f
         read_masked_images(field_set, "train")
 
 
+Bgr = tuple[int, int, int]
+BLACK, BLUE, WHITE = (0, 0, 0), (255, 0, 0), (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    ("background", "target", "said"),
+    [
+        (BLUE, WHITE, r"not a binary mask, it holds 2 levels \(0/0/255, 255/255/255\); save it as 0 and 255"),
+        (BLACK, (BLUE, WHITE), r"not a binary mask, it holds 3 levels \(0/0/0, 0/0/255, 255/255/255\)"),
+        (WHITE, BLACK, "more than half of it is target; if it is inverted, save it with the background as 0"),
+    ],
+)
+def test_colours_that_do_not_say_what_is_target_are_refused(
+    field_set: Path, background: Bgr, target: Bgr | tuple[Bgr, Bgr], said: str
+) -> None:
+    """A palette's colours come as these do, whatever their indices are."""
+    path = field_set / "masks" / "a.png"
+    colours = np.full((48, 64, 3), background, np.uint8)
+    colours[20, 30:32] = target
+    cv2.imwrite(str(path), colours)
+    with pytest.raises(UsageError, match=rf"a\.png: {said}"):
+        read_masked_images(field_set, "train")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_mask_of_what_is_no_number_is_refused(field_set: Path, value: float) -> None:
+    masks = field_set / "masks"
+    edit(masks / "a.png", lambda m: np.where(m > 0, value, 0).astype(np.float32), masks / "a.tif")
+    with pytest.raises(UsageError, match=r"a\.tif: not a binary mask, it holds NaN or infinite values"):
+        read_masked_images(field_set, "train")
+
+
 def test_a_list_may_name_paths_and_is_text_in_utf_8(field_set: Path) -> None:
     before, names = read_masked_images(field_set, "train"), field_set / "img_idx" / "train_SET.txt"
     names.write_text("images/a\nimages/b.png\n")
     assert [sample.name for sample in read_masked_images(field_set, "train")] == [sample.name for sample in before]
+    names.write_text("images/a\n\nother/a.png\nb\n")
+    with pytest.raises(UsageError, match=r"train_SET\.txt: line 3: a is there already, in another folder; give images"):
+        read_masked_images(field_set, "train")
     names.write_text("a\nb\n", "utf-16")
     with pytest.raises(UsageError, match=r"train_SET\.txt: not text in UTF-8; save it so"):
         read_masked_images(field_set, "train")

@@ -1,5 +1,6 @@
 """What stands in figures."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,4 +43,11 @@ def preview(name: str, path: Path) -> None:
 def test_a_name_is_drawn_as_it_is_written(draw: Callable[[str, Path], object], tmp_path: Path) -> None:
     """And not as a formula, which this is not."""
     draw("$_$.png", tmp_path / "a.png")
+    assert cv2.imread(str(tmp_path / "a.png")) is not None
+
+
+def test_letters_that_the_font_lacks_are_no_matter(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explained("\u7ea2\u5916.png", tmp_path / "a.png")
     assert cv2.imread(str(tmp_path / "a.png")) is not None

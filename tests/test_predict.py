@@ -1,5 +1,7 @@
 """`irst predict`: maps of image folders, read back from disk."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,36 @@ def test_images_that_cannot_be_taken_are_said_and_left_out(
     assert "broken.png: not a readable image" in caplog.text
     assert main(["predict", str(tmp_path / "in/[bt]*.png"), "--out", str(tmp_path / "none")]) == 1
     assert "not one image could be read (2 failed)" in capsys.readouterr().err
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+import irst_pipeline.explain, irst_pipeline.predict
+from irst_pipeline.cli import main
+
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 1_500_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def short_of_memory(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command in a process that may take 1.5 GB more than it has when it begins."""
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_an_image_that_is_too_large_for_the_memory_is_said_and_the_others_go_on(tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a.png", np.zeros((6000, 6000), np.uint8))
+    save(tmp_path / "in" / "b.png", picture(48, 64))
+    said = "out of memory with frames of 6000x6000; use smaller ones, or end other programs"
+    ran = short_of_memory("predict", tmp_path / "in", "--out", tmp_path / "out", "--device", "cpu")
+    assert (ran.returncode, files(tmp_path / "out")) == (0, {"b.png"})
+    assert ran.stdout.startswith("1 images, 1 failed\n")
+    assert f"a.png: cpu: {said}" in ran.stderr
+    ran = short_of_memory("explain", tmp_path / "in" / "a.png", "--out", tmp_path / "explained")
+    assert (ran.returncode, ran.stderr) == (1, f"irst: error: {tmp_path}/in/a.png: {said}\n")
 
 
 def test_nothing_is_replaced_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

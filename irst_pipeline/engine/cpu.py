@@ -9,8 +9,7 @@ took 5 to 25 % less than in bfloat16, but the IoU on held-out frames fell from 7
 import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
@@ -21,9 +20,9 @@ import torch
 
 from irst_pipeline.engine.base import DeviceEngine, above_threshold
 from irst_pipeline.engine.network import TargetNet
-from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise_image
+from irst_pipeline.memory import told_out_of_memory
 from irst_pipeline.types import Image, TargetPixels
 
 # OpenVINO tells its makers of every import and conversion, unless this package of theirs cannot be imported.
@@ -34,8 +33,6 @@ from openvino.frontend import FrontEndManager  # noqa: E402
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: E402
 
 SIZES_KEPT = 4, 16  # for one run, and for as many as share the engine
-OUT_OF_MEMORY = ("memory", "alloc")
-"""What errors say of it that are not of its own kind."""
 _CONVERTING = Lock()  # PyTorch records one graph at a time
 _CONVERTED: dict[tuple[bytes, tuple[int, ...]], openvino.Model] = {}
 """By weights and frame size; none is recorded twice in a process, for of each PyTorch keeps 10 MB for good."""
@@ -88,13 +85,13 @@ class CpuEngine(DeviceEngine[Ticket]):
     def submit(self, images: Sequence[Image]) -> Ticket:
         (image,) = images  # several at a time took as long as one after the other
         compiled = self._compiled(image)
-        with self._working(image.shape):
+        with told_out_of_memory(self.device, image.shape):
             request, frames = compiled.request(), normalise_image(image)
             request.start_async({0: frames.frames.numpy()}, share_inputs=True)
         return Ticket(request, compiled, frames.scale.item())
 
     def collect(self, ticket: Ticket) -> list[TargetPixels]:
-        with self._working(ticket.compiled.shape):
+        with told_out_of_memory(self.device, ticket.compiled.shape):
             ticket.request.wait()
             probability, target = (ticket.request.get_output_tensor(i).data[0, 0] for i in (0, 1))
             found = above_threshold(probability, target, self._threshold)
@@ -121,7 +118,7 @@ class CpuEngine(DeviceEngine[Ticket]):
         with _CONVERTING:
             if found := self._kept.get(image.shape):
                 return found
-            with self._working(image.shape):
+            with told_out_of_memory(self.device, image.shape):
                 key = self._weights, image.shape
                 if key not in _CONVERTED:
                     _CONVERTED[key] = to_openvino(self._network, *image.shape)
@@ -135,20 +132,6 @@ class CpuEngine(DeviceEngine[Ticket]):
                 while len(self._kept) > self._sizes_kept:
                     self._kept.popitem(last=False)
         return made
-
-    @contextmanager
-    def _working(self, shape: Sequence[int]) -> Iterator[None]:
-        """Turns a lack of memory into an error of one line."""
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:
-            reason = str(error)
-            if not isinstance(error, MemoryError) and not any(sign in reason for sign in OUT_OF_MEMORY):
-                raise
-            raise IrstError(
-                f"{self.device}: out of memory with frames of {shape[1]}x{shape[0]}; use smaller ones, or end other "
-                "programs"
-            ) from None
 
 
 @cache

@@ -12,7 +12,7 @@ from irst_pipeline.datasets import MASKED, UNKNOWN
 from irst_pipeline.evaluation.matching import match
 from irst_pipeline.types import Floats, Integers
 
-REACH = 3.0  # px from a target's centroid to that of the blob that serves it
+REACH = float(np.nextafter(3.0, 0.0))  # px from a target's centroid to that of the blob that serves it: less than 3
 
 
 @dataclass(frozen=True)

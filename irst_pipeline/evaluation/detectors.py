@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from irst_pipeline.datasets import Sample
-from irst_pipeline.errors import FrameError, UsageError
+from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation.baselines import Map, local_contrast, max_median, pstnn, white_top_hat
 from irst_pipeline.evaluation.detection import DetectionScores
 from irst_pipeline.lsnet.model import LSNet
@@ -71,7 +71,7 @@ def score(detector: Detector, samples: Iterable[Sample], curve: bool = True) -> 
     for sample in tqdm(samples, desc=detector.name, unit="image", leave=False, disable=None):
         try:
             response = detector.respond(sample.image)
-        except FrameError as error:
+        except IrstError as error:
             raise UsageError(f"{sample.name}: {error}; take it out of the split") from None
         scores.add(sample.name, response, sample.mask)
     return scores

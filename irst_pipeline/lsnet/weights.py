@@ -14,6 +14,8 @@ from torch import Tensor
 from irst_pipeline.lsnet.model import LSNet, LSNetConfig
 
 FORMAT = "irst.lsnet/1"
+WEIGHTS_FILE = "weights.safetensors"
+"""What a training calls its weights: the name of its folder is theirs."""
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -73,4 +75,5 @@ def load_weights(name: str) -> Weights:
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{path}: its weights do not fit the network its own config names ({reason})") from None
-    return Weights(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), network.eval())
+    called = path.resolve().parent.name if path.name == WEIGHTS_FILE else path.stem
+    return Weights(called, hashlib.sha256(path.read_bytes()).hexdigest(), network.eval())

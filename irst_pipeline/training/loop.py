@@ -26,13 +26,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from irst_pipeline.disk import make_folder, write_file
+from irst_pipeline.datasets import HELD_OUT_SHARE
+from irst_pipeline.disk import held, make_folder, write_file
 from irst_pipeline.engine import load_model
 from irst_pipeline.engine.cpu import has_bfloat16
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation import score_network
 from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
-from irst_pipeline.lsnet.weights import packed, packed_weights
+from irst_pipeline.lsnet.weights import WEIGHTS_FILE, packed, packed_weights
 from irst_pipeline.settings import read_settings
 from irst_pipeline.training.batches import Batch, DataSet, draw_batch, read_sources
 from irst_pipeline.training.finish import bring_to_scale, shift_logits
@@ -43,12 +44,7 @@ from irst_pipeline.training.settings import TrainSettings
 
 log = logging.getLogger("irst")
 
-STATE_FILE, WEIGHTS_FILE, CURVE_FILE, PREVIEW_FILE = (
-    "state.safetensors",
-    "weights.safetensors",
-    "curve.csv",
-    "preview.png",
-)
+STATE_FILE, CURVE_FILE, PREVIEW_FILE = "state.safetensors", "curve.csv", "preview.png"
 WARM_UP_STEPS = 100
 DECAY_SHARE = 0.8  # of all steps, at the end, over which the learning rate falls to zero
 BATCHES_AHEAD = 4
@@ -98,6 +94,10 @@ class TrainingRun:
         }
         self.follow = torch.tensor(0.0, device=self.device)
         """How far the running mean goes towards the weights in a step."""
+        self.losses: list[float] = []
+        """Of the steps since the last row of the curve."""
+        self.complete = False
+        """Whether it was restored from its end, with its logits shifted."""
         self.recorded = RecordedStep(self) if on_gpu else None
         self._loss = training_loss
         if on_gpu:
@@ -198,6 +198,7 @@ class TrainingRun:
         for name, optimiser in self.optimisers.items():
             for index, moments in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+        tensors["losses"] = torch.tensor(self.losses)
         return packed(tensors, {"step": str(self.step)} | self._asked())
 
     def _asked(self) -> dict[str, str]:
@@ -226,12 +227,15 @@ class TrainingRun:
             self.step = int(metadata["step"])
             if self.step < 0:
                 raise ValueError(f"its step is {self.step}")
+            # Not so where it was stopped, and is now to have no more steps than it has had.
+            self.complete = self.step >= max(before["steps"], now["steps"])
 
             def part(name: str) -> dict[str, Tensor]:
                 return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
 
             self.network.load_state_dict(part("network."))
             self.mean.load_state_dict(part("mean."))
+            self.losses = tensors.get("losses", torch.empty(0)).tolist()  # those of older versions have none
             for name, optimiser in self.optimisers.items():
                 moments: dict[int, dict[str, Any]] = {}
                 for key, value in part(f"{name}.").items():
@@ -331,31 +335,32 @@ class Curve:
         self._run, self._path, self._started = run, run.folder / CURVE_FILE, time.monotonic()
         self._watched = [s for s in sources if s.holdout and s.settings.layout != "backgrounds"]
         names = [f"{score} {s.settings.folder}" for s in self._watched for score in self.SCORES]
-        header = ["step", "seconds", "loss", *names]
+        self._header = ["step", "seconds", "loss", *names]
         kept_before = run.step and self._path.exists()
         old = list(csv.reader(self._path.read_text(errors="replace").splitlines())) if kept_before else []
-        if old and old[0] != header:
+        if old and old[0] != self._header:
             raise UsageError(f"{self._path}: is of other data sets ({', '.join(old[0])}); train into another folder")
         # What was scored after the checkpoint is scored again, and a row that was not written whole is of no use.
-        rows = [row for row in old[1:] if len(row) == len(header) and row[0].isdecimal()]
-        write_file(self._path, _as_csv([header, *(row for row in rows if int(row[0]) <= run.step)]).encode())
+        rows = (row for row in old[1:] if len(row) == len(self._header) and row[0].isdecimal())
+        self.rows = {int(row[0]): row for row in rows if int(row[0]) <= run.step}
+        """By step."""
+        self._write()
 
-    def add(self, loss: float) -> None:
+    def add(self) -> None:
         """Score the running mean, write a row, and draw a held-out frame of each data set."""
         run = self._run
         scores = [score_network(run.mean, s.holdout, run.device) for s in self._watched]
         shares = [getattr(s, name) for s in scores for name in self.SCORES]
-        values = time.monotonic() - self._started, loss, *shares
-        with self._path.open("a", newline="") as file:
-            file.write(_as_csv([[str(run.step), *(f"{value:.6g}" for value in values)]]))
+        values = time.monotonic() - self._started, np.mean(run.losses), *shares
+        self.rows[run.step] = [str(run.step), *(f"{value:.6g}" for value in values)]
+        self._write()
         if self._watched:
             draw_preview(run.mean, [s.holdout[0] for s in self._watched], run.device, run.folder / PREVIEW_FILE)
 
-
-def _as_csv(rows: Iterable[list[str]]) -> str:
-    text = StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    def _write(self) -> None:
+        text = StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self._header, *self.rows.values()])
+        write_file(self._path, text.getvalue().encode())
 
 
 def train(run: TrainingRun, data: Path, stop: Event) -> Path:
@@ -364,25 +369,32 @@ def train(run: TrainingRun, data: Path, stop: Event) -> Path:
     The folder of the run then holds the checkpoint, the weights, the curve (step, seconds of this sitting, loss, and
     IoU, Pd and Fa on the held-out frames of each data set) and a picture of predictions on such frames.
     After the last step the logits are shifted to where the held-out frames of exact masks are outlined best.
-    Raises UsageError for a folder that holds something else.
+    Raises UsageError for a folder that holds something else, or that another process trains in.
     """
+    _refuse_used(run.folder)
+    make_folder(run.folder)
+    with held(run.folder):
+        _train(run, data, stop)
+    return run.folder / WEIGHTS_FILE
+
+
+def _train(run: TrainingRun, data: Path, stop: Event) -> None:
     settings = run.settings
     going_on = run.restore()
-    if not going_on:
-        _refuse_used(run.folder)
     sources = read_sources(settings, data)
     if not going_on:
-        make_folder(run.folder)
         # Before there are weights: a folder that has those alone is somebody else's.
         run.write({STATE_FILE: run.state()})
-    curve, losses, due = Curve(run, sources), list[float](), dict[str, bytes]()
+    curve, due = Curve(run, sources), dict[str, bytes]()
     exact = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
     if not exact:
-        log.warning("%s: no frame with a mask is held out, by which to score and calibrate the network", run.folder)
-    if run.step >= settings.steps:
+        lacking = "no frame with a mask is held out, by which to score and calibrate the network"
+        log.warning("%s: %s; add images with masks, of which about one in %d is", run.folder, lacking, HELD_OUT_SHARE)
+    if run.complete:
         log.info("%s: complete already, at step %d", run.folder, run.step)
         if not (run.folder / WEIGHTS_FILE).exists():
             run.write(run.files())
+        return
     threads = torch.get_num_threads()
     with (
         tqdm(total=settings.steps, initial=run.step, desc="training", unit="step", mininterval=5) as progress,
@@ -390,34 +402,36 @@ def train(run: TrainingRun, data: Path, stop: Event) -> Path:
         ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as shards,
     ):
         for batch in _draw_ahead(drawing, sources, settings, run.step, run.device):
-            losses.append(run.train_step(batch, shards if run.device.type == "cpu" else None))
+            if run.step in curve.rows:
+                run.losses.clear()
+            run.losses.append(run.train_step(batch, shards if run.device.type == "cpu" else None))
             run.write(due)  # only now: a step may ruin the weights, which shows in the next one
             due = {}
             progress.update()
-            last, stopping = run.step == settings.steps, stop.is_set()
-            if last:
-                bring_to_scale(run.mean)
-                if exact:
-                    shift_logits(run.mean, exact, run.device)
-            if last or run.step % settings.evaluate_every == 0:
-                curve.add(float(np.mean(losses)))
-                progress.set_postfix(loss=f"{np.mean(losses):.3f}", refresh=False)
-                losses.clear()
-            if last or stopping:
+            if run.step == settings.steps or stop.is_set():
                 run.check(batch)
-                run.write(run.files())
-            elif run.step % settings.checkpoint_every == 0:
-                due = run.files()
-            if stopping:
                 break
-    return run.folder / WEIGHTS_FILE
+            if run.step % settings.evaluate_every == 0:
+                curve.add()
+                progress.set_postfix(loss=f"{np.mean(run.losses):.3f}", refresh=False)
+            if run.step % settings.checkpoint_every == 0:
+                due = run.files()
+    last = run.step >= settings.steps
+    if last:
+        bring_to_scale(run.mean)
+        if exact:
+            shift_logits(run.mean, exact, run.device)
+    if last or run.step % settings.evaluate_every == 0:
+        curve.add()
+    run.write(run.files())
 
 
 def _refuse_used(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder with --out")
     # A kill during the first checkpoint leaves a hidden file.
-    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+    others = (path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else ()
+    if not (folder / STATE_FILE).exists() and any(others):
         raise UsageError(f"{folder}: holds files, but no {STATE_FILE} to go on from; train into another folder")
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from irst_pipeline.lsnet.model import LSNet, LSNetConfig
 from irst_pipeline.lsnet.normalise import normalise
-from irst_pipeline.lsnet.weights import SHIPPED, WeightsError, load_weights, packed_weights, shipped_names
+from irst_pipeline.lsnet.weights import SHIPPED, WEIGHTS_FILE, WeightsError, load_weights, packed_weights, shipped_names
 from irst_pipeline.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +29,16 @@ def test_a_network_comes_back_as_it_was(network: LSNet, tmp_path: Path) -> None:
         torch.testing.assert_close(loaded.network(frame), network(frame))
     assert loaded.name == "mine"
     assert loaded.network.config == network.config
+
+
+def test_weights_of_a_training_are_called_as_its_folder(
+    network: LSNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / WEIGHTS_FILE).write_bytes(packed_weights(network, {}))
+    assert load_weights(str(tmp_path / "mine" / WEIGHTS_FILE)).name == "mine"
+    monkeypatch.chdir(tmp_path / "mine")
+    assert load_weights(WEIGHTS_FILE).name == "mine"
 
 
 @pytest.mark.parametrize(("name", "bytes_max"), [("lsnet-nano", 4e6), ("lsnet-base", 9.3e6)])

@@ -20,9 +20,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from irst_pipeline.datasets import held_out, read_grey
+from irst_pipeline.disk import held
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.weights import load_weights, packed_weights
 from irst_pipeline.training.batches import draw_batch, read_sources
+from irst_pipeline.training.finish import bring_to_scale, shift_logits
 from irst_pipeline.training.loop import Curve, build_network, learning_rate, open_run, train
 from irst_pipeline.training.preview import draw_preview
 from irst_pipeline.training.settings import TrainSettings
@@ -80,12 +82,17 @@ class StopAfter(Event):
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
-    whole = load_file(trained(settings(12), data, tmp_path / "whole", Event()))
-    trained(settings(12), data, tmp_path / "parts", StopAfter(9))
-    parts = load_file(trained(settings(12), data, tmp_path / "parts", Event()))
+    s = settings(12, evaluate_every=4)
+    whole = load_file(trained(s, data, tmp_path / "whole", Event()))
+    trained(s, data, tmp_path / "parts", StopAfter(9))
+    parts = load_file(trained(s, data, tmp_path / "parts", Event()))
     assert whole.keys() == parts.keys()
     for name, tensor in whole.items():
         torch.testing.assert_close(parts[name], tensor, rtol=1e-5, atol=1e-6)
+    # The loss of a row is the mean over all steps since the row before, those before the stop as well.
+    curves = [losses_of(tmp_path / name / "curve.csv") for name in ("whole", "parts")]
+    assert list(curves[0]) == [4, 8, 12]
+    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
 
 
 def test_it_learns_and_its_weights_load(data: Path, tmp_path: Path) -> None:
@@ -143,6 +150,27 @@ def test_what_a_last_step_has_ruined_is_not_kept(rate: float, data: Path, tmp_pa
     assert step_of(tmp_path / "state.safetensors") == reached + 3
 
 
+@pytest.mark.parametrize("every", [5, 40])
+def test_a_stopped_run_that_is_to_have_no_more_steps_is_finished(
+    every: int, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the step at which it was stopped has a row already."""
+    so_far = load_weights(str(trained(settings(40, evaluate_every=every), data, tmp_path, StopAfter(9)))).network
+    rows, s = losses_of(tmp_path / "curve.csv"), settings(10, evaluate_every=every)
+    bring_to_scale(so_far)
+    assert shift_logits(so_far, [read_sources(s, data)[0].holdout], CPU)
+    finished = load_file(trained(s, data, tmp_path, Event()))
+    for name, tensor in so_far.state_dict().items():
+        assert torch.equal(finished[name], tensor), name
+    after = losses_of(tmp_path / "curve.csv")
+    assert list(after) == [step for step in (5, 10) if step in rows or step == 10]
+    assert rows.items() <= after.items()
+    caplog.clear()
+    with caplog.at_level("INFO", "irst"):
+        trained(s, data, tmp_path, Event())
+    assert [message.rpartition(": ")[2] for message in caplog.messages] == ["complete already, at step 10"]
+
+
 def test_weights_of_a_complete_run_that_are_gone_are_written_again(data: Path, tmp_path: Path) -> None:
     path = trained(settings(5), data, tmp_path, Event())
     before = load_file(path)
@@ -164,15 +192,36 @@ def test_a_folder_may_have_any_name_and_another_list(data: Path, tmp_path: Path)
     assert {len(row) for row in rows} == {6}
 
 
+def training_command(settings: TrainSettings, config: Path, data: Path) -> list[str]:
+    """All of `irst train` but the folder for the results, which stands behind it."""
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude={"teacher", "start"})))
+    command = [sys.executable, "-m", "irst_pipeline.cli", "train", "--config", config, "--data", data, "--out"]
+    return list(map(str, command))
+
+
+def test_a_stopped_training_says_so(data: Path, tmp_path: Path) -> None:
+    command = training_command(settings(10_000), tmp_path / "train.yaml", data)
+    run = tmp_path / "run"
+    with subprocess.Popen([*command, str(run)], stdout=-1, stderr=subprocess.DEVNULL, text=True) as process:
+        while not (run / "curve.csv").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()
+        said, _ = process.communicate(timeout=60)
+    reached = step_of(run / "state.safetensors")
+    weights = run / "weights.safetensors"
+    assert said == f"stopped at step {reached} of 10000; the same command goes on; weights so far: {weights}\n"
+    assert process.returncode == 0
+    assert load_weights(str(weights))
+
+
 def test_a_kill_at_any_moment_loses_only_the_steps_since_the_checkpoint(data: Path, tmp_path: Path) -> None:
     """SIGKILL, again and again, of a process that does little but write checkpoints."""
-    config = tmp_path / "train.yaml"
-    tree = settings(10_000, checkpoint_every=1, batch=1, crop=16).model_dump(mode="json", exclude={"teacher"})
-    config.write_text(yaml.safe_dump(tree))
-    command = [sys.executable, "-m", "irst_pipeline.cli", "train", "--config", config, "--data", data, "--out"]
+    s = settings(10_000, checkpoint_every=1, batch=1, crop=16)
+    command = training_command(s, tmp_path / "train.yaml", data)
     run, state, reached = tmp_path / "run", tmp_path / "run" / "state.safetensors", 0
     for delay in (0.0, 0.11, 0.23):
-        with subprocess.Popen([*map(str, command), str(run)], stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen([*command, str(run)], stderr=subprocess.DEVNULL) as process:
             while not state.exists() or step_of(state) == reached:
                 assert process.poll() is None
                 time.sleep(0.01)
@@ -196,18 +245,37 @@ def test_a_first_checkpoint_that_was_not_written_whole_is_made_again(data: Path,
     assert load_weights(str(trained(settings(1), data, tmp_path, Event())))
 
 
+def losses_of(curve: Path) -> dict[int, float]:
+    """By step."""
+    return {int(row["step"]): float(row["loss"]) for row in csv.DictReader(curve.read_text().splitlines())}
+
+
 def step_of(state: Path) -> int:
     with safe_open(state, "pt") as file:
         return int(file.metadata()["step"])
 
 
-def test_a_teacher_is_followed(data: Path, tmp_path: Path) -> None:
-    """By a network that sees targets everywhere, whatever the masks say."""
+def none_held_out(data: Path) -> dict[str, object]:
+    """The set without the images that are held out, as a source."""
     lists = data / "points" / "img_idx"
     names = (lists / "train_points.txt").read_text().split()
+    (lists / "kept_points.txt").write_text("\n".join(name for name in names if not held_out(name)))
+    return {"folder": "points", "layout": "masked_images", "split": "kept", "weight": 1.0}
+
+
+def test_where_no_mask_is_held_out_it_is_said_what_helps(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained(settings(1, sources=[none_held_out(data)]), data, tmp_path, Event())
+    (said,) = caplog.messages
+    assert "no frame with a mask is held out" in said
+    assert said.endswith("; add images with masks, of which about one in 10 is")
+
+
+def test_a_teacher_is_followed(data: Path, tmp_path: Path) -> None:
+    """By a network that sees targets everywhere, whatever the masks say."""
     # With none held out no shift of the logits is chosen by masks, which would take back what the teacher says.
-    (lists / "taught_points.txt").write_text("\n".join(name for name in names if not held_out(name)))
-    source = {"folder": "points", "layout": "masked_images", "split": "taught", "weight": 1.0}
+    source = none_held_out(data)
     teacher = build_network(MODEL, 2, CPU)
     torch.nn.init.constant_(teacher.get_parameter("head.out.bias"), 8.0)
     (tmp_path / "teacher.safetensors").write_bytes(packed_weights(teacher, {}))
@@ -266,6 +334,33 @@ def test_a_folder_of_something_else_is_left_alone(data: Path, tmp_path: Path) ->
         trained(settings(1), data, tmp_path / "weights.safetensors", Event())
 
 
+def test_no_two_trainings_write_into_one_folder(data: Path, tmp_path: Path) -> None:
+    """Neither while the first has a checkpoint, nor while it is still reading its data sets."""
+    trained(settings(1), data, tmp_path / "begun", Event())
+    (tmp_path / "new").mkdir()
+    for out in (tmp_path / "begun", tmp_path / "new"):
+        before = {path.name: path.read_bytes() for path in out.iterdir()}
+        with held(out), pytest.raises(UsageError, match=f"{out}: another run is writing there; wait for its end"):
+            trained(settings(2), data, out, Event())
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+        trained(settings(2), data, out, Event())
+        assert step_of(out / "state.safetensors") == 2
+
+
+def test_a_training_holds_its_folder(data: Path, tmp_path: Path) -> None:
+    class Asking(Event):
+        """Asks for the folder in the middle of a run."""
+
+        def is_set(self) -> bool:
+            with pytest.raises(UsageError, match="another run is writing there"), held(tmp_path / "run"):
+                pass
+            return True
+
+    trained(settings(3), data, tmp_path / "run", Asking())
+    with held(tmp_path / "run"):
+        assert step_of(tmp_path / "run" / "state.safetensors") == 1
+
+
 def test_rows_of_the_curve_beyond_the_checkpoint_are_made_again(data: Path, tmp_path: Path) -> None:
     """As if it had been killed between the last row and the last checkpoint."""
     trained(settings(6, evaluate_every=2), data, tmp_path, Event())
@@ -303,10 +398,25 @@ def test_the_curve_knows_steps_of_any_number_of_digits(data: Path, tmp_path: Pat
     run = open_run(settings(1), tmp_path, CPU)
     sources = read_sources(run.settings, data)
     for step in (999_999, 1_000_000, 1_234_567):
-        run.step = step
-        Curve(run, sources).add(1.0)
+        run.step, run.losses = step, [1.0]
+        Curve(run, sources).add()
     rows = (tmp_path / "curve.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == ["999999", "1000000", "1234567"]
+
+
+def test_a_full_disk_leaves_a_whole_curve(data: Path, small_disk: Path) -> None:
+    run = open_run(settings(1), small_disk, CPU)
+    curve, path = Curve(run, read_sources(run.settings, data)), small_disk / "curve.csv"
+    before = path.read_bytes()
+    (small_disk / "others").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    run.step, run.losses = 1, [1.0]
+    with pytest.raises(IrstError, match=rf"^{path}: cannot write it \(No space left on device\); free some space"):
+        curve.add()
+    assert path.read_bytes() == before
+    assert {path.name for path in small_disk.iterdir()} == {"curve.csv", "others"}
+    (small_disk / "others").unlink()
+    curve.add()
+    assert [row.split(",")[0] for row in path.read_text().splitlines()] == ["step", "1"]
 
 
 @pytest.mark.gpu
