@@ -588,7 +588,7 @@ def test_bad_images_are_counted_and_skipped(tmp_path: Path) -> None:
     for i in range(12):
         cv2.imwrite(str(images / f"{i}.tiff"), rng.normal(290, 1, (64, 80)).astype(np.float32))
     spoilt = rng.normal(290, 1, (64, 80)).astype(np.float32)
-    spoilt[3, 4] = np.nan
+    spoilt[3] = np.nan
     cv2.imwrite(str(images / "5.tiff"), spoilt)
     cv2.imwrite(str(images / "7.tiff"), rng.normal(290, 1, (40, 40)).astype(np.float32))
     (images / "9.tiff").write_bytes(b"II*\0 nothing")
