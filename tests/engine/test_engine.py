@@ -205,6 +205,7 @@ def test_a_network_is_recorded_once_in_a_process(monkeypatch: pytest.MonkeyPatch
         return record(network, example, **options)
 
     monkeypatch.setattr("torch.jit.trace", noted)
+    monkeypatch.setattr("irst_pipeline.engine.cpu._CONVERTED", {})  # other tests may have made it
     image = np.random.default_rng(5).integers(90, 110, (40, 56)).astype(np.uint8)
     other = load_weights(NANO).network
     with torch.no_grad():
