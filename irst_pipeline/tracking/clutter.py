@@ -83,7 +83,7 @@ class Spots(Stateful):
         until = self._frames[-1] - SPOT_SECONDS[0]
         frames = max(PRIOR_FRAMES, np.searchsorted(self._frames, until, "right"))
         known = self._places[: np.searchsorted(self._seen, until, "right")]
-        if not len(known):
+        if len(known) <= self._spared * frames:  # no spot shows more than is spared
             return np.zeros(len(places))
         # Numbers follow one another along a row of pixels: what lies in a row of a spot is a stretch of those in order.
         rows = np.arange(-SPOT, SPOT + 1)
