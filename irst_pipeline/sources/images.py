@@ -53,7 +53,8 @@ def find_images(uri: str) -> list[ImageFile]:
     paths = [Path(name) for name in names]
     images = [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not images:
-        raise UsageError(f"{redact(uri)}: no images here; images end in {', '.join(SUFFIXES)}")
+        videos = "; of videos give each by its name, as a shell does of FOLDER/*.mp4" if path.is_dir() else ""
+        raise UsageError(f"{redact(uri)}: no images here; images end in {', '.join(SUFFIXES)}{videos}")
     return [ImageFile(path, page, pages) for path in images for pages in [_count_pages(path)] for page in range(pages)]
 
 
