@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from irst_pipeline.errors import UsageError
 
@@ -20,16 +29,10 @@ def _not_tiny(value: float) -> float:
     return value
 
 
-def _not_boolean(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("a number")  # Python takes true for 1
-    return value
-
-
-FiniteFloat = Annotated[float, BeforeValidator(_not_boolean), Field(gt=-1e9, lt=1e9)]
-Positive = Annotated[float, BeforeValidator(_not_boolean), Field(gt=0, lt=1e9), AfterValidator(_not_tiny)]
-NotNegative = Annotated[float, BeforeValidator(_not_boolean), Field(ge=0, lt=1e9)]
-Count = Annotated[int, BeforeValidator(_not_boolean), Field(ge=1, lt=10**9)]
+FiniteFloat = Annotated[float, Field(gt=-1e9, lt=1e9)]
+Positive = Annotated[float, Field(gt=0, lt=1e9), AfterValidator(_not_tiny)]
+NotNegative = Annotated[float, Field(ge=0, lt=1e9)]
+Count = Annotated[int, Field(ge=1, lt=10**9)]
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # what pydantic calls a key that is not known
 NO_LIST = ("tuple_type", "too_long")  # and a list that is none, or too long
 
@@ -55,7 +58,24 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver(BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
-class Settings(BaseModel):
+class FileFields(BaseModel):
+    """What is read of a file; true and false are no numbers there, though Python takes them for 1 and 0."""
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _refuse_booleans_for_numbers(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        checked = check(value)
+        if _booleans(value) != _booleans(checked):
+            raise ValueError("a number")
+        return checked
+
+
+def _booleans(value: Any) -> int:
+    """How many there are, in a list or alone."""
+    return sum(isinstance(item, bool) for item in (value if isinstance(value, (list, tuple)) else [value]))
+
+
+class Settings(FileFields):
     """A section of settings: immutable, and strict about keys and types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

@@ -46,6 +46,8 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
             "unknown key `detection.sensitivity`; known: detection.threshold, .*max_detections$",
         ),
         ("detection: {min_area: many}", "key `detection.min_area`: expected a valid integer, .* found 'many'"),
+        ("metrics: {port: true}", "key `metrics.port`: expected a number, found True"),
+        ("video: {percentiles: [true, 99]}", "key `video.percentiles`: expected a number"),
         ("detection: {min_area: true}", "key `detection.min_area`: expected a number, found True"),
         ("tracker: {coast_seconds: true}", "key `tracker.coast_seconds`: expected a number, found True"),
         ("detection: {threshold: 1.5}", "key `detection.threshold`: expected less than 1, found 1.5"),

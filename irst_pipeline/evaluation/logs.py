@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from irst_pipeline.disk import parts_set_aside
 from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, velocities, without_hidden
-from irst_pipeline.settings import FiniteFloat, NotNegative, Positive, read_yaml, validate
+from irst_pipeline.settings import FileFields, FiniteFloat, NotNegative, Positive, read_yaml, validate
 from irst_pipeline.simulation.simulate import MOT_FILE, SCENE_FILE, TRUTH_FILE
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sinks.jsonl import SCHEMA
@@ -24,7 +24,7 @@ Frame = Annotated[int, Field(ge=0, lt=FRAMES_MAX)]
 Id = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class _MotRow(BaseModel):
+class _MotRow(FileFields):
     """The columns of a MOTChallenge file in their order; what follows them is not used."""
 
     frame: Annotated[int, Field(ge=1, le=FRAMES_MAX)]
@@ -38,7 +38,7 @@ class _MotRow(BaseModel):
     """Of ground truth, 0 for a target that cannot be seen there; of tracks, what their maker likes."""
 
 
-class _State(BaseModel):
+class _State(FileFields):
     """What is read of a row of a simulated sequence's own table of truth."""
 
     frame: Frame
@@ -47,23 +47,23 @@ class _State(BaseModel):
     vy_px_s: FiniteFloat
 
 
-class _Scene(BaseModel):
+class _Scene(FileFields):
     frames: Annotated[int, Field(ge=1, le=FRAMES_MAX)] = 0
     frame_rate_hz: Positive | None = None
 
 
-class _Report(BaseModel):
+class _Report(FileFields):
     """What is read of a run's account of itself."""
 
     frames_read: Annotated[int, Field(ge=0, le=FRAMES_MAX)] = 0
     frames_failed: Annotated[int, Field(ge=0, le=FRAMES_MAX)] = 0
 
 
-class _Header(BaseModel):
+class _Header(FileFields):
     frame_rate: Positive
 
 
-class _Record(BaseModel):
+class _Record(FileFields):
     """What most records have."""
 
     frame: Frame = 0
