@@ -18,10 +18,11 @@ from irst_pipeline.engine import load_model
 from irst_pipeline.engine.base import check_size
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise_image
+from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.memory import told_out_of_memory
 from irst_pipeline.pictures import as_written, png
 from irst_pipeline.sources import open_source, redact
-from irst_pipeline.types import Floats, Image
+from irst_pipeline.types import Floats, Frame, Image
 
 Plane = NDArray[np.float32]
 
@@ -112,35 +113,41 @@ def explain_image(uri: str, model: str, out: Path, overwrite: bool) -> None:
     check_size(frame)
     prepare_folder(out, (FIGURE_FILE, ARRAYS_FILE, NUMBERS_FILE), [Path(uri)], overwrite)
     with told_out_of_memory(redact(uri), frame.image.shape):
-        image, views = frame.image, unfold_image(weights.network, frame.image)
-        ran = {"source": redact(uri), "model": weights.name, "weights_sha256": weights.sha256}
-        numbers = ran | {
-            "noise_level": noise_level(image),
-            "effective_rank": effective_rank(singular_values(image)),
-            "stages": [
-                {
-                    "stage": stage,
-                    "effective_rank": view.effective_rank,
-                    "sparsity": view.sparsity,
-                    "residual_rms": view.residual_rms,
-                }
-                for stage, view in enumerate(views, start=1)
-            ],
-        }
-        arrays = BytesIO()
-        np.savez_compressed(
-            arrays,
-            image=image,
-            background=np.stack([view.background for view in views]),
-            target=np.stack([view.target for view in views]),
-            noise=np.stack([view.noise for view in views]),
-            residual=np.stack([view.residual for view in views]),
-            singular_values=np.stack([view.singular_values for view in views]),
-        )
-        figure = draw(image, views, f"{frame.source}, {weights.name}")
-        write_file(out / NUMBERS_FILE, (json.dumps(numbers, indent=2) + "\n").encode())
-        write_file(out / ARRAYS_FILE, arrays.getvalue())
-        write_file(out / FIGURE_FILE, png(figure))
+        _write(frame, weights, redact(uri), out)
+
+
+def _write(frame: Frame, weights: Weights, uri: str, out: Path) -> None:
+    image, views = frame.image, unfold_image(weights.network, frame.image)
+    numbers = {
+        "source": uri,
+        "model": weights.name,
+        "weights_sha256": weights.sha256,
+        "noise_level": noise_level(image),
+        "effective_rank": effective_rank(singular_values(image)),
+        "stages": [
+            {
+                "stage": stage,
+                "effective_rank": view.effective_rank,
+                "sparsity": view.sparsity,
+                "residual_rms": view.residual_rms,
+            }
+            for stage, view in enumerate(views, start=1)
+        ],
+    }
+    arrays = BytesIO()
+    np.savez_compressed(
+        arrays,
+        image=image,
+        background=np.stack([view.background for view in views]),
+        target=np.stack([view.target for view in views]),
+        noise=np.stack([view.noise for view in views]),
+        residual=np.stack([view.residual for view in views]),
+        singular_values=np.stack([view.singular_values for view in views]),
+    )
+    figure = draw(image, views, f"{frame.source}, {weights.name}")
+    write_file(out / NUMBERS_FILE, (json.dumps(numbers, indent=2) + "\n").encode())
+    write_file(out / ARRAYS_FILE, arrays.getvalue())
+    write_file(out / FIGURE_FILE, png(figure))
 
 
 def draw(image: Image, views: list[StageView], title: str) -> Figure:
