@@ -48,6 +48,10 @@ def _open_recording(uri: str, image_rate: float) -> Source:
         raise UsageError(f"{uri}: is a device; a camera's is written as v4l2://{path.absolute()}")
     if path.exists() and not path.is_dir() and path.suffix.lower() not in SUFFIXES:
         return VideoSource(path, image_rate)
-    images = find_images(uri)
+    try:
+        images = find_images(uri)
+    except UsageError as error:
+        videos = "; of videos give each by its name, as a shell does of FOLDER/*.mp4" if path.is_dir() else ""
+        raise UsageError(f"{error}{videos}") from None
     named = path if path.exists() else images[0].path.parent  # a glob's * is no name for a folder of results
     return ImageSource(named.resolve().name, images, image_rate)

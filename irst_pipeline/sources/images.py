@@ -53,8 +53,7 @@ def find_images(uri: str) -> list[ImageFile]:
     paths = [Path(name) for name in names]
     images = [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not images:
-        videos = "; of videos give each by its name, as a shell does of FOLDER/*.mp4" if path.is_dir() else ""
-        raise UsageError(f"{redact(uri)}: no images here; images end in {', '.join(SUFFIXES)}{videos}")
+        raise UsageError(f"{redact(uri)}: no images here; images end in {', '.join(SUFFIXES)}")
     return [ImageFile(path, page, pages) for path in images for pages in [_count_pages(path)] for page in range(pages)]
 
 
