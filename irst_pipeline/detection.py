@@ -31,19 +31,8 @@ def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> De
     blobs = find_blobs(_cores(found, frame.image.shape, settings.threshold), frame.image.shape)
     large = np.flatnonzero(blobs.area >= settings.min_area)
     chosen = large[np.argsort(-blobs.score[large], kind="stable")][: settings.max_detections]
-    measured = measure(frame.image, blobs, chosen)
-    detections = Detections(
-        x=measured.x,
-        y=measured.y,
-        covariance=measured.covariance,
-        # From the corner pixel's centre to the box's edge is half a pixel.
-        box=blobs.box[chosen] - np.array([0.5, 0.5, 0, 0]),
-        area=blobs.area[chosen],
-        score=blobs.score[chosen],
-        intensity=blobs.intensity[chosen],
-        snr=measured.snr,
-    )
-    return detections.take(measured.snr > 0)  # what is as bright as all around it, as behind a shutter, is no target
+    detections = measure(frame.image, blobs, chosen)
+    return detections.take(detections.snr > 0)  # what is as bright as all around it, as behind a shutter, is no target
 
 
 def _cores(found: TargetPixels, shape: tuple[int, ...], threshold: float) -> TargetPixels:
@@ -51,7 +40,7 @@ def _cores(found: TargetPixels, shape: tuple[int, ...], threshold: float) -> Tar
 
     A weak target is thus drawn as a strong one is, for which the highest probability is about one.
     """
-    if not len(found.places) or found.probability.min() >= threshold:
+    if found.probability.min(initial=1) >= threshold:
         return found
     _, blob = _joined(found.places, shape)
     highest = np.zeros(blob.max() + 1)
@@ -91,9 +80,6 @@ def _joined(places: Integers, shape: tuple[int, ...]) -> tuple[NDArray[np.int32]
 def find_blobs(found: TargetPixels, shape: tuple[int, ...]) -> Blobs:
     """Join the pixels of a frame (H, W) that touch, at an edge or a corner. It takes no longer for a larger frame."""
     labels, blob = _joined(found.places, shape)
-    if not len(blob):
-        none = np.empty(0)
-        return Blobs(labels, np.empty((0, 4), np.int64), np.empty(0, np.int64), none, none)
     order = np.argsort(blob, kind="stable")
     starts = np.flatnonzero(np.diff(blob[order], prepend=-1))
     ys, xs = np.divmod(found.places[order], shape[1])
@@ -106,30 +92,18 @@ def find_blobs(found: TargetPixels, shape: tuple[int, ...]) -> Blobs:
     return Blobs(labels, box, np.bincount(blob), score, intensity)
 
 
-class Measured(NamedTuple):
-    """What is measured on the image of n blobs; members as in `Detections`."""
-
-    x: Floats
-    y: Floats
-    covariance: Floats
-    snr: Floats
-
-
-def measure(image: Image, blobs: Blobs, chosen: Integers) -> Measured:
-    """Measure these rows (n,) of the blobs, all at once.
+def measure(image: Image, blobs: Blobs, chosen: Integers) -> Detections:
+    """The detections of these rows (n,) of the blobs, measured all at once.
 
     The pixels of all windows, a blob's box and its rim each, lie one window after the other in flat arrays.
     """
-    if not len(chosen):
-        none = np.empty(0)
-        return Measured(none, none, np.empty((0, 3)), none)
     owner, ys, xs = _windows(blobs.box[chosen], image.shape)
     levels = image[ys, xs].astype(np.float64)
     around = np.arange(2 * GUARD + 1)
     places = ys * blobs.labels.shape[1] + xs
     near = blobs.labels.ravel()[places + np.add.outer(blobs.labels.shape[1] * around, around).reshape(-1, 1)]
     label, wanted = near[len(near) // 2], chosen[owner] + 1
-    background, noise = _surroundings(levels, owner, (near == 0).all(0))
+    background, noise = _surroundings(levels, owner, (near == 0).all(0), len(chosen))
     contrast = levels - background[owner]
     blob = label == wanted
     starts = np.flatnonzero(np.diff(owner[blob], prepend=-1))
@@ -152,7 +126,17 @@ def measure(image: Image, blobs: Blobs, chosen: Integers) -> Measured:
     corner, size = blobs.box[chosen, :2], blobs.box[chosen, 2:]
     cut = (corner == 0) | (corner + size == image.shape[::-1])
     covariance[:, ::2] += (cut * CUT_SD * size) ** 2
-    return Measured(x, y, covariance, snr)
+    return Detections(
+        x=x,
+        y=y,
+        covariance=covariance,
+        # From the corner pixel's centre to the box's edge is half a pixel.
+        box=blobs.box[chosen] - np.array([0.5, 0.5, 0, 0]),
+        area=blobs.area[chosen],
+        score=blobs.score[chosen],
+        intensity=blobs.intensity[chosen],
+        snr=snr,
+    )
 
 
 def _windows(boxes: Integers, shape: tuple[int, ...]) -> tuple[Integers, Integers, Integers]:
@@ -167,13 +151,13 @@ def _windows(boxes: Integers, shape: tuple[int, ...]) -> tuple[Integers, Integer
     return owner, y0[owner] + row, x0[owner] + column
 
 
-def _surroundings(levels: Floats, owner: Integers, around: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def _surroundings(levels: Floats, owner: Integers, around: NDArray[np.bool_], windows: int) -> tuple[Floats, Floats]:
     """Median and standard deviation of what is around the blobs of each window; of all of it where nothing is.
 
     The latter comes from the mean absolute deviation (sd = sqrt(pi / 2) times it if normal): a neighbour's edge weighs
     little in it, and it does not jump between whole levels as the median deviation of an 8-bit sky does.
     """
-    filled = np.bincount(owner[around], minlength=owner[-1] + 1) == 0
+    filled = np.bincount(owner[around], minlength=windows) == 0
     around = around | filled[owner]
     levels, owner = levels[around], owner[around]
     counts = np.bincount(owner)
