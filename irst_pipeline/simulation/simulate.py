@@ -26,14 +26,9 @@ from irst_pipeline.simulation.sensor import Sensor
 from irst_pipeline.simulation.targets import Targets, TargetState
 from irst_pipeline.types import Floats
 
-FILES = SCENE_FILE, DEEP_FILE, SHOWN_FILE, TRUTH_FILE, MOT_FILE, CAMERA_FILE = (
-    "scene.yaml",
-    "sequence16.mkv",
-    "sequence8.mp4",
-    "truth.csv",
-    "truth.mot.txt",
-    "truth_camera.csv",
-)
+SCENE_FILE, DEEP_FILE, SHOWN_FILE = "scene.yaml", "sequence16.mkv", "sequence8.mp4"
+TRUTH_FILE, MOT_FILE, CAMERA_FILE = "truth.csv", "truth.mot.txt", "truth_camera.csv"
+FILES = SCENE_FILE, DEEP_FILE, SHOWN_FILE, TRUTH_FILE, MOT_FILE, CAMERA_FILE
 BLACK, WHITE, GREY = 16, 235, 128  # of 8-bit video in its usual, limited range; chroma without colour
 STREAMS = ("clouds", "terrain", "flights", "noise", "formations", "sea", "urban", "camera", "pattern")
 """What draws random numbers of its own, each a stream of the seed; a new one goes to the end."""
