@@ -2,9 +2,8 @@
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from irst_pipeline.calibration.defects import SURROUNDINGS_PX, find_defects, outliers
+from irst_pipeline.calibration.defects import SURROUNDINGS_PX, find_defects, outliers, surroundings
 from irst_pipeline.calibration.maps import Calibration
 from irst_pipeline.types import Floats, Image
 
@@ -57,16 +56,15 @@ def calibrate_scene(sample: SceneSample) -> Calibration:
     """
     low, middle, high, reach = _over_time(sample.frames)
     spread = (high - low) / 2
-    around = cv2.medianBlur(spread.astype(np.float32), SURROUNDINGS_PX)
-    blinking = outliers(spread) & (spread > BLINKING * np.maximum(around, ROUNDING))
-    stuck = (reach == 0) & (np.asarray(cv2.medianBlur(reach, SURROUNDINGS_PX)) >= REACH_MIN)
+    blinking = outliers(spread) & (spread > BLINKING * np.maximum(surroundings(spread), ROUNDING))
+    stuck = (reach == 0) & (surroundings(reach) >= REACH_MIN)
     bad = find_defects(middle, stuck, blinking)
     return Calibration(np.ones(bad.shape, np.float32), -middle.astype(np.float32), bad, sample.depth)
 
 
-def _over_time(frames: list[Image]) -> tuple[Floats, Floats, Floats, NDArray[np.float32]]:
-    """Of each pixel's difference to its surroundings, over time: the lower of SPREAD, the median and the upper; and the
-    range of its raw levels."""
+def _over_time(frames: list[Image]) -> Floats:
+    """(4, H, W): of each pixel's difference to its surroundings, over time, the lower of SPREAD, the median and the
+    upper; and the range of its raw levels."""
     # The median of whole grey levels is one: spread evenly over a level each, frame by frame, they tell parts of one.
     parts = (np.arange(len(frames), dtype=np.float32) * GOLDEN % 1 - 0.5)[:, None, None]
     height = len(frames[0])
@@ -81,8 +79,7 @@ def _over_time(frames: list[Image]) -> tuple[Floats, Floats, Floats, NDArray[np.
         differences = (raw - around)[:, inner]
         low, high = np.percentile(differences, SPREAD, axis=0)
         bands.append(np.stack([low, np.median(differences + parts, axis=0), high, np.ptp(raw[:, inner], axis=0)]))
-    low, middle, high, reach = np.concatenate(bands, axis=1)
-    return low, middle, high, reach.astype(np.float32)
+    return np.concatenate(bands, axis=1)
 
 
 def scene_change(sample: SceneSample) -> float:
