@@ -16,8 +16,8 @@ LEVELS = 65536.0  # grey levels of any image, at most
 NOISE_MIN = 0.3  # grey levels: the rounding of an integer image, 1/sqrt(12)
 LOCALISATION_SD = 0.1  # px; what remains of the centroid's error at any SNR (pixel response, compression)
 PIXEL_MOMENTS = np.array([1 / 12, 0.0, 1 / 12])  # px^2; a pixel has an extent of its own
-CUT_SD = 0.5  # of the width or height of a blob that the frame's border cuts off; so far beside lies its true centre
-SHAPE_SD = 0.1  # of a blob's extent; by so much its outline, and with it the centroid, changes between frames
+CUT_SD = 0.5  # error of the centroid of a blob that the frame's border cuts off, over its width or height
+SHAPE_SD = 0.1  # error of a centroid because its blob's outline changes between frames, over the blob's extent
 
 
 def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> Detections:
@@ -25,8 +25,8 @@ def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> De
 
     Their centroid is weighted with the image's contrast to the local background; its covariance is that of a blob of
     the measured second moments at the measured SNR, sigma^2 / SNR^2 (Winick, "Cramer-Rao lower bounds on the
-    performance of charge-coupled-device optical position estimators", 1986), plus a share of the blob's extent, by
-    which an outline changes between frames, plus a floor; at the frame's border also what may lie outside.
+    performance of charge-coupled-device optical position estimators", 1986), plus a share of the blob's extent, for
+    its outline changes between frames, plus a floor; at the frame's border also what may lie outside.
     """
     blobs = find_blobs(_cores(found, frame.image.shape, settings.threshold), frame.image.shape)
     large = np.flatnonzero(blobs.area >= settings.min_area)

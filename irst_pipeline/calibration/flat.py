@@ -20,9 +20,9 @@ CONTRAST_MIN = 10.0  # between two flat fields, over the noise of one frame
 
 
 class FlatField:
-    """Mean and standard deviation of each pixel over the frames of a recording, in running sums: memory for few maps.
+    """Mean and standard deviation of each pixel over the frames of a recording, in running sums of constant memory.
 
-    What all pixels have in common, as a slow warming of the whole field, is no noise of any.
+    What all pixels have in common, as when the whole field slowly warms up, does not count as noise.
     """
 
     FRAMES_MIN = 16
