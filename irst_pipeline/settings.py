@@ -78,7 +78,7 @@ def _booleans(value: Any) -> int:
 class Settings(FileFields):
     """A section of settings: immutable, and strict about keys and types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def read_settings(
