@@ -2,7 +2,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT := runs/demo
 
-# constraints.txt pins PyTorch, whose newest build may bring gigabytes of CUDA that a CPU has no use for.
+# constraints.txt pins PyTorch, whose newest build may bring gigabytes of CUDA that a CPU has no use for, and the
+# linters, of which each new version may ask for something else.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test clean
