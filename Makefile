@@ -24,6 +24,7 @@ clean:
 
 # TrackEval would bring a second OpenCV that overwrites the headless one; what is used of it needs NumPy and SciPy alone.
 .venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is older than 3.11; name another: make $(MAKECMDGOALS) PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(INSTALL) --editable .
 	$(INSTALL) --no-deps trackeval==1.3.0
