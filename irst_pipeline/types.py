@@ -199,7 +199,7 @@ class CameraMotion:
     known: bool
     """Whether enough of the scene was seen to move as one."""
 
-    @property
+    @cached_property
     def moved(self) -> bool:
         return not np.array_equal(self.matrix, np.eye(3))
 

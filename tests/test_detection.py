@@ -36,7 +36,7 @@ def seen(
     shapes = [(peak, blob(x, y)) for x, y, peak in targets]
     image = LEVEL + sum((peak * shape for peak, shape in shapes), np.zeros(SHAPE))
     image += np.random.default_rng(0).normal(0, noise, SHAPE) if noise else 0
-    probability = np.max([shape for _, shape in shapes] or [np.zeros(SHAPE)], axis=0)
+    probability = np.maximum.reduce([np.zeros(SHAPE), *(shape for _, shape in shapes)])
     frame = Frame(np.round(image).astype(np.uint16), 0, 0.0, "scene")
     return detect(frame, found(probability, image - LEVEL), settings)
 
