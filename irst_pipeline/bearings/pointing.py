@@ -63,6 +63,22 @@ def read_pointing(path: Path) -> Pointing:
     and, if the platform rolls, `roll_deg`. Others are not read, and refused where they are named like an angle. Raises
     UsageError, one line.
     """
+    key, lines, table = _read_table(path)
+    keys, azimuth, elevation, roll = table.T
+    _refuse(np.abs(elevation) > 90, path, lines, "elevation_deg beyond +-90; give the angle above the horizon")
+    far = np.maximum(np.abs(azimuth), np.abs(roll)) > 3600
+    _refuse(far, path, lines, "azimuth_deg or roll_deg beyond +-3600; give degrees")
+    _refuse(np.diff(keys) <= 0, path, lines[1:], f"{key} does not increase; sort the rows, one for each {key}")
+    if len(keys) < 2:
+        raise UsageError(f"{path}: fewer than two rows; give one for the first frame and one for the last at least")
+    pointing = Pointing(path, key, keys, table[:, 1:])
+    way = "half a turn from the row before, so either way round; give a row between"
+    _refuse(pointing.turned > np.pi - ROUNDED, path, lines[1:], way)
+    return pointing
+
+
+def _read_table(path: Path) -> tuple[str, list[int], Floats]:
+    """Which of KEYS there is, the line of each row, and the rows (n, 4): key, azimuth, elevation and roll."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -85,16 +101,7 @@ def read_pointing(path: Path) -> Pointing:
             raise UsageError(f"{path} line {line}: more cells than columns; write decimals with a point, as 310.5")
         for i, name in enumerate(columns):
             values[i] = _number(row[name], f"{path} line {line}: {name}")
-    lines = [line for line, _ in rows]
-    _refuse(np.abs(table[:, 2]) > 90, path, lines, "elevation_deg beyond +-90; give the angle above the horizon")
-    _refuse(np.abs(table[:, [1, 3]]).max(1) > 3600, path, lines, "azimuth_deg or roll_deg beyond +-3600; give degrees")
-    _refuse(np.diff(table[:, 0]) <= 0, path, lines[1:], f"{key} does not increase; sort the rows, one for each {key}")
-    if len(table) < 2:
-        raise UsageError(f"{path}: fewer than two rows; give one for the first frame and one for the last at least")
-    pointing = Pointing(path, key, table[:, 0], table[:, 1:])
-    way = "half a turn from the row before, so either way round; give a row between"
-    _refuse(pointing.turned > np.pi - ROUNDED, path, lines[1:], way)
-    return pointing
+    return key, [line for line, _ in rows], table
 
 
 def _number(cell: str | None, where: str) -> float:
