@@ -113,12 +113,17 @@ def validate(kind: type[T], tree: dict[str, Any], origin: str, flags: Mapping[st
         raise UsageError(f"{flag}: {line}") from None
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_text(path: Path, encoding: str | None = None) -> str:
+    """The text of a file; raises UsageError, one line, for one that cannot be read."""
     try:
-        text = path.read_text()
+        return path.read_text(encoding)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
-    tree = _parse(text, str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The tree in a YAML file, empty for an empty one; raises UsageError, one line, for any other file."""
+    tree = _parse(read_text(path), str(path))
     if tree is None:
         return {}
     if not isinstance(tree, dict):

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from io import StringIO
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from irst_pipeline.errors import UsageError
+from irst_pipeline.settings import read_text
 from irst_pipeline.types import Floats, Frame
 
 KEYS = ("frame", "time_s")
@@ -79,13 +81,12 @@ def read_pointing(path: Path) -> Pointing:
 
 def _read_table(path: Path) -> tuple[str, list[int], Floats]:
     """Which of KEYS there is, the line of each row, and the rows (n, 4): key, azimuth, elevation and roll."""
+    reader = csv.DictReader(StringIO(read_text(path, "utf-8-sig")), skipinitialspace=True)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            present = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
+        present = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise UsageError(f"{path}: cannot read it ({error})") from None
     key = next((name for name in KEYS if name in present), None)
     missing = [name for name in ANGLES[:2] if name not in present] + ([] if key else [" or ".join(KEYS)])
     if key is None or missing:
