@@ -13,7 +13,6 @@ Probability = Annotated[float, Field(gt=0, lt=1)]
 CameraMotionModel = Literal["off", "translation", "similarity", "homography"]
 Agc = Literal["percentile", "plateau"]
 Stripes = Literal["off", "columns", "rows"]
-Polarity = Literal["white_hot", "black_hot"]
 SinkName = Literal["tracks_jsonl", "tracks_csv", "mot", "detections", "smoothed", "video"]
 
 
@@ -95,7 +94,7 @@ class CalibrationSettings(Settings):
     """As `irst calibrate` writes it; {} in it stands for the recording's path without its suffix."""
     destripe: Stripes = "off"
     """Which stripes are taken away from each frame by itself."""
-    polarity: Polarity = "white_hot"
+    polarity: Literal["white_hot", "black_hot"] = "white_hot"
     """black_hot: what is dark is warm, so levels are inverted; targets must be brighter than their background."""
 
 
