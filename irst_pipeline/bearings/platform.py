@@ -105,7 +105,7 @@ class Platform(Stateful):
     """Keeps, frame by frame, where the camera looks and how the scene has moved in its frames."""
 
     def __init__(self, camera: Camera, pointing: Pointing | None) -> None:
-        """Without a pointing it stands still at azimuth, elevation and roll 0, to which all bearings then are."""
+        """Without a pointing it stands still at azimuth, elevation and roll 0: bearings are relative to it."""
         self._camera, self._pointing = camera, pointing
         mount = camera.settings.mount
         self._mount = orientation(np.array([mount.azimuth_deg, mount.elevation_deg, mount.roll_deg])).as_matrix()

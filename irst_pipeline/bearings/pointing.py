@@ -98,7 +98,7 @@ def _read_table(path: Path) -> tuple[str, list[int], Floats]:
     columns = (key, *(name for name in ANGLES if name in present))
     table = np.zeros((len(rows), 1 + len(ANGLES)))
     for values, (line, row) in zip(table, rows, strict=True):
-        if any(row.get(None, ())):  # as where decimals have commas, and all after the first is another column's
+        if any(row.get(None, ())):  # as where decimals have commas, so that one number fills two cells
             raise UsageError(f"{path} line {line}: more cells than columns; write decimals with a point, as 310.5")
         for i, name in enumerate(columns):
             values[i] = _number(row[name], f"{path} line {line}: {name}")

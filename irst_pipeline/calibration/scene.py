@@ -13,7 +13,7 @@ ROWS = 16  # worked on at a time
 BLINKING = 2.0  # of the spread around it, at least
 ROUNDING = 0.5  # grey levels; a spread that comes of rounding alone
 REACH_MIN = 3.0  # grey levels; where those around a pixel change by less over time, rounding hides that it responds
-GOLDEN = (5**0.5 - 1) / 2  # whose multiples fill the unit interval evenly, any stretch of them
+GOLDEN = (5**0.5 - 1) / 2  # successive multiples of it, modulo 1, fill the unit interval evenly
 COARSE_PX = 8  # blocks in which the scene's own motion is looked for: the pattern is small in their means
 STRUCTURED = 90.0  # percentile of the differences between blocks, above which the scene has structure
 
@@ -65,7 +65,7 @@ def calibrate_scene(sample: SceneSample) -> Calibration:
 def _over_time(frames: list[Image]) -> Floats:
     """(4, H, W): of each pixel's difference to its surroundings, over time, the lower of SPREAD, the median and the
     upper; and the range of its raw levels."""
-    # The median of whole grey levels is one: spread evenly over a level each, frame by frame, they tell parts of one.
+    # A median of whole levels is a whole one; shifts that spread the frames over a level let it tell parts of one.
     parts = (np.arange(len(frames), dtype=np.float32) * GOLDEN % 1 - 0.5)[:, None, None]
     height = len(frames[0])
     halo = SURROUNDINGS_PX // 2

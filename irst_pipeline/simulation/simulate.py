@@ -31,7 +31,7 @@ TRUTH_FILE, MOT_FILE, CAMERA_FILE = "truth.csv", "truth.mot.txt", "truth_camera.
 FILES = SCENE_FILE, DEEP_FILE, SHOWN_FILE, TRUTH_FILE, MOT_FILE, CAMERA_FILE
 BLACK, WHITE, GREY = 16, 235, 128  # of 8-bit video in its usual, limited range; chroma without colour
 STREAMS = ("clouds", "terrain", "flights", "noise", "formations", "sea", "urban", "camera", "pattern")
-"""What draws random numbers of its own, each a stream of the seed; a new one goes to the end."""
+"""What draws random numbers, each from a stream of its own; a new one goes to the end, so that the others stay."""
 BIT_EXACT = "+bitexact"  # no dates, random ids or version names in the files
 
 
