@@ -111,18 +111,9 @@ def measure(image: Image, blobs: Blobs, chosen: Integers) -> Detections:
     contrast *= np.where(cold, -1.0, 1.0)[owner]  # a cold target is measured as a hot one
     snr = np.maximum.reduceat(contrast[blob], starts) / noise
     own = blob | ((label == 0) & (near == wanted).any(0))
-    owner, ys, xs, weight = owner[own], ys[own], xs[own], np.maximum(contrast[own], 0)
-
-    def per_blob(values: Floats) -> Floats:
-        return np.asarray(np.bincount(owner, values, len(chosen)), np.float64)
-
-    weight = np.where(per_blob(weight)[owner] > 0, weight, 1.0)
-    weight /= per_blob(weight)[owner]
-    x, y = per_blob(weight * xs), per_blob(weight * ys)
-    dx, dy = xs - x[owner], ys - y[owner]
-    moments = np.stack([per_blob(weight * product) for product in (dx * dx, dx * dy, dy * dy)], 1) + PIXEL_MOMENTS
+    x, y, moments = _moments(owner[own], xs[own], ys[own], np.maximum(contrast[own], 0), len(chosen))
     relative = 1 / np.maximum(snr, 1.0) ** 2 + SHAPE_SD**2
-    covariance = moments * relative[:, None] + np.array([1.0, 0.0, 1.0]) * LOCALISATION_SD**2
+    covariance = (moments + PIXEL_MOMENTS) * relative[:, None] + np.array([1.0, 0.0, 1.0]) * LOCALISATION_SD**2
     corner, size = blobs.box[chosen, :2], blobs.box[chosen, 2:]
     cut = (corner == 0) | (corner + size == image.shape[::-1])
     covariance[:, ::2] += (cut * CUT_SD * size) ** 2
@@ -137,6 +128,22 @@ def measure(image: Image, blobs: Blobs, chosen: Integers) -> Detections:
         intensity=blobs.intensity[chosen],
         snr=snr,
     )
+
+
+def _moments(owner: Integers, xs: Integers, ys: Integers, weight: Floats, blobs: int) -> tuple[Floats, Floats, Floats]:
+    """Centroids x and y (n,) of the pixels of n blobs, and their second moments about them, (n, 3): xx, xy, yy.
+
+    `owner` is each pixel's blob. Where all of a blob's weights are 0, its pixels weigh the same.
+    """
+
+    def per_blob(values: Floats) -> Floats:
+        return np.asarray(np.bincount(owner, values, blobs), np.float64)
+
+    weight = np.where(per_blob(weight)[owner] > 0, weight, 1.0)
+    weight /= per_blob(weight)[owner]
+    x, y = per_blob(weight * xs), per_blob(weight * ys)
+    dx, dy = xs - x[owner], ys - y[owner]
+    return x, y, np.stack([per_blob(weight * product) for product in (dx * dx, dx * dy, dy * dy)], 1)
 
 
 def _windows(boxes: Integers, shape: tuple[int, ...]) -> tuple[Integers, Integers, Integers]:
