@@ -187,15 +187,12 @@ def write_file(path: Path, data: bytes) -> None:
     """
     fresh = path.with_name(f".{path.name}.new")
     try:
-        file = OutputFile(fresh, data)
-        file.close()
+        fresh.write_bytes(data)
         fresh.replace(path)
-    except (IrstError, OSError) as error:
+    except OSError as error:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _cannot_write(path, error) from None
-        raise IrstError(str(error).replace(str(fresh), str(path), 1)) from None
+        raise _cannot_write(path, error) from None
 
 
 def part_file(path: Path, number: int) -> Path:
