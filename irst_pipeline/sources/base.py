@@ -52,6 +52,34 @@ class Source(Protocol):
         """Release what is open; not while another thread iterates."""
 
 
+class SourceWrapper(Source):
+    """A source that passes on the frames of another one; how, a subclass says."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.name = source.name
+        self.frame_rate = source.frame_rate
+        self.frame_count = source.frame_count
+        self.live = source.live
+
+    @property
+    def frames_failed(self) -> int:
+        return self.source.frames_failed
+
+    @property
+    def reconnects(self) -> int:
+        return self.source.reconnects
+
+    def fail(self, reason: str) -> None:
+        self.source.fail(reason)
+
+    def stop_waiting(self) -> None:
+        self.source.stop_waiting()
+
+    def close(self) -> None:
+        self.source.close()
+
+
 class Picture(NamedTuple):
     """A frame as a live source sent it."""
 

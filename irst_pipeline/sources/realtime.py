@@ -5,35 +5,26 @@ from dataclasses import replace
 from threading import Event
 from time import perf_counter, sleep
 
-from irst_pipeline.sources.base import Source
+from irst_pipeline.sources.base import Source, SourceWrapper
 from irst_pipeline.stage import POLL_SECONDS
 from irst_pipeline.types import Frame
 
 
-class RealTime:
+class RealTime(SourceWrapper):
     """The frames of a recording, each when its time has come. A late one comes at once, and has come when it was due.
 
     The clock starts when the second frame is asked for, so that the first can be used to get ready.
     """
 
-    live = True
-    reconnects = 0
-
     def __init__(self, recording: Source, stop: Event) -> None:
         """`stop` ends the waiting for a frame's time, and the frames."""
-        self.recording = recording
+        super().__init__(recording)
+        self.live = True
         self._stop, self._ended = stop, Event()
-        self.name = recording.name
-        self.frame_rate = recording.frame_rate
-        self.frame_count = recording.frame_count
-
-    @property
-    def frames_failed(self) -> int:
-        return self.recording.frames_failed
 
     def __iter__(self) -> Iterator[Frame]:
         ahead: float | None = None  # of the recording's times against the clock
-        for frame in self.recording:
+        for frame in self.source:
             if ahead is None:
                 yield frame
                 ahead = frame.time - perf_counter()
@@ -45,11 +36,5 @@ class RealTime:
                     sleep(min(left, POLL_SECONDS))
                 yield replace(frame, arrived=due)
 
-    def fail(self, reason: str) -> None:
-        self.recording.fail(reason)
-
     def stop_waiting(self) -> None:
         self._ended.set()
-
-    def close(self) -> None:
-        self.recording.close()

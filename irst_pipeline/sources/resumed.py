@@ -10,7 +10,7 @@ from zlib import crc32
 import numpy as np
 
 from irst_pipeline.errors import UsageError
-from irst_pipeline.sources.base import Source
+from irst_pipeline.sources.base import Source, SourceWrapper
 from irst_pipeline.sources.live import STEP_SECONDS
 from irst_pipeline.sources.realtime import RealTime
 from irst_pipeline.types import Frame
@@ -44,11 +44,11 @@ def resume_source(
     Iterating it raises UsageError for a recording whose last frame, `calibrate`d, is not what it was.
     """
     if isinstance(source, RealTime):
-        return RealTime(_Resumed(source.recording, position, stop, calibrate), stop)
+        return RealTime(_Resumed(source.source, position, stop, calibrate), stop)
     return _Resumed(source, position, stop, calibrate)
 
 
-class _Resumed:
+class _Resumed(SourceWrapper):
     """The frames after a position.
 
     A recording is decoded from its beginning, since nothing else gives the same frames in every format. A live source
@@ -58,36 +58,24 @@ class _Resumed:
     def __init__(
         self, source: Source, position: Position, stop: Event, calibrate: Callable[[Frame], Frame] | None
     ) -> None:
-        self._source, self._position, self._stop, self._calibrate = source, position, stop, calibrate
-        self.name = source.name
-        self.frame_rate = source.frame_rate
-        self.frame_count = source.frame_count
-        self.live = source.live
+        super().__init__(source)
+        self._position, self._stop, self._calibrate = position, stop, calibrate
 
     @property
     def frames_failed(self) -> int:
-        return self._source.frames_failed + (self._position.frames_failed if self.live else 0)
+        return super().frames_failed + (self._position.frames_failed if self.live else 0)
 
     @property
     def reconnects(self) -> int:
-        return self._source.reconnects + self._position.reconnects
+        return super().reconnects + self._position.reconnects
 
     def __iter__(self) -> Iterator[Frame]:
         return self._counted_on() if self.live else self._after()
 
-    def fail(self, reason: str) -> None:
-        self._source.fail(reason)
-
-    def stop_waiting(self) -> None:
-        self._source.stop_waiting()
-
-    def close(self) -> None:
-        self._source.close()
-
     def _after(self) -> Iterator[Frame]:
         last = self._position.frame
         come_to = -1
-        for frame in self._source:
+        for frame in self.source:
             if self._stop.is_set():
                 return
             come_to = frame.index
@@ -107,7 +95,7 @@ class _Resumed:
 
     def _counted_on(self) -> Iterator[Frame]:
         later: float | None = None
-        for frame in self._source:
+        for frame in self.source:
             if later is None:
                 later = self._position.time + max(STEP_SECONDS, time.time() - self._position.clock) - frame.time
             yield replace(frame, index=self._position.frame + 1 + frame.index, time=later + frame.time)
