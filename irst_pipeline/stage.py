@@ -17,13 +17,15 @@ class Stage(Iterator[T]):
 
     Without `drop` the thread waits where the taker is slower; with it, the oldest item that waits is dropped, and told
     to `drop`. An exception in `items` is raised in the taker, after the items before it. Whoever takes them closes the
-    stage, which ends the thread.
+    stage, which ends the thread; so does an event `abandoned` that somebody sets.
     """
 
-    def __init__(self, items: Iterable[T], depth: int, drop: Callable[[T], None] | None = None) -> None:
+    def __init__(
+        self, items: Iterable[T], depth: int, drop: Callable[[T], None] | None = None, abandoned: Event | None = None
+    ) -> None:
         self._items, self._drop = items, drop
         self._queue: Queue[Any] = Queue(depth)
-        self._abandoned = Event()
+        self._abandoned = abandoned or Event()
         self._failure: BaseException | None = None
         self._ended = False
         self._taken: float | None = None
@@ -57,11 +59,11 @@ class Stage(Iterator[T]):
         self._taken = perf_counter()
         return item
 
-    def close(self) -> None:
-        """End the thread, once it is done with what it has in hand."""
+    def close(self, seconds: float | None = None) -> None:
+        """End the thread, once it is done with what it has in hand; wait for that, `seconds` at most."""
         self._taken = None
         self._abandoned.set()
-        self._thread.join()
+        self._thread.join(seconds)
 
     def _work(self) -> None:
         iterator = iter(self._items)

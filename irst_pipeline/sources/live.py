@@ -3,15 +3,14 @@
 import math
 import random
 from collections.abc import Iterator
-from contextlib import closing, suppress
-from queue import Empty, Full, Queue
-from threading import Event, Thread
+from contextlib import closing
+from threading import Event
 from time import perf_counter
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sources.base import Damage, Feed, Picture, Reader, describe, log
-from irst_pipeline.stage import POLL_SECONDS
+from irst_pipeline.stage import POLL_SECONDS, Stage
 from irst_pipeline.types import Frame
 
 RETRY_SECONDS = 0.25  # from one try to connect to the next; each time twice as long
@@ -74,7 +73,6 @@ class LiveStream(Reader):
         self.reconnects = 0
         self._feed, self._settings, self._stop = feed, settings, stop
         self._ended = Event()  # nobody wants more frames
-        self._queue: Queue[Frame | BaseException | None] = Queue(1)
         self._clock = Clock()
         self._index = -1
         self._kind: str | None = None  # size and depth of the frames; None before the first
@@ -88,36 +86,15 @@ class LiveStream(Reader):
         self.stop_waiting()
 
     def __iter__(self) -> Iterator[Frame]:
-        thread = Thread(target=self._work, daemon=True)
-        thread.start()
+        coming = Stage(self._connections(), 1, abandoned=self._ended)
         try:
             while not (self._stop.is_set() or self._ended.is_set()):
-                try:
-                    item = self._queue.get(timeout=POLL_SECONDS)
-                except Empty:
-                    continue
-                if item is None:
-                    break
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
+                if coming.ready(POLL_SECONDS):
+                    if (frame := next(coming, None)) is None:
+                        break
+                    yield frame
         finally:
-            self._ended.set()
-            thread.join(JOIN_SECONDS)
-
-    def _work(self) -> None:
-        try:
-            for frame in self._connections():
-                self._hand_over(frame)
-            self._hand_over(None)
-        except BaseException as error:
-            self._hand_over(error)
-
-    def _hand_over(self, item: Frame | BaseException | None) -> None:
-        while not self._ended.is_set():
-            with suppress(Full):
-                self._queue.put(item, timeout=POLL_SECONDS)
-                return
+            coming.close(JOIN_SECONDS)
 
     def _connections(self) -> Iterator[Frame]:
         """The frames of one connection after the other; raises IrstError at the end of one without any."""
