@@ -300,9 +300,9 @@ def _run_pipelines(
         with closing(open_source(str(video))) as source:
             own = Run(source, results, run_header(str(video), source, weights, engine, settings))
             if count == 1:
-                work = [result.spans for result in carry_out(own, engine, settings, stop, RunStatistics())]
+                work = [result.spans for result in carry_out(own, engine, stop, RunStatistics())]
             else:
-                work = list(RunProcess(str(video), own, settings, realtime=False).results(engine, stop))
+                work = list(RunProcess(str(video), own, realtime=False).results(engine, stop))
         _go_on(stop)
         return work
 

@@ -54,9 +54,7 @@ class Run:
     """Descriptor that keeps other runs out of its folder."""
 
 
-def carry_out(
-    run: Run, engine: Engine[Any], settings: RunSettings, stop: Event, statistics: RunStatistics
-) -> Generator[FrameResult]:
+def carry_out(run: Run, engine: Engine[Any], stop: Event, statistics: RunStatistics) -> Generator[FrameResult]:
     """The results of a run, each once it is in all of its files, which are closed at the end, however that comes.
 
     What it takes to go on from there is stored with the first result, once a second, and with the last.
@@ -64,7 +62,7 @@ def carry_out(
     if stop.is_set():
         return  # one that has not had its turn leaves no files without frames
     give_back_large_blocks()
-    state = run.checkpoint.state if run.checkpoint else None
+    settings, state = run.header.settings, run.checkpoint.state if run.checkpoint else None
     with ExitStack() as opened:
         sinks = open_sinks(settings.sinks, run.folder, run.header, state and part_of(state, "sinks"))
         named: dict[str, Sink] = dict(zip(settings.sinks, sinks, strict=True))
@@ -111,7 +109,7 @@ class _Keeper:
 
 
 def finish(
-    run: Run, engine: Engine[Any], settings: RunSettings, stop: Event, statistics: RunStatistics
+    run: Run, engine: Engine[Any], stop: Event, statistics: RunStatistics
 ) -> Generator[FrameResult, None, dict[str, Any]]:
     """Carry a run out to its end, however that comes; returns what `run.json` says of it.
 
@@ -120,7 +118,7 @@ def finish(
     try:
         if run.checkpoint:
             statistics.restore(part_of(run.checkpoint.state, "statistics"))
-        yield from carry_out(run, engine, settings, stop, statistics)
+        yield from carry_out(run, engine, stop, statistics)
     except StateError as error:
         raise of_another_version(run.folder, error) from None
     except BaseException as error:

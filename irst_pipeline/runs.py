@@ -83,8 +83,8 @@ def run_recordings(
         ]
         uri_of = dict(zip(folders, uris, strict=True))
         if overwrite:
-            _refuse_misfits(runs, uri_of, settings)
-        runs = _take_folders(runs, [Path(uri) for uri in uris], settings, overwrite, resume, stop, opened)
+            _refuse_misfits(runs, uri_of)
+        runs = _take_folders(runs, [Path(uri) for uri in uris], overwrite, resume, stop, opened)
         counts = [run.source.frame_count for run in runs]
         total = None if None in counts else sum(count or 0 for count in counts)
         done = sum(run.checkpoint.position.frame + 1 for run in runs if run.checkpoint)
@@ -93,16 +93,14 @@ def run_recordings(
             lost = [printable(Path(uri).name) for uri, source in zip(uris, sources, strict=True) if source is None]
             names = distinct([run.source.name for run in runs] + lost)
             apart = len(runs) > 1
-            workers = [RunProcess(uri_of[run.folder], run, settings, realtime) if apart else None for run in runs]
+            workers = [RunProcess(uri_of[run.folder], run, realtime) if apart else None for run in runs]
             statistics = [RunStatistics() for _ in runs]
             for name, run, worker, own in zip(names, runs, workers, statistics, strict=False):
                 account = partial(own.account, run.source, settings.metrics.stale_seconds)
                 watched.append(WatchedRun(name, worker.account if worker else account))
             watched += map(_never_opened, names[len(runs) :], unreadable)
             ended = [
-                (cameras if run.source.live else recordings).submit(
-                    _finish, run, worker, engine, settings, stop, own, progress
-                )
+                (cameras if run.source.live else recordings).submit(_finish, run, worker, engine, stop, own, progress)
                 for run, worker, own in zip(runs, workers, statistics, strict=True)
             ]
             for result in ended if len(uris) > 1 else ():
@@ -143,28 +141,24 @@ def _open_sources(
     return sources, unreadable
 
 
-def _refuse_misfits(runs: list[Run], uri_of: dict[Path, str], settings: RunSettings) -> None:
+def _refuse_misfits(runs: list[Run], uri_of: dict[Path, str]) -> None:
     """Raises UsageError for a recording that camera model or calibration are not for, before results are removed."""
     for run in runs:
         uri = uri_of[run.folder]
         if (run.platform or run.calibrate) and run.folder.is_dir() and not scheme_of(uri):
-            with closing(open_source(uri, settings.image_rate)) as source:  # once more, for it gives its frames once
+            with closing(
+                open_source(uri, run.header.settings.image_rate)
+            ) as source:  # once more, for it gives its frames once
                 next(fitting(source, run.calibrate, run.platform))
 
 
 def _take_folders(
-    runs: list[Run],
-    inputs: list[Path],
-    settings: RunSettings,
-    overwrite: bool,
-    resume: bool,
-    stop: Event,
-    opened: ExitStack,
+    runs: list[Run], inputs: list[Path], overwrite: bool, resume: bool, stop: Event, opened: ExitStack
 ) -> list[Run]:
     """The runs that are left to do, from where they are; the folder of each is prepared, and held until it ends."""
     locks = {run.folder: opened.enter_context(held(run.folder)) for run in runs if run.folder.is_dir()}
     if resume:
-        runs = [resumed for run in runs if (resumed := _resumed(run, settings, stop))]
+        runs = [resumed for run in runs if (resumed := _resumed(run, stop))]
     for run in runs:
         if run.checkpoint is None:
             new = not run.folder.is_dir()
@@ -193,7 +187,6 @@ def _finish(
     run: Run,
     worker: RunProcess | None,
     engine: Engine[Any],
-    settings: RunSettings,
     stop: Event,
     statistics: RunStatistics,
     progress: "tqdm[Never]",
@@ -202,7 +195,7 @@ def _finish(
     try:
         if worker and not stop.is_set():  # one that has not had its turn has little to do
             return exhaust(worker.results(engine, stop), lambda _: progress.update())
-        return exhaust(finish(run, engine, settings, stop, statistics), lambda _: progress.update())
+        return exhaust(finish(run, engine, stop, statistics), lambda _: progress.update())
     finally:
         let_go(run.lock)  # so that one that failed can be resumed while the others go on
 
@@ -237,7 +230,7 @@ def distinct(names: list[str]) -> list[str]:
     return found
 
 
-def _resumed(run: Run, settings: RunSettings, stop: Event) -> Run | None:
+def _resumed(run: Run, stop: Event) -> Run | None:
     """The run from where an earlier process came to, or from its beginning; None if it was complete.
 
     Raises UsageError for a folder of another run.
@@ -252,7 +245,7 @@ def _resumed(run: Run, settings: RunSettings, stop: Event) -> Run | None:
         return None
     if before is None:
         return run
-    if "smoothed" in settings.sinks:
+    if "smoothed" in run.header.settings.sinks:
         raise UsageError(
             f"{run.folder}: smoothed tracks need all of a recording in one go; begin again with --overwrite"
         )

@@ -96,9 +96,9 @@ class Wire:
 class RunProcess:
     """A run that is carried out in a process of its own, seen from the one that has the engine."""
 
-    def __init__(self, uri: str, run: Run, settings: RunSettings, realtime: bool) -> None:
+    def __init__(self, uri: str, run: Run, realtime: bool) -> None:
         """`run` is the run on what `uri` is, whose source is opened anew."""
-        self._uri, self._run, self._settings, self._realtime = uri, run, settings, realtime
+        self._uri, self._run, self._realtime = uri, run, realtime
         self._account = RunStatistics().account(run.source, 0.0)._replace(memory_bytes=0)
         self._process: Popen[bytes] | None = None
         self._heard = self._told_to_stop = 0.0
@@ -107,7 +107,7 @@ class RunProcess:
     def account(self) -> Account:
         """What the run has come to by now."""
         account, silent = self._account, perf_counter() - self._heard
-        if self._process is None or silent < self._settings.metrics.stale_seconds:
+        if self._process is None or silent < self._run.header.settings.metrics.stale_seconds:
             return account
         return account._replace(ailment=f"its process has said nothing for {silent:.1f} s")
 
@@ -209,7 +209,7 @@ class RunProcess:
     def _ended(self, how: str) -> IrstError:
         """What is to be said of a process that was ended, by whom and `how`."""
         who = "did not stop and was ended" if self._told_to_stop else "was ended from outside"
-        whole = "smoothed" in self._settings.sinks  # which cannot be resumed
+        whole = "smoothed" in self._run.header.settings.sinks  # which cannot be resumed
         mend = "begin it again with --overwrite" if whole else "--resume goes on where it was"
         return IrstError(f"{self._run.source.name}: the process that worked on it {who} ({how}); {mend}")
 
@@ -364,9 +364,7 @@ def _carry_out(order: dict[str, Any], wire: Wire, engine: Engine[Any], stop: Eve
         telling = Thread(target=keep_telling, daemon=True)
         telling.start()
         try:
-            return exhaust(
-                finish(run, engine, settings, stop, statistics), lambda result: wire.say("frame", result.spans)
-            )
+            return exhaust(finish(run, engine, stop, statistics), lambda result: wire.say("frame", result.spans))
         finally:
             ended.set()
             telling.join()

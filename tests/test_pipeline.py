@@ -226,7 +226,7 @@ def test_a_device_that_vanishes_leaves_all_that_came_before(tmp_path: Path) -> N
         run = Run(source, tmp_path, run_header(str(CLOUDS), source, weights, engine, settings))
         results: list[FrameResult] = []
         with pytest.raises(IrstError, match="the device is gone"):
-            results.extend(carry_out(run, engine, settings, threading.Event(), RunStatistics()))
+            results.extend(carry_out(run, engine, threading.Event(), RunStatistics()))
     written = [json.loads(line) for line in (tmp_path / "tracks.jsonl").read_text().splitlines()]
     last = max(record["frame"] for record in written if "frame" in record)
     assert last >= 20 - engine.slots - 1

@@ -53,7 +53,7 @@ def break_off(clip: Path, out: Path, *more: SinkName) -> Path:
     engine = open_engine(weights.network, "cpu", settings.detection.lowest)
     with closing(open_source(str(clip))) as source:
         run = Run(source, out, run_header(str(clip), source, weights, engine, settings))
-        with closing(carry_out(run, engine, settings, Event(), RunStatistics())) as results:
+        with closing(carry_out(run, engine, Event(), RunStatistics())) as results:
             assert len(list(islice(results, 10))) == 10
     return out
 

@@ -474,7 +474,7 @@ def test_frames_that_a_full_disk_takes_of_the_video_as_it_is_closed_are_in_the_r
     out.mkdir()
     with closing(open_source(str(recording))) as source:
         run = Run(source, out, run_header(str(recording), source, weights, engine, settings))
-        for number, _ in enumerate(carry_out(run, engine, settings, Event(), statistics)):
+        for number, _ in enumerate(carry_out(run, engine, Event(), statistics)):
             if number == 4:
                 with pytest.raises(OSError, match="No space"):
                     (small_disk / "other").write_bytes(bytes(1_000_000))

@@ -108,7 +108,7 @@ def soak(width: int, height: int, count: int, out: Path) -> bool:
     endless = Endless(images, "soak", scene.frame_rate_hz, count)
     run = Run(endless, out, run_header("soak", endless, weights, engine, settings))
     looks, statistics = list[tuple[int, Held]](), RunStatistics()
-    for done, _ in enumerate(tqdm(carry_out(run, engine, settings, Event(), statistics), total=count), start=1):
+    for done, _ in enumerate(tqdm(carry_out(run, engine, Event(), statistics), total=count), start=1):
         if done * LOOKS // count > len(looks):
             looks.append((done, held()))
     after = held()

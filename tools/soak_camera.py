@@ -60,7 +60,7 @@ def soak(width: int, height: int, count: int, rate: int, each: int, out: Path, s
         uri, before = f"tcp://127.0.0.1:{ports.get()}", held()
         with closing(open_source(uri, stop=stop)) as source:
             run = Run(source, out, run_header(uri, source, weights, engine, settings))
-            results = carry_out(run, engine, settings, stop, statistics)
+            results = carry_out(run, engine, stop, statistics)
             for result in tqdm(results, total=count, unit_scale=True):
                 done = result.frame.index + 1
                 if done * LOOKS // count > len(looks):

@@ -102,7 +102,7 @@ def watch(width: int, height: int, network_rate: float, seconds: float, folder: 
     ):
         run = Run(source, folder, run_header(uri, source, weights, engine, settings))
         end = None
-        for result in carry_out(run, engine, settings, stop, statistics):
+        for result in carry_out(run, engine, stop, statistics):
             while not said.empty():
                 number, at = said.get()
                 sent[number] = at
