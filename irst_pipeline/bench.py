@@ -302,7 +302,7 @@ def _run_pipelines(
             if count == 1:
                 work = [result.spans for result in carry_out(own, engine, stop, RunStatistics())]
             else:
-                work = list(RunProcess(str(video), own, realtime=False).results(engine, stop))
+                work = list(RunProcess(own, realtime=False).results(engine, stop))
         _go_on(stop)
         return work
 

@@ -22,7 +22,7 @@ from irst_pipeline.memory import give_back_large_blocks
 from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.sinks import RunHeader, Sink, open_sinks
 from irst_pipeline.sinks.base import REPORT_FILE
-from irst_pipeline.sources import Source, redact
+from irst_pipeline.sources import Source
 from irst_pipeline.state import StateError, part_of
 from irst_pipeline.statistics import Account, Faults, RunStatistics
 from irst_pipeline.types import Frame, FrameResult
@@ -162,7 +162,7 @@ def run_header(
     """What is known of a run that begins now, on the `source` behind `uri`."""
     return RunHeader(
         source=source.name,
-        uri=redact(uri),
+        uri=uri,
         model=weights.name,
         weights_sha256=weights.sha256,
         device=engine.device,

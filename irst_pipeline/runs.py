@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
@@ -27,7 +28,8 @@ from irst_pipeline.sinks import RESULT_FILES
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sources import Source, open_source, redact, resume_source
 from irst_pipeline.sources.address import LOCAL, printable, scheme_of
-from irst_pipeline.statistics import RunStatistics
+from irst_pipeline.statistics import Account, RunStatistics
+from irst_pipeline.types import FrameResult
 from irst_pipeline.worker import RunProcess
 
 log = logging.getLogger("irst")
@@ -52,9 +54,7 @@ def run_recordings(
     stopped or killed. Whatever ends a run, what was found so far is on disk and `run.json` says how it ended; the
     others go on. Raises IrstError, a line for the user, when one could not go on.
     """
-    devices = ["-" if scheme_of(uri) == "stdin" else uri.partition("?")[0] for uri in uris if scheme_of(uri) in LOCAL]
-    if twice := next((uri for uri in devices if devices.count(uri) > 1), None):
-        raise UsageError(f"{twice}: gives each of its frames once; name it once")
+    _refuse_devices_named_twice(uris)
     allow_many_files()
     weights = load_model(settings.model)
     platforms = [open_platform(settings.camera, redact(uri)) for uri in uris]
@@ -63,17 +63,13 @@ def run_recordings(
     with ExitStack() as opened:
         opened.enter_context(answering(settings.metrics, watched))
         sources, unreadable = _open_sources(uris, settings, realtime, stop, opened)
-        names = [source.name if source else uri for uri, source in zip(uris, sources, strict=True)]
-        for row, (source, name) in enumerate(zip(sources, distinct(names), strict=True)):
-            if source and source.live:  # two streams of one host are told apart, also in what is logged of them
-                names[row] = source.name = name
+        folders = result_folders(_names(uris, sources), out)
         live = any(source.live for source in sources if source)
         engine: Engine[Any] = open_engine(
             weights.network, settings.device, settings.detection.lowest, newest=live, compiled=settings.compile
         )
         if live or len(sources) > 1:  # a shared engine gives a frame back as soon as it is done, not with the next one
             engine = opened.enter_context(closing(SharedEngine(engine)))
-        folders = result_folders(names, out)
         runs = [
             Run(source, folder, run_header(uri, source, weights, engine, settings, platform), platform, calibrate)
             for uri, source, folder, platform, calibrate in zip(
@@ -81,40 +77,17 @@ def run_recordings(
             )
             if source
         ]
-        uri_of = dict(zip(folders, uris, strict=True))
         if overwrite:
-            _refuse_misfits(runs, uri_of)
+            _refuse_misfits(runs)
         runs = _take_folders(runs, [Path(uri) for uri in uris], overwrite, resume, stop, opened)
-        counts = [run.source.frame_count for run in runs]
-        total = None if None in counts else sum(count or 0 for count in counts)
-        done = sum(run.checkpoint.position.frame + 1 for run in runs if run.checkpoint)
-        progress = opened.enter_context(tqdm(total=total, initial=done, unit="frame", disable=None))
-        with ThreadPoolExecutor(max(1, len(runs))) as cameras, ThreadPoolExecutor(RECORDINGS_AT_ONCE) as recordings:
-            lost = [printable(Path(uri).name) for uri, source in zip(uris, sources, strict=True) if source is None]
-            names = distinct([run.source.name for run in runs] + lost)
-            apart = len(runs) > 1
-            workers = [RunProcess(uri_of[run.folder], run, realtime) if apart else None for run in runs]
-            statistics = [RunStatistics() for _ in runs]
-            for name, run, worker, own in zip(names, runs, workers, statistics, strict=False):
-                account = partial(own.account, run.source, settings.metrics.stale_seconds)
-                watched.append(WatchedRun(name, worker.account if worker else account))
-            watched += map(_never_opened, names[len(runs) :], unreadable)
-            ended = [
-                (cameras if run.source.live else recordings).submit(_finish, run, worker, engine, stop, own, progress)
-                for run, worker, own in zip(runs, workers, statistics, strict=True)
-            ]
-            for result in ended if len(uris) > 1 else ():
-                result.add_done_callback(_tell_failure)  # at once, for the others may go on for weeks
-            try:
-                _wait(ended, workers, stop)
-            except BaseException:  # as Ctrl-C is in a program that does not catch it
-                stop.set()
-                _wait(ended, workers, stop)  # before what they work with is closed
-                raise
+        workers = [RunProcess(run, realtime) if len(runs) > 1 else _RunHere(run) for run in runs]
+        watched += _watched(workers, unreadable)
+        progress = opened.enter_context(_progress(runs))
+        ended = _carry_out(workers, engine, stop, progress, tell=len(uris) > 1)
     for run, result in zip(runs, ended, strict=True):
         if not result.exception():
             _summarise(run.folder, result.result())
-    failures = unreadable + [error for result in ended if (error := _failure(result))]
+    failures = [*(error for _, error in unreadable), *(error for result in ended if (error := _failure(result)))]
     unforeseen = [error for error in failures if not isinstance(error, IrstError)]
     if unforeseen or (failures and len(uris) == 1):
         raise (unforeseen or failures)[0]
@@ -122,12 +95,18 @@ def run_recordings(
         raise type(failures[0])(f"{len(failures)} of {len(uris)} sources could not go on")
 
 
+def _refuse_devices_named_twice(uris: list[str]) -> None:
+    devices = ["-" if scheme_of(uri) == "stdin" else uri.partition("?")[0] for uri in uris if scheme_of(uri) in LOCAL]
+    if twice := next((uri for uri in devices if devices.count(uri) > 1), None):
+        raise UsageError(f"{twice}: gives each of its frames once; name it once")
+
+
 def _open_sources(
     uris: list[str], settings: RunSettings, realtime: bool, stop: Event, opened: ExitStack
-) -> tuple[list[Source | None], list[BaseException]]:
-    """The sources, each closed with `opened`; None for one that cannot be read, and why, which is told: the others go
-    on. Raises IrstError for a source that is alone, and UsageError for one that is none."""
-    sources, unreadable = list[Source | None](), list[BaseException]()
+) -> tuple[list[Source | None], list[tuple[str, IrstError]]]:
+    """The sources, each closed with `opened`; None for one that cannot be read, and its name and why, which is told:
+    the others go on. Raises IrstError for a source that is alone, and UsageError for one that is none."""
+    sources, unreadable = list[Source | None](), list[tuple[str, IrstError]]()
     for uri in uris:
         try:
             source = open_source(uri, settings.image_rate, realtime, settings.live, stop)
@@ -136,19 +115,26 @@ def _open_sources(
             if len(uris) == 1 or isinstance(error, UsageError):
                 raise
             _tell(error)
-            unreadable.append(error)
+            unreadable.append((printable(Path(uri).name), error))
             sources.append(None)
     return sources, unreadable
 
 
-def _refuse_misfits(runs: list[Run], uri_of: dict[Path, str]) -> None:
+def _names(uris: list[str], sources: list[Source | None]) -> list[str]:
+    """What the results of each source are called; streams of one host are told apart, also in what is logged."""
+    names = [source.name if source else uri for uri, source in zip(uris, sources, strict=True)]
+    for row, (source, name) in enumerate(zip(sources, distinct(names), strict=True)):
+        if source and source.live:
+            names[row] = source.name = name
+    return names
+
+
+def _refuse_misfits(runs: list[Run]) -> None:
     """Raises UsageError for a recording that camera model or calibration are not for, before results are removed."""
     for run in runs:
-        uri = uri_of[run.folder]
+        uri, rate = run.header.uri, run.header.settings.image_rate
         if (run.platform or run.calibrate) and run.folder.is_dir() and not scheme_of(uri):
-            with closing(
-                open_source(uri, run.header.settings.image_rate)
-            ) as source:  # once more, for it gives its frames once
+            with closing(open_source(uri, rate)) as source:  # once more, for it gives its frames once
                 next(fitting(source, run.calibrate, run.platform))
 
 
@@ -169,43 +155,84 @@ def _take_folders(
     return [replace(run, lock=locks[run.folder]) for run in runs]
 
 
-def _wait(ended: "list[Future[dict[str, Any]]]", workers: list[RunProcess | None], stop: Event) -> None:
+class _RunHere:
+    """A run that is carried out in this process, with the same methods as one in a process of its own."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self._statistics = run, RunStatistics()
+
+    def account(self) -> Account:
+        return self._statistics.account(self.run.source, self.run.header.settings.metrics.stale_seconds)
+
+    def results(self, engine: Engine[Any], stop: Event) -> Generator[FrameResult, None, dict[str, Any]]:
+        return finish(self.run, engine, stop, self._statistics)
+
+    def stop(self) -> None:
+        """It sees the `stop` that its results were asked for with."""
+
+
+Worker = RunProcess | _RunHere
+
+
+def _watched(workers: Sequence[Worker], unreadable: list[tuple[str, IrstError]]) -> list[WatchedRun]:
+    """What may be asked about, also of sources that could not be opened."""
+    accounts = [worker.account for worker in workers]
+    for _, error in unreadable:
+        statistics = RunStatistics()
+        statistics.end(f"failed: {error}")
+        accounts.append(partial(statistics.account, None, 0.0))
+    names = [*(worker.run.source.name for worker in workers), *(name for name, _ in unreadable)]
+    return list(map(WatchedRun, distinct(names), accounts))
+
+
+def _progress(runs: list[Run]) -> "tqdm[Never]":
+    counts = [run.source.frame_count for run in runs]
+    total = None if None in counts else sum(count or 0 for count in counts)
+    done = sum(run.checkpoint.position.frame + 1 for run in runs if run.checkpoint)
+    return tqdm(total=total, initial=done, unit="frame", disable=None)
+
+
+def _carry_out(
+    workers: Sequence[Worker], engine: Engine[Any], stop: Event, progress: "tqdm[Never]", tell: bool
+) -> list[Future[dict[str, Any]]]:
+    """Carry out all runs to their ends; what `run.json` says of each, or why it failed, which is told if so wanted."""
+    with ThreadPoolExecutor(max(1, len(workers))) as cameras, ThreadPoolExecutor(RECORDINGS_AT_ONCE) as recordings:
+        ended = [
+            (cameras if worker.run.source.live else recordings).submit(_finish, worker, engine, stop, progress)
+            for worker in workers
+        ]
+        for result in ended if tell else ():
+            result.add_done_callback(_tell_failure)  # at once, for the others may go on for weeks
+        try:
+            _wait(ended, workers, stop)
+        except BaseException:  # as Ctrl-C is in a program that does not catch it
+            stop.set()
+            _wait(ended, workers, stop)  # before what they work with is closed
+            raise
+    return ended
+
+
+def _wait(ended: list[Future[dict[str, Any]]], workers: Sequence[Worker], stop: Event) -> None:
     """Until all runs have ended; those in processes of their own are told of a stop."""
     while wait(ended, STOP_SECONDS).not_done:
         for worker in workers if stop.is_set() else ():
-            if worker:
-                worker.stop()
+            worker.stop()
 
 
-def _never_opened(name: str, error: BaseException) -> WatchedRun:
-    statistics = RunStatistics()
-    statistics.end(f"failed: {error}")
-    return WatchedRun(name, partial(statistics.account, None, 0.0))
-
-
-def _finish(
-    run: Run,
-    worker: RunProcess | None,
-    engine: Engine[Any],
-    stop: Event,
-    statistics: RunStatistics,
-    progress: "tqdm[Never]",
-) -> dict[str, Any]:
-    """Carry a run out to its end, in its own process if it is to have one; returns what `run.json` says of it."""
+def _finish(worker: Worker, engine: Engine[Any], stop: Event, progress: "tqdm[Never]") -> dict[str, Any]:
+    """Carry a run out to its end; returns what `run.json` says of it."""
     try:
-        if worker and not stop.is_set():  # one that has not had its turn has little to do
-            return exhaust(worker.results(engine, stop), lambda _: progress.update())
-        return exhaust(finish(run, engine, stop, statistics), lambda _: progress.update())
+        return exhaust(worker.results(engine, stop), lambda _: progress.update())
     finally:
-        let_go(run.lock)  # so that one that failed can be resumed while the others go on
+        let_go(worker.run.lock)  # so that one that failed can be resumed while the others go on
 
 
-def _failure(ended: "Future[dict[str, Any]]") -> BaseException | None:
+def _failure(ended: Future[dict[str, Any]]) -> BaseException | None:
     """Why a run could not go on, or could not report that it did."""
     return ended.exception() or (IrstError(error) if (error := ended.result().get("error")) else None)
 
 
-def _tell_failure(ended: "Future[dict[str, Any]]") -> None:
+def _tell_failure(ended: Future[dict[str, Any]]) -> None:
     if error := _failure(ended):
         _tell(error)
 

@@ -96,9 +96,9 @@ class Wire:
 class RunProcess:
     """A run that is carried out in a process of its own, seen from the one that has the engine."""
 
-    def __init__(self, uri: str, run: Run, realtime: bool) -> None:
-        """`run` is the run on what `uri` is, whose source is opened anew."""
-        self._uri, self._run, self._realtime = uri, run, realtime
+    def __init__(self, run: Run, realtime: bool) -> None:
+        """The source of the `run` is opened anew."""
+        self.run, self._realtime = run, realtime
         self._account = RunStatistics().account(run.source, 0.0)._replace(memory_bytes=0)
         self._process: Popen[bytes] | None = None
         self._heard = self._told_to_stop = 0.0
@@ -107,7 +107,7 @@ class RunProcess:
     def account(self) -> Account:
         """What the run has come to by now."""
         account, silent = self._account, perf_counter() - self._heard
-        if self._process is None or silent < self._run.header.settings.metrics.stale_seconds:
+        if self._process is None or silent < self.run.header.settings.metrics.stale_seconds:
             return account
         return account._replace(ailment=f"its process has said nothing for {silent:.1f} s")
 
@@ -133,9 +133,11 @@ class RunProcess:
         """The work on each frame, once it is in all files; returns what `run.json` says of the run.
 
         Raises IrstError also if the process is ended from outside; it ends by itself if this one does. A `stop` is to
-        be told it.
+        be told it; a run that is stopped before it begins has none.
         """
-        self._run.source.close()
+        if stop.is_set():
+            return exhaust(finish(self.run, engine, stop, RunStatistics()), lambda _: None)
+        self.run.source.close()
         self._heard, self._account = perf_counter(), self._account._replace(ailment="its process is starting")
         try:
             with ThreadPoolExecutor(1) as answering, self._started() as (process, wire):
@@ -148,7 +150,7 @@ class RunProcess:
                 return report
         except Exception as error:
             if not (self._account.ailment or "").startswith("failed"):  # it has not come to report it itself
-                self._account = report_failure(self._run, error, self._account)
+                self._account = report_failure(self.run, error, self._account)
             raise
         finally:
             self._process, self._account = None, self._account._replace(waiting={}, memory_bytes=0)
@@ -156,9 +158,9 @@ class RunProcess:
     @contextmanager
     def _started(self) -> Iterator[tuple["Popen[bytes]", Wire]]:
         """The process and the wire to it; in the end there is neither, for what it has to do is done, or cannot be."""
-        stdin = None if scheme_of(self._uri) == "stdin" else DEVNULL
+        stdin = None if scheme_of(self.run.header.uri) == "stdin" else DEVNULL
         modules = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # from where this process has its own
-        lock = [] if self._run.lock is None else [self._run.lock]  # which lasts as long as anyone who can write
+        lock = [] if self.run.lock is None else [self.run.lock]  # which lasts as long as anyone who can write
         # A stop is told it by this process: the terminal's Ctrl-C does not come into a group of its own. One that comes
         # before it can listen, as from a service manager that stops all processes, is held back until it does.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
@@ -172,7 +174,7 @@ class RunProcess:
                     process = Popen(command, stdin=stdin, env=modules, pass_fds=passed, process_group=0)
             except OSError as error:
                 why = f"its process cannot be started ({error.strerror}); run fewer sources"
-                raise IrstError(f"{self._run.source.name}: {why}") from None
+                raise IrstError(f"{self.run.source.name}: {why}") from None
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             ending.callback(process.wait)
@@ -184,11 +186,11 @@ class RunProcess:
         self, wire: Wire, engine: Engine[Any], stop: Event, answering: Executor
     ) -> Generator[Work, None, dict[str, Any]]:
         """Tell the process what to do, and serve it until it is done."""
-        header = self._run.header
+        header = self.run.header
         known = {field.name: getattr(header, field.name) for field in fields(header)}
         known["settings"] = header.settings.model_dump(mode="json")
-        order = {"uri": self._uri, "folder": str(self._run.folder), "realtime": self._realtime, "header": known}
-        wire.say("run", order | {"resumed": self._run.checkpoint is not None})
+        order = {"folder": str(self.run.folder), "realtime": self._realtime, "header": known}
+        wire.say("run", order | {"resumed": self.run.checkpoint is not None})
         while True:
             what, words, arrays = wire.hear()
             self._heard, self._speaks = perf_counter(), True
@@ -209,9 +211,9 @@ class RunProcess:
     def _ended(self, how: str) -> IrstError:
         """What is to be said of a process that was ended, by whom and `how`."""
         who = "did not stop and was ended" if self._told_to_stop else "was ended from outside"
-        whole = "smoothed" in self._run.header.settings.sinks  # which cannot be resumed
+        whole = "smoothed" in self.run.header.settings.sinks  # which cannot be resumed
         mend = "begin it again with --overwrite" if whole else "--resume goes on where it was"
-        return IrstError(f"{self._run.source.name}: the process that worked on it {who} ({how}); {mend}")
+        return IrstError(f"{self.run.source.name}: the process that worked on it {who} ({how}); {mend}")
 
 
 def _answer(wire: Wire, engine: Engine[Any], what: str, image: Image, stop: Event) -> None:
@@ -340,9 +342,9 @@ def _listen(wire: Wire, answers: "SimpleQueue[Said]") -> None:
 
 
 def _carry_out(order: dict[str, Any], wire: Wire, engine: Engine[Any], stop: Event) -> dict[str, Any]:
-    uri, folder = order["uri"], Path(order["folder"])
-    settings = validate(RunSettings, order["header"]["settings"], "settings")
+    folder, settings = Path(order["folder"]), validate(RunSettings, order["header"]["settings"], "settings")
     header = RunHeader(**order["header"] | {"settings": settings})
+    uri = header.uri
     platform = open_platform(settings.camera, redact(uri))
     calibrate = open_calibrator(settings.calibration, redact(uri))
     checkpoint = read_checkpoint(folder) if order["resumed"] else None

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_pipeline.config import RotateSettings, RunSettings
+from irst_pipeline.sources import redact
 from irst_pipeline.state import State
 from irst_pipeline.types import Bearings, FrameResult
 
@@ -34,7 +35,7 @@ class RunHeader:
     source: str
     """Name of the source, as in Frame.source."""
     uri: str
-    """What the source was opened with."""
+    """What the source was opened with, passwords and all; logs get its `record`, which has none."""
     model: str
     weights_sha256: str
     device: str
@@ -52,7 +53,7 @@ class RunHeader:
         """What ran, as logs hold it."""
         return {
             "source": self.source,
-            "uri": self.uri,
+            "uri": redact(self.uri),
             "model": self.model,
             "weights_sha256": self.weights_sha256,
             "device": self.device,
