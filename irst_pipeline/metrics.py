@@ -67,23 +67,24 @@ class RunCollector(Collector):
         glass = HistogramMetricFamily(
             "irst_glass_to_track_seconds", "From when a frame came until its tracks were written.", labels=of_source
         )
-        for name, account in self._runs:
-            counts, frames_failed, lost, waiting, not_written, memory_bytes, _ = account()
+        for name, account_of in self._runs:
+            account = account_of()
+            counts = account.counts
             read.add_metric([name], counts.frames_read)
             processed.add_metric([name], counts.frames_processed)
             flying.add_metric([name], counts.frames_in_flight)
-            failed.add_metric([name], frames_failed)
-            reconnects.add_metric([name], lost)
-            memory.add_metric([name], memory_bytes)
+            failed.add_metric([name], account.frames_failed)
+            reconnects.add_metric([name], account.reconnects)
+            memory.add_metric([name], account.memory_bytes)
             detections.add_metric([name], counts.detections)
             confirmed.add_metric([name], counts.tracks_confirmed)
             for cause, frames in counts.frames_dropped._asdict().items():
                 dropped.add_metric([name, cause], frames)
-            for file, frames in not_written.items():
+            for file, frames in account.frames_not_written.items():
                 lacking.add_metric([name, file], frames)
             for status, alive in counts.tracks.items():
                 tracks.add_metric([name, status], alive)
-            for taker, frames in waiting.items():
+            for taker, frames in account.waiting.items():
                 queues.add_metric([name, taker], frames)
             glass.add_metric([name], *_histogram(counts.glass_to_track))
             for work, latency in counts.latency.items():
