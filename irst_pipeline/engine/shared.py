@@ -93,29 +93,25 @@ class SharedEngine(Engine[Promise]):
 
     def _next_jobs(self) -> list[Job]:
         """The next batch, or none at the end; as long as there is no job, what is in flight is landed."""
-        self._take()
-        while not self._waiting and not self._closing:
-            if self._flying:
-                self._land(len(self._flying) - 1)
-            else:
-                self._keep(self._jobs.get())
-            self._take()
+        self._take(wait=not (self._waiting or self._flying))
+        while not (self._waiting or self._closing):
+            self._land(len(self._flying) - 1)
+            self._take(wait=not self._flying)
         jobs: list[Job] = []
         while self._waiting and len(jobs) < self._engine.batch and (not jobs or jobs[0].goes_with(self._waiting[0])):
             jobs.append(self._waiting.popleft())
         return jobs
 
-    def _take(self) -> None:
-        """Take what is in the queue, without waiting."""
+    def _take(self, wait: bool) -> None:
+        """Take what is in the queue; with `wait`, something has to come first, unless nothing more will."""
         with suppress(Empty):
-            while True:
-                self._keep(self._jobs.get_nowait())
-
-    def _keep(self, job: Job | None) -> None:
-        if job is None:
-            self._closing = True
-        else:
-            self._waiting.append(job)
+            while not self._closing:
+                job = self._jobs.get(wait)
+                wait = False
+                if job is None:
+                    self._closing = True
+                else:
+                    self._waiting.append(job)
 
     def _land(self, left: int) -> None:
         """Collect batches, oldest first, until so many are left in flight."""
