@@ -24,7 +24,7 @@ from irst_pipeline.sinks import RunHeader, Sink, open_sinks
 from irst_pipeline.sinks.base import REPORT_FILE
 from irst_pipeline.sources import Source
 from irst_pipeline.state import StateError, part_of
-from irst_pipeline.statistics import Account, Faults, RunStatistics
+from irst_pipeline.statistics import Account, RunStatistics
 from irst_pipeline.types import Frame, FrameResult
 
 if TYPE_CHECKING:
@@ -178,11 +178,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _write_report(run: Run, outcome: str, statistics: RunStatistics, faults: Faults) -> dict[str, Any]:
+def _write_report(run: Run, outcome: str, statistics: RunStatistics, read: Source | Account) -> dict[str, Any]:
     """`run.json`: what ran, how it ended, what it counted; where it cannot be written, the `error` of that as well."""
     statistics.end(outcome)
     ran = {"outcome": outcome, **run.header.record(), "finished": _now()}
-    report = ran | statistics.report(faults)
+    report = ran | statistics.report(read)
     try:
         write_file(run.folder / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
     except IrstError as error:

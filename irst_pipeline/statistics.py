@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from math import log
 from threading import Lock
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -99,16 +99,6 @@ class Counts(Stateful):
     """From when a frame came, or one of a recording was begun to be read, until its tracks were written."""
     latency: defaultdict[str, LatencyHistogram] = field(default_factory=lambda: defaultdict(LatencyHistogram))
     """By stage: read, network, detect, stabilise, track, write."""
-
-
-class Faults(Protocol):
-    """What a source, or an account of a run on one, says of its failures."""
-
-    @property
-    def frames_failed(self) -> int: ...
-
-    @property
-    def reconnects(self) -> int: ...
 
 
 class Account(NamedTuple):
@@ -252,8 +242,8 @@ class RunStatistics(Stateful):
             unfinished = counts.frames_dropped.plus("unfinished", counts.frames_in_flight)
             self._counts = replace(counts, frames_in_flight=0, frames_dropped=unfinished)
 
-    def report(self, faults: Faults) -> dict[str, Any]:
-        """The counters as `run.json` holds them."""
+    def report(self, read: Source | Account) -> dict[str, Any]:
+        """The counters as `run.json` holds them; failures and reconnects are those of what was `read`."""
         counts = self.counts()
         latency = {"glass_to_track": counts.glass_to_track, **counts.latency}
         return {
@@ -261,9 +251,9 @@ class RunStatistics(Stateful):
             "frames_processed": counts.frames_processed,
             "frames_dropped": sum(counts.frames_dropped),
             "dropped": counts.frames_dropped._asdict(),
-            "frames_failed": faults.frames_failed,
+            "frames_failed": read.frames_failed,
             "frames_not_written": {name: missed for name, missed in self.frames_not_written.items() if missed},
-            "reconnects": faults.reconnects,
+            "reconnects": read.reconnects,
             "resumed": self.resumed,
             "frames_per_second": round(counts.frames_processed / counts.seconds, 2) if counts.seconds else 0.0,
             "tracks_confirmed": counts.tracks_confirmed,
