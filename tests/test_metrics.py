@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -30,15 +29,16 @@ from irst_pipeline.sources import open_source
 from irst_pipeline.state import State
 from irst_pipeline.statistics import LatencyHistogram, RunStatistics
 from irst_pipeline.types import FrameResult, TargetPixels
+from tests import running
+from tests.running import CLOUDS, HORIZON
 from tests.sources.cameras import free_port
 from tests.sources.test_live import camera
 
 pytestmark = pytest.mark.alone
 
-CLOUDS = Path(__file__).parents[1] / "videos" / "clouds" / "sequence16.mkv"
-HORIZON = Path(__file__).parents[1] / "videos" / "horizon" / "sequence8.mp4"
 Samples = dict[tuple[str, ...], float]
 """Values by the name of the sample and the values of its labels, source first."""
+wait_until = partial(running.wait_until, seconds=240)
 
 
 def ask(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
@@ -62,15 +62,8 @@ def scrape(port: int) -> tuple[Samples, str]:
     return samples, text
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 240
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
 @contextmanager
-def running(work: Callable[[], Any], stop: threading.Event) -> Iterator[None]:
+def working(work: Callable[[], Any], stop: threading.Event) -> Iterator[None]:
     """`work` in a thread of its own, which is stopped in the end and must then come to its own."""
     thread = threading.Thread(target=work)
     thread.start()
@@ -105,7 +98,7 @@ def test_a_recording_that_cannot_be_opened_is_told_while_the_others_run(tmp_path
         sources = json.loads(body)["sources"]
         return code == 503 and sources.get(CLOUDS.name) == "ok" and "failed: " in sources.get("bad\ufffd.mp4", "")
 
-    with running(work, stop):
+    with working(work, stop):
         wait_until(told, "what cannot be opened is told")
         samples, _ = scrape(port)
         assert samples["irst_frames_read_total", "bad\ufffd.mp4"] == 0
@@ -138,7 +131,7 @@ def test_a_recording_and_a_camera_that_stops_and_comes_back(tmp_path: Path) -> N
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    with running(lambda: run_recordings([str(CLOUDS), uri], settings, tmp_path, False, False, stop), stop):
+    with working(lambda: run_recordings([str(CLOUDS), uri], settings, tmp_path, False, False, stop), stop):
         wait_until(up, "the port is answered")
         wait_until(lambda: why("no frame has come yet"), "the camera is waited for")
         with camera(place) as process:
@@ -206,7 +199,7 @@ def test_what_a_full_disk_takes_is_told_while_it_does_and_in_the_summary(
         sources = json.loads(ask(port, "/healthz")[1])["sources"]
         return all(sources[name] == "frames cannot be stored in tracks_jsonl" for name in names)
 
-    with running(work, stop):
+    with working(work, stop):
         wait_until(lambda: [lacking(name) for name in names] == [0, 0], "both run")
         with pytest.raises(OSError, match="No space"):
             (small_disk / "other").write_bytes(bytes(1_000_000))
@@ -255,7 +248,7 @@ def test_a_stage_that_is_stuck_is_named(stuck: str) -> None:
     with closing(open_source(str(CLOUDS))) as source:
         run = [WatchedRun("clouds", partial(statistics.account, source, 0.5))]
         assert health(run)["status"] == "ok"  # it waits for its turn
-        with running(lambda: list(run_pipeline(source, engine, settings, [sink], stop, statistics)), stop):
+        with working(lambda: list(run_pipeline(source, engine, settings, [sink], stop, statistics)), stop):
             wait_until(lambda: f"clouds: {stuck} has been at one frame" in health(run).get("reason", ""), stuck)
             held.set()
             wait_until(lambda: health(run)["status"] == "ok", "it goes on")

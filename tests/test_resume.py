@@ -10,9 +10,7 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from threading import Event
-from typing import Any
 
-import av
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save
@@ -25,11 +23,9 @@ from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.runs import run_recordings
 from irst_pipeline.sources import Position, open_source
 from irst_pipeline.statistics import RunStatistics
+from tests.running import ROOT, report, shown, start, wait_for, write_video
 from tests.sources.cameras import recorded, thermal
 from tests.sources.test_live import serving
-from tests.test_run import start, wait_for, write_video
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_a_run_that_is_killed_at_random_moments_writes_the_logs_of_one_that_is_not(tmp_path: Path) -> None:
@@ -73,11 +69,6 @@ def resume(recording: Path, out: Path, *more: str) -> int:
     return main(["run", str(recording), "--out", str(out), "--device", "cpu", "--resume", *more])
 
 
-def report(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "run.json").read_text())
-    return found
-
-
 def test_a_run_goes_on_to_its_end_and_is_then_complete(
     clip: Path, broken_off: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,11 +80,7 @@ def test_a_run_goes_on_to_its_end_and_is_then_complete(
     assert (found["outcome"], found["frames_read"], found["resumed"]) == ("complete", 40, 1)
     assert found["started"] == started
     assert not (broken_off / CHECKPOINT_FILE).exists()
-    frames = 0
-    for name in ("annotated-000001.mp4", "annotated.mp4"):
-        with av.open(str(broken_off / name)) as video:
-            frames += sum(1 for _ in video.decode(video=0))
-    assert frames >= 40
+    assert sum(shown(broken_off / name) for name in ("annotated-000001.mp4", "annotated.mp4")) >= 40
     before = {path: path.stat().st_mtime_ns for path in broken_off.iterdir()}
     capsys.readouterr()
     assert resume(clip, broken_off) == 0
@@ -287,8 +274,7 @@ def test_a_frozen_camera_is_left_at_once_and_gone_on_with_by_the_wall_clock(tmp_
     assert (found["outcome"], found["resumed"]) == ("interrupted", 1)
     assert found["frames_read"] == second.frame + 1
     for name in ("annotated-000001.mp4", "annotated.mp4"):
-        with av.open(str(out / name)) as video:
-            assert any(video.decode(video=0))
+        assert shown(out / name)
 
 
 def test_a_recording_that_is_replayed_goes_on_with_its_next_frame(clip: Path, broken_off: Path) -> None:

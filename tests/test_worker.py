@@ -6,16 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from socket import socketpair
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -24,19 +22,8 @@ from irst_pipeline.config import RunSettings
 from irst_pipeline.errors import IrstError
 from irst_pipeline.runs import RECORDINGS_AT_ONCE, run_recordings
 from irst_pipeline.worker import Wire
+from tests.running import ROOT, report, wait_until, write_images
 from tests.sources.cameras import free_port
-
-ROOT = Path(__file__).parents[1]
-
-
-def images(folder: Path, count: int) -> Path:
-    """A recording of `count` images, one file under many names."""
-    folder.mkdir()
-    image = np.random.default_rng(0).integers(90, 110, (48, 64)).astype(np.uint8)
-    cv2.imwrite(str(folder / "0.png"), image)
-    for i in range(1, count):
-        os.link(folder / "0.png", folder / f"{i}.png")
-    return folder
 
 
 @contextmanager
@@ -49,13 +36,6 @@ def running(*arguments: object, **streams: Any) -> Iterator[subprocess.Popen[byt
     finally:
         process.kill()
         process.communicate()
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def workers(process: subprocess.Popen[bytes]) -> list[int]:
@@ -79,10 +59,6 @@ def begun(folder: Path) -> bool:
     return (folder / "checkpoint.safetensors").exists()
 
 
-def report(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "run.json").read_text()))
-
-
 def worker_of(folder: Path, process: subprocess.Popen[bytes]) -> int:
     """The process of a run whose results are open."""
     (found,) = {
@@ -99,7 +75,7 @@ def test_a_process_that_hangs_is_told_and_one_that_is_ended_costs_no_other_run(
     number: signal.Signals, how: str, tmp_path: Path
 ) -> None:
     port, out = free_port(), tmp_path / "out"
-    recordings = [images(tmp_path / name, 20_000) for name in ("a", "b")]
+    recordings = [write_images(tmp_path / name, 20_000) for name in ("a", "b")]
 
     def health() -> dict[str, str]:
         try:
@@ -140,7 +116,7 @@ def test_a_process_that_hangs_is_told_and_one_that_is_ended_costs_no_other_run(
 
 def test_a_process_that_hangs_does_not_keep_the_others_from_a_stop(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with running(*(images(tmp_path / name, 20_000) for name in ("a", "b")), "--out", out) as process:
+    with running(*(write_images(tmp_path / name, 20_000) for name in ("a", "b")), "--out", out) as process:
         wait_until(lambda: begun(out / "a") and begun(out / "b"))
         os.kill(worker_of(out / "a", process), signal.SIGSTOP)
         process.send_signal(signal.SIGTERM)
@@ -154,7 +130,7 @@ def test_a_process_that_hangs_does_not_keep_the_others_from_a_stop(tmp_path: Pat
 
 
 def test_a_process_that_cannot_be_started_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recordings = [str(images(tmp_path / name, 3)) for name in ("a", "b")]
+    recordings = [str(write_images(tmp_path / name, 3)) for name in ("a", "b")]
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
     settings = RunSettings().model_copy(update={"sinks": ("mot",)})
     with pytest.raises(IrstError, match="2 of 2 sources could not go on"):
@@ -166,7 +142,7 @@ def test_a_process_that_cannot_be_started_is_told_of(tmp_path: Path, monkeypatch
 
 def test_no_camera_waits_for_recordings(tmp_path: Path) -> None:
     out, camera = tmp_path / "out", "stdin://?format=gray&size=64x48&fps=25"
-    recordings = [images(tmp_path / f"{number}", 20_000) for number in range(RECORDINGS_AT_ONCE + 1)]
+    recordings = [write_images(tmp_path / f"{number}", 20_000) for number in range(RECORDINGS_AT_ONCE + 1)]
     with running(*recordings, camera, "--out", out, stdin=subprocess.PIPE) as process:
         assert process.stdin
         process.stdin.write(bytes(20 * 64 * 48))  # which a pipe has room for, so that nobody waits if nobody reads
@@ -182,7 +158,7 @@ def test_no_camera_waits_for_recordings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_all_runs_end_with_the_process_that_started_them_and_go_on(number: signal.Signals, tmp_path: Path) -> None:
     folders = [tmp_path / "out" / name for name in ("a", "b")]
-    command = [*(images(tmp_path / folder.name, 600) for folder in folders), "--out", tmp_path / "out"]
+    command = [*(write_images(tmp_path / folder.name, 600) for folder in folders), "--out", tmp_path / "out"]
     with running(*command) as process:
         wait_until(lambda: all(map(begun, folders)))
         started = workers(process)
@@ -205,7 +181,7 @@ def test_all_runs_end_with_the_process_that_started_them_and_go_on(number: signa
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_processes_that_are_yet_to_begin_end_as_they_are_told(number: signal.Signals, tmp_path: Path) -> None:
     folders = [tmp_path / "out" / name for name in ("a", "b")]
-    command = [*(images(tmp_path / folder.name, 600) for folder in folders), "--out", tmp_path / "out"]
+    command = [*(write_images(tmp_path / folder.name, 600) for folder in folders), "--out", tmp_path / "out"]
     with running(*command) as process:
         wait_until(lambda: len(workers(process)) == 2)
         started = workers(process)
@@ -224,7 +200,7 @@ def test_processes_that_are_yet_to_begin_end_as_they_are_told(number: signal.Sig
 def test_standard_input_may_be_one_of_several_sources(tmp_path: Path) -> None:
     out, frames = tmp_path / "out", np.random.default_rng(0).integers(90, 110, (20, 48, 64)).astype(np.uint8)
     uri = "stdin://?format=gray&size=64x48&fps=25"
-    with running(uri, images(tmp_path / "short", 20), "--out", out, stdin=subprocess.PIPE) as process:
+    with running(uri, write_images(tmp_path / "short", 20), "--out", out, stdin=subprocess.PIPE) as process:
         _, said = process.communicate(frames.tobytes(), timeout=60)
     assert process.returncode == 0, said.decode()
     for folder in (out / "stdin", out / "short"):

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import chain
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -26,8 +25,8 @@ from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import load_weights, shipped_names
 from irst_pipeline.sources import open_source
 from irst_pipeline.types import Frame, Image, TargetPixels
+from tests.running import CLOUDS
 
-CLOUDS = Path(__file__).parents[2] / "videos" / "clouds" / "sequence16.mkv"
 NANO = "lsnet-nano"
 TOLERANCE = 0.1  # of a probability; what half precision may change in a single pixel
 EVERY_PIXEL = -1.0  # a threshold below any probability

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -18,13 +17,9 @@ from irst_pipeline.disk import parts_set_aside
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks import Sink, open_sinks
 from irst_pipeline.types import FrameResult
+from tests.running import shown
 from tests.sinks import sink_streams
 from tests.sinks.sink_streams import ALL, detections, header, result, tracks
-
-
-def decoded(path: Path) -> int:
-    with av.open(str(path)) as container:
-        return sum(1 for _ in container.decode(video=0))
 
 
 def write_until_full(sink: Sink, stream: Iterable[FrameResult]) -> tuple[int, str]:
@@ -56,7 +51,7 @@ def test_a_killed_run_loses_no_line_and_at_most_a_quarter_second_of_its_video(tm
     assert max(frames) >= 100
     assert sorted(set(frames)) == list(range(max(frames) + 1))
     assert len((tmp_path / "mot.txt").read_text().splitlines()) >= 2 * 100
-    assert decoded(tmp_path / "annotated.mp4") >= 100 - sink_streams.RATE / 4
+    assert shown(tmp_path / "annotated.mp4") >= 100 - sink_streams.RATE / 4
 
 
 @pytest.mark.parametrize(("name", "file"), [("tracks_jsonl", "tracks.jsonl"), ("detections", "detections.csv")])
@@ -101,7 +96,7 @@ def test_on_a_full_disk_the_video_stops_and_plays_and_the_run_goes_on(
     (message,) = caplog.messages
     assert "annotated.mp4: the video stops, the logs go on" in message
     assert "cannot write it (No space left" in message
-    assert decoded(small_disk / "annotated.mp4") == 500 - sink.missed
+    assert shown(small_disk / "annotated.mp4") == 500 - sink.missed
     assert 10 < sink.missed < 490
 
 
@@ -115,7 +110,7 @@ def test_a_disk_that_is_full_at_the_end_leaves_a_video_that_plays(
         (small_disk / "other").write_bytes(bytes(1_000_000))
     sink.close()
     assert "annotated.mp4: cannot write it (No space left" in caplog.text
-    assert decoded(small_disk / "annotated.mp4") == 15 - sink.missed
+    assert shown(small_disk / "annotated.mp4") == 15 - sink.missed
     assert sink.missed <= 1
 
 
@@ -131,7 +126,7 @@ def test_what_a_full_disk_takes_of_a_part_is_counted_once(small_disk: Path) -> N
         sink.write(result(index, image=flat, time=index / 30))
     sink.close()
     (video,) = small_disk.glob("annotated*.mp4")
-    assert decoded(video) == 302 - sink.missed
+    assert shown(video) == 302 - sink.missed
     assert 2 <= sink.missed <= 2 + 30 / 4
 
 
@@ -152,7 +147,7 @@ def test_the_video_leaves_the_logs_their_space_and_goes_on_when_there_is_more(
     assert sink.missed == 5
     assert "the video stops, the logs go on (0 MB left on that disk" in caplog.messages[0]
     assert "the video goes on; 5 frames are missing in it" in caplog.messages[1]
-    assert [decoded(small_disk / name) for name in ("annotated-000001.mp4", "annotated.mp4")] == [2, 5]
+    assert [shown(small_disk / name) for name in ("annotated-000001.mp4", "annotated.mp4")] == [2, 5]
 
 
 def test_a_live_run_counts_what_its_logs_cannot_take_and_says_where_they_go_on(
@@ -223,7 +218,7 @@ def test_every_part_can_be_read_by_itself_and_together_they_are_all(rotate: Rota
             assert all(file.stat().st_size >= 20_000 for file in files[:-1])
     videos = [*parts_set_aside(tmp_path / "annotated.mp4"), tmp_path / "annotated.mp4"]
     assert len(videos) > 1
-    assert sum(map(decoded, videos)) == 100
+    assert sum(map(shown, videos)) == 100
 
 
 def test_a_video_of_very_many_frames_is_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +228,7 @@ def test_a_video_of_very_many_frames_is_in_parts(tmp_path: Path, monkeypatch: py
         sink.write(result(index, tracks([10], [20])))
     sink.close()
     path = tmp_path / "annotated.mp4"
-    assert [decoded(part) for part in (*parts_set_aside(path), path)] == [30, 30, 10]
+    assert [shown(part) for part in (*parts_set_aside(path), path)] == [30, 30, 10]
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in ("mot", "video")])

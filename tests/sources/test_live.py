@@ -19,7 +19,6 @@ from itertools import islice, takewhile
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Event
-from typing import Any
 
 import av
 import numpy as np
@@ -30,11 +29,11 @@ from irst_pipeline.errors import IrstError
 from irst_pipeline.sources import Source, open_source
 from irst_pipeline.sources.live import Clock
 from irst_pipeline.types import Frame, Image
+from tests.running import ROOT, report, shown
 from tests.sources.cameras import BLOCKS, HEIGHT, LOSSLESS, RATE, WIDTH, free_port, paced, recorded, thermal, transmit
 
 pytestmark = pytest.mark.alone
 
-ROOT = Path(__file__).parents[2]
 QUICK = LiveSettings(open_seconds=2.0, read_seconds=0.5, retry_seconds=0.5)
 LEVELS = [thermal(number) for number in range(20)]
 
@@ -569,9 +568,9 @@ def test_raw_frames_on_standard_input_are_tracked_to_their_end(tmp_path: Path) -
         command(uri, "--out", tmp_path / "out"), cwd=ROOT, input=sent + sent[:99], capture_output=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
-    report: dict[str, Any] = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert (report["outcome"], report["source"], report["uri"]) == ("complete", "stdin", uri)
-    assert (report["frames_read"], report["frames_failed"], report["reconnects"]) == (20, 1, 0)
+    counted = report(tmp_path / "out")
+    assert (counted["outcome"], counted["source"], counted["uri"]) == ("complete", "stdin", uri)
+    assert (counted["frames_read"], counted["frames_failed"], counted["reconnects"]) == (20, 1, 0)
 
 
 def test_standard_input_that_cannot_be_gone_on_with_is_told_also_after_frames(tmp_path: Path) -> None:
@@ -585,9 +584,9 @@ def test_standard_input_that_cannot_be_gone_on_with_is_told_also_after_frames(tm
     )
     assert ran.returncode == 1
     assert ran.stderr.decode().splitlines()[-1].startswith("irst: error: stdin: frames of 8320x32 px are refused")
-    report: dict[str, Any] = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert report["outcome"].startswith("failed: stdin: frames of 8320x32")
-    assert report["frames_processed"] > 0
+    counted = report(tmp_path / "out")
+    assert counted["outcome"].startswith("failed: stdin: frames of 8320x32")
+    assert counted["frames_processed"] > 0
 
 
 def test_a_playlist_in_a_pipe_opens_no_file_of_this_machine(tmp_path: Path) -> None:
@@ -621,9 +620,9 @@ def test_a_run_on_a_dead_camera_ends_in_order_and_shows_no_password(tmp_path: Pa
     assert time.monotonic() - asked < 5
     assert process.returncode == 0
     (folder,) = (tmp_path / "runs").iterdir()
-    report = json.loads((folder / "run.json").read_text())
-    assert (report["outcome"], report["frames_read"]) == ("interrupted", 0)
-    assert report["uri"].startswith("tcp://***@127.0.0.1")
+    counted = report(folder)
+    assert (counted["outcome"], counted["frames_read"]) == ("interrupted", 0)
+    assert counted["uri"].startswith("tcp://***@127.0.0.1")
     names = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")]
     written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     for text in (out, error, *lines, *names, *written):
@@ -644,14 +643,13 @@ def test_a_run_goes_on_over_losses_and_other_sizes_until_it_is_stopped(tmp_path:
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=20)
     assert process.returncode == 0
-    report = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert report["outcome"] == "interrupted"
-    assert report["reconnects"] >= 3
-    assert f"{report['reconnects']} reconnects" in out
+    counted = report(tmp_path / "out")
+    assert counted["outcome"] == "interrupted"
+    assert counted["reconnects"] >= 3
+    assert f"{counted['reconnects']} reconnects" in out
     written = [json.loads(line) for line in (tmp_path / "out" / "tracks.jsonl").read_text().splitlines()]
     assert written[0]["uri"] == uri
-    with av.open(str(tmp_path / "out" / "annotated.mp4")) as video:
-        assert len(list(video.decode(video=0))) == report["frames_read"] - report["frames_dropped"] > 0
+    assert shown(tmp_path / "out" / "annotated.mp4") == counted["frames_read"] - counted["frames_dropped"] > 0
 
 
 def test_two_streams_of_one_host_are_told_apart_in_all_that_is_said_of_them(tmp_path: Path) -> None:
@@ -661,7 +659,7 @@ def test_two_streams_of_one_host_are_told_apart_in_all_that_is_said_of_them(tmp_
     name = uri.removeprefix("tcp://").replace(".", "-").replace(":", "-")
     assert found.returncode == 1
     for own in (name, f"{name}-2"):
-        assert json.loads((tmp_path / "out" / own / "run.json").read_text())["source"] == own
+        assert report(tmp_path / "out" / own)["source"] == own
         assert f"irst: {own}: no frames" in found.stderr
         assert f"irst: error: {own}: no frames for 1 s" in found.stderr
 
@@ -679,10 +677,10 @@ def test_frames_that_the_camera_model_is_not_for_do_not_end_a_run_that_had_other
         process.communicate(timeout=20)
     assert process.returncode == 0
     assert "frame 20: frames of 100x80 px, but the camera model is for 64x48 px" in "".join(said)
-    report = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert report["outcome"] == "interrupted"
-    assert report["frames_failed"] == 20
-    assert report["frames_read"] == report["frames_processed"] + report["frames_dropped"] > 20
+    counted = report(tmp_path / "out")
+    assert counted["outcome"] == "interrupted"
+    assert counted["frames_failed"] == 20
+    assert counted["frames_read"] == counted["frames_processed"] + counted["frames_dropped"] > 20
 
 
 def test_a_run_that_fails_ends_while_its_camera_is_silent(tmp_path: Path) -> None:
@@ -697,4 +695,4 @@ def test_a_run_that_fails_ends_while_its_camera_is_silent(tmp_path: Path) -> Non
         _, error = process.communicate(timeout=60)
     assert process.returncode == 2
     assert error.startswith(f"irst: error: y16: frames of {WIDTH}x{HEIGHT} px, but the camera model is for 256x192 px")
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["outcome"].startswith("failed: ")
+    assert report(tmp_path / "out")["outcome"].startswith("failed: ")

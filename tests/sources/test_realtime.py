@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from irst_pipeline.sources import open_source
+from tests.running import CLOUDS
 
 pytestmark = pytest.mark.alone
-
-CLOUDS = Path(__file__).parents[2] / "videos" / "clouds" / "sequence16.mkv"
 
 
 def test_frames_come_when_their_time_has_come() -> None:

@@ -1,6 +1,5 @@
 """Cameras of Video4Linux: FFmpeg's driver on a device that a preloaded library plays."""
 
-import json
 import os
 import shutil
 import signal
@@ -15,9 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.running import ROOT, report
 from tests.sources.cameras import HEIGHT, WIDTH, thermal
 
-ROOT = Path(__file__).parents[2]
 FRAMES, PULLED, TORN = 30, 12, 5
 READ = """
 import sys
@@ -120,8 +119,8 @@ def test_a_run_on_a_camera_that_falls_silent_tries_again_until_it_is_stopped(
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
     assert process.returncode == 0
-    report = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert (report["outcome"], report["frames_read"], report["frames_failed"]) == ("interrupted", FRAMES - 1, 1)
+    counted = report(tmp_path / "out")
+    assert (counted["outcome"], counted["frames_read"], counted["frames_failed"]) == ("interrupted", FRAMES - 1, 1)
 
 
 def test_a_camera_that_sends_another_format_than_is_asked_for_is_told(

@@ -1,0 +1,67 @@
+"""Runs of `irst`, what they are given and what they leave, for tests."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+CLOUDS, HORIZON = ROOT / "videos/clouds/sequence16.mkv", ROOT / "videos/horizon/sequence8.mp4"
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "irst_pipeline.cli", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(true: Callable[[], bool], what: str = "it comes true", seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def wait_for(path: Path, size: int) -> None:
+    wait_until(lambda: path.exists() and path.stat().st_size > size, f"{path} grows")
+
+
+def report(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return found
+
+
+def shown(video: Path) -> int:
+    """How many frames a video shows."""
+    with av.open(str(video)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def write_video(path: Path, frames: int, size: tuple[int, int] = (64, 80), seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"g": "5"})
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        for _ in range(frames):
+            image = rng.integers(80, 120, size).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="gray")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_images(folder: Path, count: int, size: tuple[int, int] = (48, 64)) -> Path:
+    """A recording of `count` images, one file under many names."""
+    folder.mkdir()
+    cv2.imwrite(str(folder / "0.png"), np.random.default_rng(0).integers(90, 110, size).astype(np.uint8))
+    for i in range(1, count):
+        os.link(folder / "0.png", folder / f"{i}.png")
+    return folder
