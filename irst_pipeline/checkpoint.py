@@ -71,7 +71,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def of_another_version(folder: Path, how: object) -> UsageError:
-    """What to raise for the checkpoint in a folder; `how` that can be told."""
+    """What to raise for the checkpoint in a folder; `how`: what shows it."""
     return UsageError(f"{folder / CHECKPOINT_FILE}: of another version of irst ({how}); begin again with --overwrite")
 
 

@@ -37,9 +37,9 @@ def allow_many_files() -> None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[int | None]:
-    """No other process that holds it may write into a folder meanwhile; raises UsageError while another does.
+    """Lock a folder, so that no other run writes there meanwhile; raises UsageError while another one has locked it.
 
-    Yields the descriptor that holds it, also for a process that it is passed on to; None where there are no locks.
+    Yields the descriptor that holds the lock, also in a process that inherits it; None where there are no locks.
     """
     handle = None
     with ExitStack() as opened:
@@ -55,7 +55,7 @@ def held(folder: Path) -> Iterator[int | None]:
 
 
 def let_go(handle: int | None) -> None:
-    """Let other processes write into a folder that is `held` by this descriptor."""
+    """Unlock a folder that is `held` by this descriptor."""
     if handle is not None:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_UN)

@@ -1,4 +1,4 @@
-"""Joins the rooms: source -> (calibrate) -> engine -> detection and tracking -> sinks, each in a thread of its own.
+"""Joins the stages: source -> (calibrate) -> engine -> detection and tracking -> sinks, each in a thread of its own.
 
 Every stage hands its results on through a bounded queue, so that a slow stage holds the ones before it back instead of
 letting frames pile up. Order is kept, and an exception in any stage ends the run with its cause. A recording waits for
@@ -29,7 +29,7 @@ from irst_pipeline.tracking.tracker import Tracker
 from irst_pipeline.types import Frame, FrameResult, Span, TargetPixels, TrackStatus
 
 T = TypeVar("T")
-DRAIN_SECONDS = 1.0  # for which frames that were read are worked on after a stop, so that five are enough for all
+DRAIN_SECONDS = 1.0  # after a stop, frames that were read are worked on for so long; all ends within some 5 s
 
 
 def run_pipeline(

@@ -15,9 +15,9 @@ _END = object()
 class Stage(Iterator[T]):
     """Iterates `items` in a thread of its own from now on, at most `depth` of them ahead of whoever takes them.
 
-    Without `drop` the thread waits where the taker is slower; with it, the oldest item that waits is dropped, and told
-    to `drop`. An exception in `items` is raised in the taker, after the items before it. Whoever takes them closes the
-    stage, which ends the thread; so does an event `abandoned` that somebody sets.
+    Without `drop` the thread waits where the taker is slower; with it, the oldest item that waits is dropped, and
+    passed to `drop`. An exception in `items` is raised in the taker, after the items before it. Whoever takes them
+    closes the stage, which ends the thread; so does an event `abandoned` that somebody sets.
     """
 
     def __init__(

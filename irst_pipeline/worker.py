@@ -123,8 +123,8 @@ class RunProcess:
     def results(self, engine: Engine[Any], stop: Event) -> Generator[Work, None, dict[str, Any]]:
         """The work on each frame, once it is in all files; returns what `run.json` says of the run.
 
-        Raises IrstError also if the process is ended from outside; it ends by itself if this one does. A `stop` is to
-        be told it; a run that is stopped before it begins has none.
+        Raises IrstError also if the process is ended from outside; it ends by itself if this one does. It does not see
+        the event `stop`: call the method. A run that is stopped before it begins has no process.
         """
         if stop.is_set():
             return exhaust(finish(self.run, engine, stop, RunStatistics()), lambda _: None)

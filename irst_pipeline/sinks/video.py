@@ -200,7 +200,8 @@ class _Part:
 
     @contextmanager
     def _storing(self) -> Iterator[None]:
-        """If the file grows, then first by a fragment of all frames so far, also where it becomes an ordinary MP4."""
+        """Count what is stored: when the file grows, a fragment with all frames so far is what is written first, also
+        when it becomes an ordinary MP4."""
         size = self.file.size
         try:
             yield

@@ -43,10 +43,10 @@ class Source(Protocol):
         """The frames, once. Raises IrstError at the end if none could be read."""
 
     def fail(self, reason: str) -> None:
-        """Count a frame as failed, which whoever iterates cannot use."""
+        """Count a frame as failed that was read, but cannot be used."""
 
     def stop_waiting(self) -> None:
-        """Whoever iterates, in any thread, waits for no further frame: one comes at once, or none at all."""
+        """From now on iterating, in any thread, does not wait: the next frame comes at once, or none does any more."""
 
     def close(self) -> None:
         """Release what is open; not while another thread iterates."""
@@ -110,7 +110,7 @@ class Feed(Protocol):
 
     @property
     def reopens(self) -> bool:
-        """Whether something may come again after its end."""
+        """Whether it may be connected to again after its end."""
 
     def connect(self, settings: LiveSettings, ended: Event) -> Generator[Picture | Damage | None]:
         """What comes of one connection until it ends; None for a moment in which no frame did.
@@ -132,7 +132,7 @@ def sound_size(width: int, height: int) -> bool:
 
 
 class Reader:
-    """What all that decode have in common: their names and numbers, and the count of frames that fail."""
+    """What recordings and live streams share: name, rate and number of frames, and the count of those that failed."""
 
     reconnects = 0
 

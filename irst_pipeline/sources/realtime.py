@@ -11,7 +11,7 @@ from irst_pipeline.types import Frame
 
 
 class RealTime(SourceWrapper):
-    """The frames of a recording, each when its time has come. A late one comes at once, and has come when it was due.
+    """The frames of a recording, each when its time has come; a late one comes at once. `arrived` is when it was due.
 
     The clock starts when the second frame is asked for, so that the first can be used to get ready.
     """

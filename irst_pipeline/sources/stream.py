@@ -23,8 +23,8 @@ from irst_pipeline.sources.video import LENIENT, image_of, video_stream
 from irst_pipeline.stage import POLL_SECONDS, Stage
 
 MAX_PIXELS = {"max_pixels": str(PIXELS_MAX)}
-# A packet may claim to be of any length, and FFmpeg would take it all in before anyone sees it. The handle of a library
-# finds what those have that it needs.
+# A packet may claim to be of any length, and FFmpeg would take it all in before anyone sees it. PyAV has no call for
+# that limit, but its module is linked to the library that has: so the module's handle finds it.
 ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(1 << 26))
 CAMERA_POLL_SECONDS = 2e-3
 SETTLE_SECONDS = 0.02
