@@ -134,13 +134,11 @@ def sound_size(width: int, height: int) -> bool:
 class Reader:
     """What recordings and live streams share: name, rate and number of frames, and the count of those that failed."""
 
-    reconnects = 0
-
     def __init__(self, name: str, frame_rate: float, frame_count: int | None) -> None:
         self.name = printable(name)
         self.frame_rate = frame_rate
         self.frame_count = frame_count
-        self.frames_failed = 0
+        self.frames_failed = self.reconnects = 0
         self._reports = 0
 
     def fail(self, reason: str) -> None:

@@ -70,7 +70,6 @@ class LiveStream(Reader):
 
     def __init__(self, feed: Feed, image_rate: float, settings: LiveSettings, stop: Event) -> None:
         super().__init__(feed.name, feed.frame_rate or image_rate, None)
-        self.reconnects = 0
         self._feed, self._settings, self._stop = feed, settings, stop
         self._ended = Event()  # nobody wants more frames
         self._clock = Clock()
