@@ -13,8 +13,25 @@ import av
 import cv2
 import numpy as np
 
+from irst_pipeline.state import State
+from irst_pipeline.types import FrameResult
+
 ROOT = Path(__file__).parents[1]
 CLOUDS, HORIZON = ROOT / "videos/clouds/sequence16.mkv", ROOT / "videos/horizon/sequence8.mp4"
+
+
+class StubSink:
+    """A sink without files; what it does with a result, a subclass says."""
+
+    missed = 0
+
+    def write(self, result: FrameResult) -> None:
+        raise NotImplementedError
+
+    def state(self) -> State:
+        return {}
+
+    def close(self) -> None: ...
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:

@@ -26,11 +26,10 @@ from irst_pipeline.metrics import REQUESTS_MAX, WatchedRun, answering, health
 from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.runs import run_recordings
 from irst_pipeline.sources import open_source
-from irst_pipeline.state import State
 from irst_pipeline.statistics import LatencyHistogram, RunStatistics
 from irst_pipeline.types import FrameResult, TargetPixels
 from tests import running
-from tests.running import CLOUDS, HORIZON
+from tests.running import CLOUDS, HORIZON, StubSink
 from tests.sources.cameras import free_port
 from tests.sources.test_live import camera
 
@@ -221,21 +220,14 @@ class HeldEngine(CpuEngine):
         return super().collect(ticket)
 
 
-class HeldSink:
+class HeldSink(StubSink):
     """Takes a frame for ever, until it is let go."""
-
-    missed = 0
 
     def __init__(self, let_go: threading.Event) -> None:
         self._let_go = let_go
 
     def write(self, _result: FrameResult) -> None:
         self._let_go.wait(60)
-
-    def state(self) -> State:
-        return {}
-
-    def close(self) -> None: ...
 
 
 @pytest.mark.parametrize("stuck", ["network", "write"])

@@ -20,10 +20,9 @@ from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.sources import open_source
 from irst_pipeline.stage import Stage
-from irst_pipeline.state import State
 from irst_pipeline.statistics import LatencyHistogram, RunStatistics
 from irst_pipeline.types import FrameResult, Image
-from tests.running import CLOUDS, shown
+from tests.running import CLOUDS, StubSink, shown
 
 pytestmark = pytest.mark.alone
 
@@ -87,10 +86,8 @@ def test_a_fast_consumer_gets_every_item() -> None:
     assert not dropped
 
 
-class SlowSink:
+class SlowSink(StubSink):
     """Takes its time over each result."""
-
-    missed = 0
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -99,11 +96,6 @@ class SlowSink:
     def write(self, result: FrameResult) -> None:
         time.sleep(self._seconds)
         self.results.append(result)
-
-    def state(self) -> State:
-        return {}
-
-    def close(self) -> None: ...
 
 
 def came_and_written(result: FrameResult) -> tuple[float, float]:
@@ -173,10 +165,8 @@ def test_stopping_early_ends_every_thread() -> None:
     assert threading.active_count() == before
 
 
-class BrokenSink:
+class BrokenSink(StubSink):
     """Takes two results and no more."""
-
-    missed = 0
 
     def __init__(self) -> None:
         self.taken = 0
@@ -185,11 +175,6 @@ class BrokenSink:
         self.taken += 1
         if self.taken > 2:
             raise IrstError("broken")
-
-    def state(self) -> State:
-        return {}
-
-    def close(self) -> None: ...
 
 
 def test_no_thread_outlives_a_run_that_fails() -> None:

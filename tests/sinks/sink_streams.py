@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from irst_pipeline.config import RunSettings
 from irst_pipeline.sinks import RunHeader, open_sinks
@@ -105,6 +106,11 @@ def result(
     shown, seen = tracks() if shown is None else shown, detections() if seen is None else seen
     none = shown.take(np.empty(0, np.int64))
     return FrameResult(frame, seen, shown, none, events, motion, spans={}, view=view)
+
+
+def ramp(low: int, high: int) -> NDArray[np.uint16]:
+    """An image (60, 80) of even steps between two levels."""
+    return np.linspace(low, high, 60 * 80).reshape(60, 80).astype(np.uint16)
 
 
 def run_for_ever(folder: Path) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from irst_pipeline.config import Agc, VideoSettings
 from irst_pipeline.sinks.agc import AutomaticGain, Picture
 from irst_pipeline.types import Image
+from tests.sinks.sink_streams import ramp
 
 RATE = 30.0
 STYLES: list[tuple[Agc, float]] = [("percentile", 0.0), ("plateau", 0.0), ("percentile", 3.0), ("plateau", 3.0)]
@@ -17,10 +18,6 @@ EVERY_STYLE = pytest.mark.parametrize(("agc", "clahe"), STYLES)
 
 def gain(agc: Agc = "percentile", clahe: float = 0.0, black: float = 0.5, white: float = 99.7) -> AutomaticGain:
     return AutomaticGain(VideoSettings(agc=agc, clahe=clahe, percentiles=(black, white)))
-
-
-def ramp(low: int, high: int) -> NDArray[np.uint16]:
-    return np.linspace(low, high, 60 * 80).reshape(60, 80).astype(np.uint16)
 
 
 def sky_and_ground(rng: np.random.Generator) -> NDArray[np.uint16]:

@@ -6,7 +6,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from irst_pipeline.config import VideoSettings
 from irst_pipeline.disk import parts_set_aside
@@ -14,7 +13,7 @@ from irst_pipeline.sinks import open_sinks
 from irst_pipeline.sinks.agc import Picture
 from irst_pipeline.sinks.annotate import Trails, draw
 from irst_pipeline.types import STANDS_STILL, FrameResult, Integers, TrackStatus
-from tests.sinks.sink_streams import C, P, T, header, result, tracks
+from tests.sinks.sink_streams import C, P, T, header, ramp, result, tracks
 
 GREY = np.full((60, 80), 100, np.uint8)
 
@@ -49,10 +48,6 @@ def mp4_boxes(path: Path) -> set[str]:
         kinds.add(data[place + 4 : place + 8].decode())
         place += int.from_bytes(data[place + 8 : place + 16], "big") if size == 1 else size
     return kinds
-
-
-def ramp(low: int, high: int) -> NDArray[np.uint16]:
-    return np.linspace(low, high, 60 * 80).reshape(60, 80).astype(np.uint16)
 
 
 def test_it_is_what_browsers_play(tmp_path: Path) -> None:

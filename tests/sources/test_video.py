@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -337,10 +336,8 @@ def test_a_missing_file_is_a_usage_error() -> None:
 
 
 @pytest.mark.real
-def test_every_frame_of_real_recordings_is_read(caplog: pytest.LogCaptureFixture) -> None:
-    if "IRST_DATA" not in os.environ:
-        pytest.skip("IRST_DATA is not set")
-    data = Path(os.environ["IRST_DATA"]) / "drone-ir"
+def test_every_frame_of_real_recordings_is_read(real_data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = real_data / "drone-ir"
     with (data / "index.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "val"][::24]
     assert len(rows) >= 3
