@@ -119,9 +119,9 @@ def test_another_recordings_results_stay_also_without_a_checkpoint(
     clip: Path, broken_off: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As a run leaves them that failed, and was copied without what it takes to go on."""
-    header = read_checkpoint(broken_off)
-    assert header is not None
-    (broken_off / "run.json").write_text(json.dumps({"outcome": "interrupted", **header.header}))
+    checkpoint = read_checkpoint(broken_off)
+    assert checkpoint is not None
+    (broken_off / "run.json").write_text(json.dumps({"outcome": "interrupted", **checkpoint.header}))
     (broken_off / CHECKPOINT_FILE).unlink()
     before = {path: path.read_bytes() for path in broken_off.iterdir()}
     other = tmp_path / "other.mp4"

@@ -24,8 +24,11 @@ class _Seen(NamedTuple):
     frame: int
     time: float
     place: Floats
+    """(2,) px: x, y"""
     noise: Floats
+    """(2, 2) px^2: covariance of the place"""
     look: Floats
+    """(4,) width and height of its box (px), score, SNR"""
 
 
 class SmoothedJsonl:
@@ -117,7 +120,7 @@ class _Rows(NamedTuple):
     covariance: Floats
     """(N, 4, 4)"""
     look: Floats
-    """(N, 4) of the last detection"""
+    """(N, 4) width and height of the last detection's box (px), its score, its SNR"""
     seen: NDArray[np.bool_]
     age: Integers
     hits: Integers

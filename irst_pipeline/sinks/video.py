@@ -63,8 +63,8 @@ class AnnotatedVideo(Stateful):
         self._path, self._header, self._settings = path, header, header.settings.video
         self._levels = AutomaticGain(self._settings)
         self._trails = Trails(self._settings.trail_seconds)
-        self._recording = True
-        self._look_at = 0.0
+        self._recording = True  # False while there is too little space
+        self._look_at = 0.0  # when the disk is asked again, on the monotonic clock
         self.missed = self._parts = 0
         self._part: _Part | None = None
         if state is None:
@@ -160,7 +160,7 @@ class _Part:
 
     def __init__(self, path: Path, frame_rate: float) -> None:
         self.file = OutputFile(path)
-        self.frames = self.stored = 0
+        self.frames = self.stored = 0  # encoded; and of these on disk in a fragment that plays
         self.start = self.last = 0.0
         self._container = av.open(self.file, "w", format="mp4", container_options=_MUXER, buffer_size=_BUFFER_BYTES)
         self._frame_rate = Fraction(frame_rate).limit_denominator(100_000)
