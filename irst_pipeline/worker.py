@@ -2,39 +2,43 @@
 would idle.
 
 The process that starts the others keeps the network and lends them its engine: frames come to it over a socket, and
-what was found in them goes back.
+what was found in them goes back. Both ends say a line of JSON, and behind it the arrays that the line announces.
 """
 
+import json
 import logging
 import os
-import pickle
 import signal
 import sys
 import traceback
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
 from queue import SimpleQueue
 from socket import socket, socketpair
 from subprocess import DEVNULL, Popen
 from threading import Event, Lock, Thread
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from irst_pipeline.bearings import open_platform
 from irst_pipeline.calibration import open_calibrator
 from irst_pipeline.checkpoint import read_checkpoint
+from irst_pipeline.config import RunSettings
 from irst_pipeline.engine.base import Engine
-from irst_pipeline.errors import IrstError, refusal
+from irst_pipeline.errors import IrstError, UsageError, refusal
 from irst_pipeline.run import Run, exhaust, finish, report_failure
+from irst_pipeline.settings import validate
 from irst_pipeline.sinks import RunHeader
 from irst_pipeline.sources import open_source, redact, resume_source
 from irst_pipeline.sources.address import scheme_of
-from irst_pipeline.statistics import Account, RunStatistics
-from irst_pipeline.types import Image, TargetPixels, Work
+from irst_pipeline.statistics import Account, Counts, RunStatistics
+from irst_pipeline.types import Image, Span, TargetPixels, Work
 
 log = logging.getLogger("irst")
 
@@ -43,41 +47,46 @@ SILENT_MAX = 4.0  # s; a process that is to stop and has said nothing for so lon
 STOP_MAX = 60.0  # s; so is one so long after it was told that still speaks, or has yet to begin
 TOLD_SECONDS = 1.0  # after which a signal that went to all processes has come to this one as well
 STOPS = (signal.SIGINT, signal.SIGTERM)
+RAISED = {"usage": UsageError, "user": IrstError, "fault": RuntimeError}
+"""What is raised here for what failed in the other process."""
+
+
+class Said(NamedTuple):
+    """What one process tells the other."""
+
+    what: str
+    words: Any = None
+    """Of JSON's types."""
+    arrays: Sequence[NDArray[Any]] = ()
 
 
 class Wire:
-    """One end of a socket between two processes: a word, and behind it anything that can be pickled.
-
-    Any thread may say something; one alone listens.
-    """
+    """One end of a socket between two processes. Any thread may say something; one alone listens."""
 
     def __init__(self, end: socket) -> None:
         self._end = end
         self._incoming = end.makefile("rb")
         self._saying = Lock()
 
-    def say(self, what: str, said: Any = None) -> None:
+    def say(self, what: str, words: Any = None, arrays: Sequence[NDArray[Any]] = ()) -> None:
         """Raises OSError if the other process is gone."""
-        arrays: list[pickle.PickleBuffer] = []  # sent from where they are: images are not copied
-        message = pickle.dumps((what, said), protocol=5, buffer_callback=arrays.append)
-        parts = [array.raw() for array in arrays]
-        sizes = " ".join(map(str, [len(message), *(part.nbytes for part in parts)]))
+        announced = [(array.dtype.str, array.shape) for array in arrays]
         with self._saying:
-            self._end.sendall(f"{sizes}\n".encode() + message)
-            for part in parts:
-                self._end.sendall(part)
+            self._end.sendall(json.dumps([what, words, announced]).encode() + b"\n")
+            for array in arrays:
+                self._end.sendall(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
-    def hear(self) -> tuple[str, Any]:
+    def hear(self) -> Said:
         """What the other process says next; raises EOFError or OSError if it is gone."""
-        sizes = self._incoming.readline()
-        if not sizes.endswith(b"\n"):
+        line = self._incoming.readline()
+        if not line.endswith(b"\n"):
             raise EOFError
-        message, *arrays = (np.empty(int(size), np.uint8) for size in sizes.split())
-        for part in (message, *arrays):
-            if self._incoming.readinto(part.data) < part.nbytes:
+        what, words, announced = json.loads(line)
+        arrays = [np.empty(shape, dtype) for dtype, shape in announced]
+        for array in arrays:
+            if self._incoming.readinto(array.reshape(-1).view(np.uint8).data) < array.nbytes:
                 raise EOFError
-        what, said = pickle.loads(message.data, buffers=arrays)
-        return what, said
+        return Said(what, words, arrays)
 
     def close(self) -> None:
         self._incoming.close()
@@ -177,24 +186,27 @@ class RunProcess:
         self, wire: Wire, engine: Engine[Any], stop: Event, answering: Executor
     ) -> Generator[Work, None, dict[str, Any]]:
         """Tell the process what to do, and serve it until it is done."""
-        order = {"folder": self.run.folder, "header": self.run.header, "realtime": self._realtime}
+        header = self.run.header
+        known = {field.name: getattr(header, field.name) for field in fields(header)}
+        known["settings"] = header.settings.model_dump(mode="json")
+        order = {"folder": str(self.run.folder), "realtime": self._realtime, "header": known}
         wire.say("run", order | {"resumed": self.run.checkpoint is not None})
         while True:
-            what, said = wire.hear()
+            what, words, arrays = wire.hear()
             self._heard, self._speaks = perf_counter(), True
             match what:
                 case "prepare" | "search":  # meanwhile it may have other things to say
-                    answering.submit(_answer, wire, engine, what, said, stop)
+                    answering.submit(_answer, wire, engine, what, arrays[0], stop)
                 case "frame":
-                    yield said
+                    yield {stage: Span(*times) for stage, times in words.items()}
                 case "log":
-                    log.log(*said)
+                    log.log(words["level"], "%s", words["line"])
                 case "account":
-                    self._account = said
+                    self._account = _account_of(words, arrays)
                 case "failed":
-                    raise said
+                    raise _raised(words)
                 case "ended":
-                    return dict(said)
+                    return dict(words)
 
     def _ended(self, how: str) -> IrstError:
         """What is to be said of a process that was ended, by whom and `how`."""
@@ -210,32 +222,37 @@ def _answer(wire: Wire, engine: Engine[Any], what: str, image: Image, stop: Even
         wire.say(*_answered(engine, what, image, stop))
 
 
-def _answered(engine: Engine[Any], what: str, image: Image, stop: Event) -> tuple[str, Any]:
+def _answered(engine: Engine[Any], what: str, image: Image, stop: Event) -> Said:
     try:
         if what == "prepare":
             if not stop.is_set():  # else there is nothing to get ready for
                 engine.warm_up(image, 1)
-            return "ready", None
+            return Said("ready")
         (found,) = engine.collect(engine.submit([image]))
-        return "found", found
+        return Said("found", None, found)
     except Exception as error:
-        return "failed", _portable(error)
+        return Said("failed", _failure(error))
 
 
-def _portable(error: Exception) -> Exception:
-    """What is to be raised in the other process for an error here: any can be pickled, and tells where it happened."""
-    line = str(error)
+def _failure(error: Exception) -> dict[str, str]:
     match error:
+        case UsageError():
+            kind, line = "usage", str(error)
         case IrstError():
-            portable: Exception = type(error)(line)
+            kind, line = "user", str(error)
         case OSError():
-            portable = IrstError(refusal(error))
+            kind, line = "user", refusal(error)
         case RuntimeError():
-            portable = RuntimeError(line)
+            kind, line = "fault", str(error)
         case _:
-            portable = RuntimeError(f"{type(error).__name__}: {line}")
-    portable.add_note("".join(traceback.format_exception(error)))
-    return portable
+            kind, line = "fault", f"{type(error).__name__}: {error}"
+    return {"kind": kind, "line": line, "trace": "".join(traceback.format_exception(error))}
+
+
+def _raised(words: dict[str, str]) -> Exception:
+    error = RAISED[words["kind"]](words["line"])
+    error.add_note(words["trace"])
+    return error
 
 
 def _how(code: int) -> str:
@@ -244,31 +261,44 @@ def _how(code: int) -> str:
     return signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
 
 
+def _account_of(words: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> Account:
+    counts = Counts(frames_in_flight=words["in_flight"], tracks=words["tracks"])
+    counts.restore(dict(zip(words["names"], arrays, strict=True)))
+    return Account(counts, **words["account"])
+
+
+def _say_account(wire: Wire, account: Account) -> None:
+    counts, *_ = account
+    state = counts.state()
+    others = {name: value for name, value in account._asdict().items() if name != "counts"}
+    words = {"in_flight": counts.frames_in_flight, "tracks": counts.tracks, "names": list(state), "account": others}
+    wire.say("account", words, list(state.values()))
+
+
 class LentEngine(Engine[None]):
     """The engine of the process that started this one."""
 
     slots = 1
 
-    def __init__(self, device: str, wire: Wire, answers: "SimpleQueue[tuple[str, Any]]") -> None:
+    def __init__(self, device: str, wire: Wire, answers: "SimpleQueue[Said]") -> None:
         self.device = device
         self._wire, self._answers = wire, answers
 
     def warm_up(self, image: Image, _count: int) -> None:
-        self._wire.say("prepare", image)
+        self._wire.say("prepare", None, [image])
         self._answer()
 
     def submit(self, images: Sequence[Image]) -> None:
-        (image,) = images
-        self._wire.say("search", np.ascontiguousarray(image))
+        self._wire.say("search", None, images)
 
     def collect(self, _ticket: None) -> list[TargetPixels]:
-        return [self._answer()]
+        return [TargetPixels(*self._answer())]
 
-    def _answer(self) -> Any:
-        what, said = self._answers.get()
+    def _answer(self) -> Sequence[NDArray[Any]]:
+        what, words, arrays = self._answers.get()
         if what == "failed":
-            raise said
-        return said
+            raise _raised(words)
+        return arrays
 
 
 class _Told(logging.Handler):
@@ -279,7 +309,7 @@ class _Told(logging.Handler):
         self._wire = wire
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._wire.say("log", (record.levelno, "%s", record.getMessage()))
+        self._wire.say("log", {"level": record.levelno, "line": record.getMessage()})
 
 
 def work(wire: Wire) -> None:
@@ -287,14 +317,14 @@ def work(wire: Wire) -> None:
     log.setLevel(logging.INFO)
     log.propagate = False
     log.addHandler(_Told(wire))
-    _, order = wire.hear()
-    stop, answers = Event(), SimpleQueue[tuple[str, Any]]()
+    order = wire.hear().words
+    stop, answers = Event(), SimpleQueue[Said]()
     Thread(target=_await_stop, args=[stop], daemon=True).start()
     Thread(target=_listen, args=[wire, answers], daemon=True).start()
     try:
-        report = _carry_out(wire, LentEngine(order["header"].device, wire, answers), stop, **order)
+        report = _carry_out(order, wire, LentEngine(order["header"]["device"], wire, answers), stop)
     except Exception as error:
-        wire.say("failed", _portable(error))
+        wire.say("failed", _failure(error))
     else:
         wire.say("ended", report)
 
@@ -304,28 +334,28 @@ def _await_stop(stop: Event) -> None:
     stop.set()
 
 
-def _listen(wire: Wire, answers: "SimpleQueue[tuple[str, Any]]") -> None:
+def _listen(wire: Wire, answers: "SimpleQueue[Said]") -> None:
     with suppress(EOFError, OSError):
         while True:
             answers.put(wire.hear())
     os._exit(1)  # the other process is gone, and the engine with it: this one ends as if killed with it
 
 
-def _carry_out(
-    wire: Wire, engine: Engine[Any], stop: Event, folder: Path, header: RunHeader, realtime: bool, resumed: bool
-) -> dict[str, Any]:
-    uri, settings = header.uri, header.settings
+def _carry_out(order: dict[str, Any], wire: Wire, engine: Engine[Any], stop: Event) -> dict[str, Any]:
+    folder, settings = Path(order["folder"]), validate(RunSettings, order["header"]["settings"], "settings")
+    header = RunHeader(**order["header"] | {"settings": settings})
+    uri = header.uri
     platform = open_platform(settings.camera, redact(uri))
     calibrate = open_calibrator(settings.calibration, redact(uri))
-    checkpoint = read_checkpoint(folder) if resumed else None
-    with closing(open_source(uri, settings.image_rate, realtime, settings.live, stop)) as source:
+    checkpoint = read_checkpoint(folder) if order["resumed"] else None
+    with closing(open_source(uri, settings.image_rate, order["realtime"], settings.live, stop)) as source:
         source.name = header.source
         if checkpoint:
             source = resume_source(source, checkpoint.position, stop, calibrate)
         statistics, ended = RunStatistics(), Event()
 
         def tell() -> None:
-            wire.say("account", statistics.account(source, settings.metrics.stale_seconds))
+            _say_account(wire, statistics.account(source, settings.metrics.stale_seconds))
 
         def keep_telling() -> None:
             with suppress(OSError):  # the other process is gone, as whoever listens to it notices

@@ -231,9 +231,9 @@ def test_what_one_process_says_the_other_hears(array: NDArray[Any]) -> None:
     ours, theirs = (Wire(end) for end in socketpair())
     with closing(ours):
         with closing(theirs):
-            saying = threading.Thread(target=theirs.say, args=["that", ({"a": [1, None, "\udce9"]}, [array, array])])
+            saying = threading.Thread(target=theirs.say, args=["that", {"a": [1, None, "\udce9"]}, [array, array]])
             saying.start()
-            what, (words, arrays) = ours.hear()
+            what, words, arrays = ours.hear()
             saying.join()
         assert (what, words) == ("that", {"a": [1, None, "\udce9"]})
         for heard in arrays:
