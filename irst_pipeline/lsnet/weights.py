@@ -1,17 +1,17 @@
 """Networks on disk: safetensors files that carry their own configuration."""
 
-import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import LSNet, LSNetConfig
+from irst_pipeline.settings import validate
 
 FORMAT = "irst.lsnet/1"
 WEIGHTS_FILE = "weights.safetensors"
@@ -35,7 +35,7 @@ class Weights:
 
 def packed_weights(network: LSNet, note: dict[str, str]) -> bytes:
     """A file that `load_weights` reads: weights with their configuration and a note of how they came to be."""
-    metadata = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(network.config)), **note}
+    metadata = {"format": FORMAT, "config": json.dumps(network.config.model_dump()), **note}
     return packed(network.state_dict(), metadata)
 
 
@@ -67,12 +67,9 @@ def load_weights(name: str) -> Weights:
     if unsound := [key for key, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise WeightsError(f"{path}: NaN or infinite values in {unsound[0]}; take weights from before they came")
     try:
-        fields: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(metadata["config"]).items()
-        }
-        network = LSNet(LSNetConfig(**fields))
+        network = LSNet(validate(LSNetConfig, json.loads(metadata["config"]), "config"))
         network.load_state_dict(tensors)
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+    except (UsageError, KeyError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{path}: its weights do not fit the network its own config names ({reason})") from None
     called = path.resolve().parent.name if path.name == WEIGHTS_FILE else path.stem

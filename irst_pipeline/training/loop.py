@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 from threading import Event
@@ -203,7 +202,7 @@ class TrainingRun:
 
     def _asked(self) -> dict[str, str]:
         """The network and the settings, as a checkpoint holds them."""
-        return {"config": json.dumps(asdict(self.network.config)), "settings": self.settings.model_dump_json()}
+        return {"config": json.dumps(self.network.config.model_dump()), "settings": self.settings.model_dump_json()}
 
     def restore(self) -> bool:
         """Go on from the folder's checkpoint, and say if it has one; settings that are not what they were are logged.
