@@ -19,10 +19,6 @@ WEIGHTS_FILE = "weights.safetensors"
 SHIPPED = Path(__file__).parent / "shipped"
 
 
-class WeightsError(Exception):
-    """A weights file that is missing or is not one of ours; the message names it and says why."""
-
-
 @dataclass(frozen=True)
 class Weights:
     """A trained network and what it is called in logs."""
@@ -51,26 +47,26 @@ def shipped_names() -> list[str]:
 def load_weights(name: str) -> Weights:
     """Load a shipped network by name, or any by the path of its .safetensors file.
 
-    Raises WeightsError for an unknown name, a missing or damaged file, or weights of another network.
+    Raises UsageError for an unknown name, a missing or damaged file, or weights of another network.
     """
     path = Path(name) if name not in shipped_names() else SHIPPED / f"{name}.safetensors"
     if not path.is_file():
-        raise WeightsError(f"{name}: no such model; shipped: {', '.join(shipped_names())}, or give a .safetensors file")
+        raise UsageError(f"{name}: no such model; shipped: {', '.join(shipped_names())}, or give a .safetensors file")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is not a dict)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+        raise UsageError(f"{path}: not a readable safetensors file ({error})") from None
     if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{path}: not LSNet weights of this package (metadata lacks format {FORMAT})")
+        raise UsageError(f"{path}: not LSNet weights of this package (metadata lacks format {FORMAT})")
     if unsound := [key for key, tensor in tensors.items() if not tensor.isfinite().all()]:
-        raise WeightsError(f"{path}: NaN or infinite values in {unsound[0]}; take weights from before they came")
+        raise UsageError(f"{path}: NaN or infinite values in {unsound[0]}; take weights from before they came")
     try:
         network = LSNet(validate(LSNetConfig, json.loads(metadata["config"]), "config"))
         network.load_state_dict(tensors)
     except (UsageError, KeyError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path}: its weights do not fit the network its own config names ({reason})") from None
+        raise UsageError(f"{path}: its weights do not fit the network its own config names ({reason})") from None
     called = path.resolve().parent.name if path.name == WEIGHTS_FILE else path.stem
     return Weights(called, hashlib.sha256(path.read_bytes()).hexdigest(), network.eval())
