@@ -8,7 +8,7 @@ import io
 import math
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,12 @@ class TrackPaths(Paths):
     """(n, 3) px^2: xx, xy, yy of the position; NaN where it is not known."""
     nis: Floats
     """(n,) normalised innovation squared of the track's detection; NaN where there is none."""
+
+    @classmethod
+    def of_positions(cls, frame: Integers, id_: Integers, position: Floats) -> Self:
+        """Paths of which nothing else is known."""
+        unknown = np.full((len(frame), 3), np.nan)
+        return cls(frame, id_, position, unknown[:, :2], unknown, unknown[:, 0])
 
 
 @dataclass(frozen=True)
