@@ -232,12 +232,16 @@ def velocities(frame: Integers, id_: Integers, position: Floats, frame_rate: flo
     NaN for an object with one position.
     """
     velocity = np.full(position.shape, np.nan)
-    for each in np.unique(id_):
-        rows = np.flatnonzero(id_ == each)
-        rows = rows[np.argsort(frame[rows])]
+    for rows in rows_by_object(frame, id_):
         if len(rows) > 1:
             velocity[rows] = np.gradient(position[rows], frame[rows] / frame_rate, axis=0)
     return velocity
+
+
+def rows_by_object(frame: Integers, id_: Integers) -> list[Integers]:
+    """The rows of each object, in the order of its frames."""
+    order = np.lexsort((frame, id_))
+    return np.split(order, 1 + np.flatnonzero(np.diff(id_[order]))) if len(order) else []
 
 
 def _meetings(truth: Paths, tracks: Paths, frames: Integers) -> list[_Meeting]:
