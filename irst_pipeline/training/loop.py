@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from io import StringIO
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -31,6 +30,7 @@ from irst_pipeline.engine import load_model
 from irst_pipeline.engine.cpu import has_bfloat16
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation import score_network
+from irst_pipeline.evaluation.report import write_table
 from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
 from irst_pipeline.lsnet.weights import WEIGHTS_FILE, packed, packed_weights
 from irst_pipeline.settings import read_settings
@@ -343,7 +343,7 @@ class Curve:
         rows = (row for row in old[1:] if len(row) == len(self._header) and row[0].isdecimal())
         self.rows = {int(row[0]): row for row in rows if int(row[0]) <= run.step}
         """By step."""
-        self._write()
+        write_table(self._path, self._header, self.rows.values())
 
     def add(self) -> None:
         """Score the running mean, write a row, and draw a held-out frame of each data set."""
@@ -352,14 +352,9 @@ class Curve:
         shares = [getattr(s, name) for s in scores for name in self.SCORES]
         values = time.monotonic() - self._started, np.mean(run.losses), *shares
         self.rows[run.step] = [str(run.step), *(f"{value:.6g}" for value in values)]
-        self._write()
+        write_table(self._path, self._header, self.rows.values())
         if self._watched:
             draw_preview(run.mean, [s.holdout[0] for s in self._watched], run.device, run.folder / PREVIEW_FILE)
-
-    def _write(self) -> None:
-        text = StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self._header, *self.rows.values()])
-        write_file(self._path, text.getvalue().encode())
 
 
 def train(run: TrainingRun, data: Path, stop: Event) -> Path:
