@@ -127,20 +127,9 @@ class AxialScan(nn.Module):
         value = self.value(x)
         step = self.step(x).sigmoid()
         decay = -step * self.log_rate.exp().view(1, -1, 1, 1)
-        row_keys, column_keys = self.keys(x).chunk(2, 1)
-        rows, columns = value.chunk(2, 1)
-        row_step, column_step = step.chunk(2, 1)
-        row_decay, column_decay = decay.chunk(2, 1)
-        y = torch.cat(
-            [
-                self._lines(rows, row_step, row_decay, row_keys),
-                self._lines(*(t.transpose(2, 3) for t in (columns, column_step, column_decay, column_keys))).transpose(
-                    2, 3
-                ),
-            ],
-            1,
-        )
-        y = y + self.skip * value
+        rows, columns = zip(*(part.chunk(2, 1) for part in (value, step, decay, self.keys(x))), strict=True)
+        along_columns = self._lines(*(part.transpose(2, 3) for part in columns)).transpose(2, 3)
+        y = torch.cat([self._lines(*rows), along_columns], 1) + self.skip * value
         if self.gate is not None:
             y = y * F.silu(self.gate(x))
         return self.out(y).clamp(-SCAN_MAX, SCAN_MAX)
