@@ -19,7 +19,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from irst_pipeline.datasets import held_out, read_grey
+from irst_pipeline.datasets import held_out, read_image
 from irst_pipeline.disk import held
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.weights import load_weights, packed_weights
@@ -296,7 +296,7 @@ def test_predictions_are_drawn(data: Path, tmp_path: Path) -> None:
         network = build_network(MODEL, 1, CPU).eval()
         torch.nn.init.constant_(network.get_parameter("head.out.bias"), bias)
         draw_preview(network, [sample], CPU, tmp_path / "preview.png")
-        means.append(read_grey(tmp_path / "preview.png").mean())
+        means.append(read_image(tmp_path / "preview.png").mean())
     assert means[1] > means[0] + 20
 
 
