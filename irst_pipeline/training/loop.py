@@ -216,7 +216,6 @@ class TrainingRun:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata()
                 tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (it is not a dict)
-
             asked = self._asked()
             if metadata["config"] != asked["config"]:
                 raise ValueError(f"it has another network than {self.settings.model}")
@@ -228,25 +227,29 @@ class TrainingRun:
                 raise ValueError(f"its step is {self.step}")
             # Not so where it was stopped, and is now to have no more steps than it has had.
             self.complete = self.step >= max(before["steps"], now["steps"])
-
-            def part(name: str) -> dict[str, Tensor]:
-                return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
-
-            self.network.load_state_dict(part("network."))
-            self.mean.load_state_dict(part("mean."))
-            self.losses = tensors.get("losses", torch.empty(0)).tolist()  # those of older versions have none
-            for name, optimiser in self.optimisers.items():
-                moments: dict[int, dict[str, Any]] = {}
-                for key, value in part(f"{name}.").items():
-                    index, _, moment = key.partition(".")
-                    moments.setdefault(int(index), {})[moment] = value
-                optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+            self._load(tensors)
         except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(f"{path}: not a checkpoint of this run ({reason}); train into another folder") from None
         if changed := sorted(key for key, value in now.items() if before.get(key) != value):
             log.warning("%s: goes on from step %d with other settings: %s", self.folder, self.step, ", ".join(changed))
         return True
+
+    def _load(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what `state` has packed."""
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
+
+        self.network.load_state_dict(part("network."))
+        self.mean.load_state_dict(part("mean."))
+        self.losses = tensors.get("losses", torch.empty(0)).tolist()  # those of older versions have none
+        for name, optimiser in self.optimisers.items():
+            moments: dict[int, dict[str, Any]] = {}
+            for key, value in part(f"{name}.").items():
+                index, _, moment = key.partition(".")
+                moments.setdefault(int(index), {})[moment] = value
+            optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 class RecordedStep:
@@ -379,9 +382,9 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
     if not going_on:
         # Before there are weights: a folder that has those alone is somebody else's.
         run.write({STATE_FILE: run.state()})
-    curve, due = Curve(run, sources), dict[str, bytes]()
-    exact = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
-    if not exact:
+    curve = Curve(run, sources)
+    masked = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
+    if not masked:
         lacking = "no frame with a mask is held out, by which to score and calibrate the network"
         log.warning("%s: %s; add images with masks, of which about one in %d is", run.folder, lacking, HELD_OUT_SHARE)
     if run.complete:
@@ -389,7 +392,20 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
         if not (run.folder / WEIGHTS_FILE).exists():
             run.write(run.files())
         return
-    threads = torch.get_num_threads()
+    _take_steps(run, sources, curve, stop)
+    last = run.step >= settings.steps
+    if last:
+        bring_to_scale(run.mean)
+        if masked:
+            shift_logits(run.mean, masked, run.device)
+    if last or run.step % settings.evaluate_every == 0:
+        curve.add()
+    run.write(run.files())
+
+
+def _take_steps(run: TrainingRun, sources: list[DataSet], curve: Curve, stop: Event) -> None:
+    """Train until the last step or until `stop` is set."""
+    settings, due, threads = run.settings, dict[str, bytes](), torch.get_num_threads()
     with (
         tqdm(total=settings.steps, initial=run.step, desc="training", unit="step", mininterval=5) as progress,
         ThreadPoolExecutor(threads) as drawing,
@@ -410,14 +426,6 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
                 progress.set_postfix(loss=f"{np.mean(run.losses):.3f}", refresh=False)
             if run.step % settings.checkpoint_every == 0:
                 due = run.files()
-    last = run.step >= settings.steps
-    if last:
-        bring_to_scale(run.mean)
-        if exact:
-            shift_logits(run.mean, exact, run.device)
-    if last or run.step % settings.evaluate_every == 0:
-        curve.add()
-    run.write(run.files())
 
 
 def _refuse_used(folder: Path) -> None:
