@@ -142,11 +142,11 @@ def _write(frame: Frame, weights: Weights, uri: str, out: Path) -> None:
     figure = draw(image, views, f"{frame.source}, {weights.name}")
     write_file(out / NUMBERS_FILE, (json.dumps(numbers, indent=2) + "\n").encode())
     write_file(out / ARRAYS_FILE, arrays.getvalue())
-    write_file(out / FIGURE_FILE, png(figure))
+    write_file(out / FIGURE_FILE, figure)
 
 
-def draw(image: Image, views: list[StageView], title: str) -> Figure:
-    """A row of maps for each stage; below them the frame, and rank, sparsity and residual by stage."""
+def draw(image: Image, views: list[StageView], title: str) -> bytes:
+    """A PNG: a row of maps for each stage; below them the frame, and rank, sparsity and residual by stage."""
     height, width = image.shape
     rows = len(views) + 1
     figure = Figure(figsize=(16, 1 + rows * min(8.0, max(2.2, 3.4 * height / width))), layout="constrained")
@@ -178,7 +178,7 @@ def draw(image: Image, views: list[StageView], title: str) -> Figure:
     ratio.plot(stages, [view.residual_rms / noise for view in views], "s--", color="C1")
     ratio.set_ylabel("RMS of the residual / noise level", color="C1")
     ratio.set_ylim(bottom=0)
-    return figure
+    return png(figure)
 
 
 def _show(axes: Axes, plane: Plane | Image, title: str, low: float, high: float, colours: str) -> None:

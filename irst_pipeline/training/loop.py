@@ -357,7 +357,8 @@ class Curve:
         self.rows[run.step] = [str(run.step), *(f"{value:.6g}" for value in values)]
         write_table(self._path, self._header, self.rows.values())
         if self._watched:
-            draw_preview(run.mean, [s.holdout[0] for s in self._watched], run.device, run.folder / PREVIEW_FILE)
+            shown = [s.holdout[0] for s in self._watched]
+            run.write({PREVIEW_FILE: draw_preview(run.mean, shown, run.device)})
 
 
 def train(run: TrainingRun, data: Path, stop: Event) -> Path:
