@@ -69,7 +69,7 @@ class PipelineSpeed(Speed):
     """Of the pipeline; latency is from before a frame is read until all files hold its result."""
 
     thread_ms: dict[str, float]
-    """Mean time that each thread worked a frame; the network works while it has any frame."""
+    """Mean time that each thread worked for a frame; the network works while it has any frame."""
     stage_ms: dict[str, float]
     """Mean time that each stage worked on a frame; of the network from its upload to its result."""
     bound_by: str
@@ -104,7 +104,7 @@ class SizeResult:
     pipeline: PipelineSpeed
     """From a video file to logs and annotated video."""
     sources: dict[int, Speed]
-    """Of so many pipelines at once through one engine: all their frames together."""
+    """By the number of pipelines that run at once through one engine: the speed of all together."""
     peers: dict[str, PeerSpeed]
     memory_peak_mb: float
     """The process's highest resident memory so far."""

@@ -63,8 +63,8 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     """A mask (H, W) of `MASKED` and 0. The file may hold 0 and one other level, as 0/1 and 0/255 do, or black and one
     other colour, for the target.
 
-    Raises UsageError for a mask of more levels, for which of them are target is not for us to guess, and for one of
-    which more than half is target.
+    Raises UsageError for a mask of more levels, as nobody could tell which of them are target, and for one of which
+    more than half is target.
     """
     mask = np.atleast_3d(_decoded(path))
     if np.ptp(mask[..., 3:], axis=(0, 1)).any():

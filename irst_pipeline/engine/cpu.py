@@ -25,7 +25,7 @@ from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.memory import told_out_of_memory
 from irst_pipeline.types import Image, TargetPixels
 
-# OpenVINO tells its makers of every import and conversion, unless this package of theirs cannot be imported.
+# OpenVINO reports every import and conversion to its makers, unless their package for it cannot be imported.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino  # noqa: E402

@@ -47,7 +47,7 @@ STATE_FILE, CURVE_FILE, PREVIEW_FILE = "state.safetensors", "curve.csv", "previe
 WARM_UP_STEPS = 100
 DECAY_SHARE = 0.8  # of all steps, at the end, over which the learning rate falls to zero
 BATCHES_AHEAD = 4
-RECORDED_AFTER = 3  # steps of one shape, in which what is made at the first use is made
+RECORDED_AFTER = 3  # steps with one shape of batch: what is made once, at its first use, is then there
 
 Gradients = tuple[Tensor, tuple[Tensor | None, ...]]
 """The loss of some crops, a scalar, and its gradient by each of the network's parameters."""
@@ -84,7 +84,7 @@ class TrainingRun:
         chosen = set(map(id, kernels))
         others = [p for p in network.parameters() if id(p) not in chosen]
         rate, decay = settings.learning_rate, settings.weight_decay
-        # What changes from step to step lies where a recorded step reads it.
+        # On the device: a recorded step reads there what changes from step to step.
         rates = [torch.tensor(rate, device=self.device) for _ in range(2)]
         on_gpu = self.device.type == "cuda"
         self.optimisers: dict[str, torch.optim.Optimizer] = {
@@ -147,7 +147,7 @@ class TrainingRun:
             )
 
     def whole_step(self, batch: Batch) -> Tensor:
-        """The step of a batch that lies on the device, which nothing waits for: its loss and norm, as a tensor (2,)."""
+        """One step with a batch on the device, without waiting for it: loss and norm of the gradient, a tensor (2,)."""
         return self._follow_gradients(self._gradients(batch))
 
     def _follow_gradients(self, gradients: Gradients) -> Tensor:
@@ -225,7 +225,7 @@ class TrainingRun:
             self.step = int(metadata["step"])
             if self.step < 0:
                 raise ValueError(f"its step is {self.step}")
-            # Not so where it was stopped, and is now to have no more steps than it has had.
+            # A run that was stopped, and is to have no more steps than it has had, still lacks its end.
             self.complete = self.step >= max(before["steps"], now["steps"])
             self._load(tensors)
         except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -381,7 +381,7 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
     going_on = run.restore()
     sources = read_sources(settings, data)
     if not going_on:
-        # Before there are weights: a folder that has those alone is somebody else's.
+        # Before any weights: a folder with weights but no checkpoint is taken for somebody else's.
         run.write({STATE_FILE: run.state()})
     curve = Curve(run, sources)
     masked = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
