@@ -172,8 +172,8 @@ class _Gospa(NamedTuple):
     gospa_false_px: float
 
 
-def evaluate(sequence: TrackedSequence, radius: float = RADIUS) -> Evaluation:
-    """Score the tracks of a sequence; a target is covered by at most one track, at most `radius` px away.
+def evaluate(sequence: TrackedSequence) -> Evaluation:
+    """Score the tracks of a sequence; a target is covered by at most one track, at most `RADIUS` px away.
 
     In each frame as many targets are covered as can be, by the tracks that are nearest in sum. Raises UsageError if
     TrackEval is not installed.
@@ -181,7 +181,7 @@ def evaluate(sequence: TrackedSequence, radius: float = RADIUS) -> Evaluation:
     truth, tracks = sequence.truth, sequence.tracks
     meetings = _meetings(truth, tracks, np.union1d(truth.frame, tracks.frame))
     (targets, target_of), (found, track_of) = (np.unique(paths.id, return_inverse=True) for paths in (truth, tracks))
-    matched = [match(meeting.distance, radius) for meeting in meetings]
+    matched = [match(meeting.distance, RADIUS) for meeting in meetings]
     covering = [(m.truth[t], m.tracks[k]) for m, (t, k) in zip(meetings, matched, strict=True)]
     pairs = Pairs(*(np.concatenate([np.empty(0, np.int64), *(both[side] for both in covering)]) for side in (0, 1)))
     covered = np.zeros(len(truth.id), bool)
@@ -190,13 +190,13 @@ def evaluate(sequence: TrackedSequence, radius: float = RADIUS) -> Evaluation:
     gospa = np.zeros((sequence.frames, len(_Gospa._fields)))
     for meeting in meetings:
         gospa[meeting.frame] = _gospa(meeting.distance)
-    false = _false_tracks(meetings, track_of, radius)
+    false = _false_tracks(meetings, track_of)
     error = tracks.position[pairs.tracks] - truth.position[pairs.truth]
     scores = TrackingScores(
         frames=sequence.frames,
         targets=len(targets),
         tracks=len(found),
-        **_trackeval(meetings, target_of, track_of, radius),
+        **_trackeval(meetings, target_of, track_of),
         fragmentations=fragmentations,
         **_Gospa(*gospa.mean(axis=0).tolist())._asdict(),
         ospa2_px=_ospa2(meetings, target_of, track_of),
@@ -259,7 +259,7 @@ def _rows_by_frame(frame: Integers, frames: Integers) -> list[Integers]:
     return [order[a:b] for a, b in zip(first, end, strict=True)]
 
 
-def _trackeval(meetings: list[_Meeting], target_of: Integers, track_of: Integers, radius: float) -> dict[str, Any]:
+def _trackeval(meetings: list[_Meeting], target_of: Integers, track_of: Integers) -> dict[str, Any]:
     """TrackEval's scores as in TrackingScores; `target_of` and `track_of` number the objects of the rows from 0."""
     if not len(target_of):
         return dict.fromkeys(("hota", "deta", "assa", "mota", "idf1"), math.nan) | {"id_switches": 0}
@@ -274,7 +274,7 @@ def _trackeval(meetings: list[_Meeting], target_of: Integers, track_of: Integers
     data = {
         "gt_ids": [target_of[meeting.truth] for meeting in meetings],
         "tracker_ids": [track_of[meeting.tracks] for meeting in meetings],
-        "similarity_scores": [np.clip(1 - meeting.distance / (2 * radius), 0, 1) for meeting in meetings],
+        "similarity_scores": [np.clip(1 - meeting.distance / (2 * RADIUS), 0, 1) for meeting in meetings],
         "num_timesteps": len(meetings),
         "num_gt_ids": len(np.unique(target_of)),
         "num_tracker_ids": len(np.unique(track_of)),
@@ -292,11 +292,11 @@ def _trackeval(meetings: list[_Meeting], target_of: Integers, track_of: Integers
     }
 
 
-def _false_tracks(meetings: list[_Meeting], track_of: Integers, radius: float) -> int:
+def _false_tracks(meetings: list[_Meeting], track_of: Integers) -> int:
     """How many tracks have a target within the radius for less than half of their life."""
     near = np.zeros(len(track_of), bool)
     for meeting in meetings:
-        near[meeting.tracks] = (meeting.distance <= radius).any(axis=0)
+        near[meeting.tracks] = (meeting.distance <= RADIUS).any(axis=0)
     return int((np.bincount(track_of, near) < np.bincount(track_of) / 2).sum())
 
 

@@ -30,7 +30,7 @@ TRACKING_FILES = (SCORES_FILE, PICTURE_FILE)
 def write_tracking_report(
     folder: Path, what: dict[str, Any], sequence: TrackedSequence, evaluation: Evaluation
 ) -> None:
-    """Write `TRACKING_FILES` into an existing folder; `what` says in the JSON what was evaluated, at the usual radius.
+    """Write `TRACKING_FILES` into an existing folder; `what` says in the JSON what was evaluated.
 
     Raises IrstError, one line, when a file cannot be written.
     """
