@@ -2,7 +2,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT := runs/demo
 
-# constraints.txt pins PyTorch, whose newest build may bring gigabytes of CUDA that a CPU has no use for.
+# constraints.txt pins PyTorch, whose newest build may bring gigabytes of CUDA that a CPU has no use for, and the
+# linters, of which each new version may ask for something else.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test clean
@@ -23,6 +24,7 @@ clean:
 
 # TrackEval would bring a second OpenCV that overwrites the headless one; what is used of it needs NumPy and SciPy alone.
 .venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is older than 3.11; name another: make $(MAKECMDGOALS) PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(INSTALL) --editable .
 	$(INSTALL) --no-deps trackeval==1.3.0

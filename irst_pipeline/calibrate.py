@@ -6,7 +6,7 @@ from glob import glob
 from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Event
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from irst_pipeline.calibration.file import to_bytes
-from irst_pipeline.calibration.flat import STILL_MAX, FlatField, calibrate_flat, cut_off, flat_change
+from irst_pipeline.calibration.flat import CUT_OFF_MAX, FlatField, calibrate_flat, cut_off, flat_change
 from irst_pipeline.calibration.maps import Calibration, Defect, Plane
 from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_change
 from irst_pipeline.disk import write_file
@@ -37,6 +37,17 @@ SHOWN_PX = 3  # side of a bad pixel in the picture, so that it can be seen
 Collected = TypeVar("Collected", FlatField, SceneSample)
 
 
+class Made(NamedTuple):
+    """A calibration, and how it came to be."""
+
+    calibration: Calibration
+    method: str
+    counts: list[int]
+    """Frames of each source."""
+    level: float
+    """Grey levels of the raw frames, at which it is said and shown what is added."""
+
+
 def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, stop: Event) -> None:
     """Write a calibration into the file `out`, and a picture of it beside it, and say what was found.
 
@@ -48,46 +59,57 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
     if out.suffix != SUFFIX:
         raise UsageError(f"--out {out}: expected a name that ends in {SUFFIX}")
     picture = out.with_suffix(".png")
+    _refuse_outputs(out, picture, uris, overwrite)
+    calibration, method, counts, level = _from_scene(uris[0], stop) if scene else _from_flat_fields(uris, stop)
+    frames = [str(count) for count in counts]
+    note = {"method": method, "sources": printable(" ".join(map(redact, uris))), "frames": " ".join(frames)}
+    write_file(out, to_bytes(calibration, note))
+    write_file(picture, png(draw(calibration, level)))
+    print(f"calibration  {method}, of {' and '.join(frames)} frames of {calibration.frames}")
+    print(f"pattern      {_pattern(calibration, level)}")
+    print(f"bad pixels   {_bad_pixels(calibration)}")
+    print(f"results      {out} {picture}")
+
+
+def _refuse_outputs(out: Path, picture: Path, uris: list[str], overwrite: bool) -> None:
+    """Raises IrstError for files that cannot be written or would replace something, before frames are collected, for
+    which there may be one chance."""
     # A source as it is, for a file's name may look like a glob, and what it matches if it is one.
     inputs = {Path(name).resolve() for uri in uris for name in (uri, *glob(uri, recursive=True))}  # noqa: PTH207
-    for path in (out, picture):
-        if path.exists() and not overwrite:
+    for path in filter(Path.exists, (out, picture)):
+        if not overwrite:
             raise UsageError(f"{path}: is there already; add --overwrite, or choose another name with --out")
-        if path.exists() and {path.resolve(), path.resolve().parent} & inputs:
+        if {path.resolve(), path.resolve().parent} & inputs:
             raise UsageError(f"{path}: is among the frames to calibrate from; choose another name with --out")
-    try:  # before frames are collected, for which there may be one chance
+    try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=out.parent):
             pass
     except OSError as error:
         why = f"cannot write there ({error.strerror}); choose another place with --out"
         raise IrstError(f"{out.parent}: {why}") from None
-    if scene:
-        sample, _ = _collect(uris[0], SceneSample, stop)
-        calibration, method, counts, level = calibrate_scene(sample), "scene", [sample.count], 0.0
-        if scene_change(sample) < CHANGE_MIN:
-            log.warning("%s: the scene hardly moves; what stands still in it is taken for a pattern", redact(uris[0]))
-    else:
-        fields, kinds = zip(*(_collect(uri, FlatField, stop) for uri in uris), strict=True)
-        if len(set(kinds)) > 1:
-            why = f"frames of {kinds[1]}, but {redact(uris[0])} has {kinds[0]}"
-            raise UsageError(f"{redact(uris[1])}: {why}; record both with the same camera and settings")
-        for uri, field in zip(uris, fields, strict=True):
-            if (share := cut_off(field)) > STILL_MAX:
-                why = f"{share:.0%} of the pixels stay at one level: black or saturated"
-                raise IrstError(f"{redact(uri)}: {why}; give a flat field that the camera is exposed for")
-            if flat_change(field) > CHANGE_MAX:
-                log.warning("%s: something moves in it, and not in a flat field; add --scene for a scene", redact(uri))
-        calibration, counts, level = calibrate_flat(fields), [field.count for field in fields], fields[0].level
-        method = "offset-only" if len(fields) == 1 else "two-point"
-    names = printable(" ".join(map(redact, uris)))
-    note = {"method": method, "sources": names, "frames": " ".join(map(str, counts))}
-    write_file(out, to_bytes(calibration, note))
-    write_file(picture, png(draw(calibration, level)))
-    print(f"calibration  {method}, of {' and '.join(map(str, counts))} frames of {calibration.frames}")
-    print(f"pattern      {_pattern(calibration, level)}")
-    print(f"bad pixels   {_bad_pixels(calibration)}")
-    print(f"results      {out} {picture}")
+
+
+def _from_scene(uri: str, stop: Event) -> Made:
+    sample, _ = _collect(uri, SceneSample, stop)
+    if scene_change(sample) < CHANGE_MIN:
+        log.warning("%s: the scene hardly moves; what stands still in it is taken for a pattern", redact(uri))
+    return Made(calibrate_scene(sample), "scene", [sample.count], 0.0)
+
+
+def _from_flat_fields(uris: list[str], stop: Event) -> Made:
+    fields, kinds = zip(*(_collect(uri, FlatField, stop) for uri in uris), strict=True)
+    if len(set(kinds)) > 1:
+        why = f"frames of {kinds[1]}, but {redact(uris[0])} has {kinds[0]}"
+        raise UsageError(f"{redact(uris[1])}: {why}; record both with the same camera and settings")
+    for uri, field in zip(uris, fields, strict=True):
+        if (share := cut_off(field)) > CUT_OFF_MAX:
+            why = f"{share:.0%} of the pixels stay at one level: black or saturated"
+            raise IrstError(f"{redact(uri)}: {why}; give a flat field that the camera is exposed for")
+        if flat_change(field) > CHANGE_MAX:
+            log.warning("%s: something moves in it, and not in a flat field; add --scene for a scene", redact(uri))
+    method = "offset-only" if len(fields) == 1 else "two-point"
+    return Made(calibrate_flat(fields), method, [field.count for field in fields], fields[0].level)
 
 
 def _collect(uri: str, kind: type[Collected], stop: Event) -> tuple[Collected, str]:

@@ -10,10 +10,9 @@ from irst_pipeline.settings import Count, NotNegative, Positive, Settings
 
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
-CameraModel = Literal["off", "translation", "similarity", "homography"]
+CameraMotionModel = Literal["off", "translation", "similarity", "homography"]
 Agc = Literal["percentile", "plateau"]
 Stripes = Literal["off", "columns", "rows"]
-Polarity = Literal["white_hot", "black_hot"]
 SinkName = Literal["tracks_jsonl", "tracks_csv", "mot", "detections", "smoothed", "video"]
 
 
@@ -23,7 +22,7 @@ class DetectionSettings(Settings):
     threshold: Probability = 0.3
     """Probability above which a pixel belongs to a target; detections of no such pixel are weak."""
     weak_threshold: Probability | None = 0.01
-    """Probability above which it may belong to a dim one, which the tracker finds out; None: none is looked for."""
+    """Probability above which it may belong to a dim target, which the tracker decides; None: none is looked for."""
     min_area: Count = 1
     """px; smaller blobs are ignored."""
     max_detections: Count = 100
@@ -31,7 +30,7 @@ class DetectionSettings(Settings):
 
     @property
     def lowest(self) -> float:
-        """Probability above which pixels are wanted of the network."""
+        """Probability above which the engine passes pixels on."""
         return self.threshold if self.weak_threshold is None else min(self.weak_threshold, self.threshold)
 
 
@@ -46,9 +45,9 @@ class TrackerSettings(Settings):
     manoeuvre_walk: Positive = 150.0
     """px/s; the same of a target that manoeuvres."""
     turn_rate: NotNegative = 0.0
-    """deg/s; with one, targets may also turn left and right at this rate."""
+    """deg/s; above 0 targets may also turn left and right at this rate."""
     acceleration_sd: NotNegative = 0.0
-    """px/s^2; with one, targets may also accelerate steadily, about so strongly."""
+    """px/s^2; above 0 targets may also accelerate steadily, with this standard deviation."""
     cruise_seconds: Positive = 3.0
     """Mean time between manoeuvres."""
     manoeuvre_seconds: Positive = 0.3
@@ -62,13 +61,13 @@ class TrackerSettings(Settings):
     detection_probability: Probability = 0.9
     """Share of frames in which a target is detected."""
     false_alarms: Positive = 1.0
-    """A frame, where nothing is known yet; the tracker then learns the density of clutter, by region."""
+    """Per frame, before anything is known; the tracker then learns the density of clutter by region."""
     weak_false_alarms: Positive = 5.0
     """The same of weak detections."""
     false_tracks_per_hour: Positive = 1.0
     """Tracks of independent clutter that may be confirmed: the evidence asked of a track follows from it."""
     clutter_seconds: NotNegative = 0.15
-    """Clutter stays for so long: a frame dt s after the last adds min(1, dt / clutter_seconds) of its evidence."""
+    """How long clutter stays: a frame dt s after the last adds only min(1, dt / clutter_seconds) of its evidence."""
     weak_clutter_seconds: NotNegative = 0.08
     """The same of weak detections."""
     target_score: ScoreMoments = (0.99, 0.03)
@@ -76,9 +75,9 @@ class TrackerSettings(Settings):
     clutter_score: ScoreMoments = (0.7, 0.26)
     """... and those of clutter."""
     start_score: Probability = 0.95
-    """Probability that a detection must have to start a track; one that weaker ones start must move to be confirmed."""
+    """A track that begins with a detection of less probability must move to be confirmed."""
     coast_seconds: Positive = 1.0
-    """A track without detections lives so long at most."""
+    """A track is dropped after so long without a detection."""
 
     @model_validator(mode="after")
     def _scores_are_spread(self) -> Self:
@@ -95,8 +94,8 @@ class CalibrationSettings(Settings):
     """As `irst calibrate` writes it; {} in it stands for the recording's path without its suffix."""
     destripe: Stripes = "off"
     """Which stripes are taken away from each frame by itself."""
-    polarity: Polarity = "white_hot"
-    """black_hot: levels are turned round, for what is dark is warm; targets have to be brighter than what is behind."""
+    polarity: Literal["white_hot", "black_hot"] = "white_hot"
+    """black_hot: what is dark is warm, so levels are inverted; targets must be brighter than their background."""
 
 
 def beside(pattern: str, uri: str) -> Path:
@@ -125,13 +124,13 @@ class LiveSettings(Settings):
     """Live sources, and when they count as lost."""
 
     open_seconds: Positive = 10.0
-    """A connection that gives no picture by then is given up for the next one; soon after a loss, sooner."""
+    """A connection that has given no picture after so long is closed and tried again; soon after a loss, sooner."""
     read_seconds: Positive = 3.0
-    """One that then sends nothing for so long is lost."""
+    """A connection that sends nothing for so long is lost."""
     retry_seconds: Positive = 1.0
-    """The longest time from one try to connect again to the next; the first is 0.25 s, each next one twice as long."""
+    """The longest wait between two tries to connect; the first wait is 0.25 s, each next one twice as long."""
     give_up_seconds: Positive | None = None
-    """A source without frames for so long ends its run; None: it is waited for for ever."""
+    """A run ends after so long without a frame; None: it waits for ever."""
 
 
 class MetricsSettings(Settings):
@@ -142,7 +141,7 @@ class MetricsSettings(Settings):
     host: str = "127.0.0.1"
     """Address of this machine to answer at; 0.0.0.0 for all of them: whoever reaches it can read everything there."""
     stale_seconds: Positive = 5.0
-    """Health is lost when the last frame of a source is older, or when a stage has been at one frame for longer."""
+    """/healthz answers 503 when the last frame of a source is older, or a stage has worked on one frame for longer."""
 
 
 class VideoSettings(Settings):
@@ -171,12 +170,12 @@ class VideoSettings(Settings):
 
 
 class RotateSettings(Settings):
-    """Parts of the files that grow as a run goes on; 0: one file, save that a video has 50,000 frames at most."""
+    """When the next part of a log or video begins; 0: never, save that a video has 50,000 frames at most."""
 
     megabytes: NotNegative = 0.0
-    """A part that is so large is the last one's predecessor ..."""
+    """After a part that is so large ..."""
     hours: NotNegative = 0.0
-    """... and so is one that covers so much time of the source."""
+    """... and after one that covers so much of the source's time."""
 
 
 def _once_each(names: tuple[SinkName, ...]) -> tuple[SinkName, ...]:
@@ -208,7 +207,7 @@ class RunSettings(Settings):
     """What is written."""
     calibration: CalibrationSettings = CalibrationSettings()
     detection: DetectionSettings = DetectionSettings()
-    camera_motion: CameraModel = "similarity"
+    camera_motion: CameraMotionModel = "similarity"
     """How the camera may move between frames; tracks move with the scene. off: it stands still."""
     tracker: TrackerSettings = TrackerSettings()
     camera: CameraSettings = CameraSettings()

@@ -16,8 +16,8 @@ LEVELS = 65536.0  # grey levels of any image, at most
 NOISE_MIN = 0.3  # grey levels: the rounding of an integer image, 1/sqrt(12)
 LOCALISATION_SD = 0.1  # px; what remains of the centroid's error at any SNR (pixel response, compression)
 PIXEL_MOMENTS = np.array([1 / 12, 0.0, 1 / 12])  # px^2; a pixel has an extent of its own
-CUT_SD = 0.5  # of the width or height of a blob that the frame's border cuts off; so far beside lies its true centre
-SHAPE_SD = 0.1  # of a blob's extent; by so much its outline, and with it the centroid, changes between frames
+CUT_SD = 0.5  # error of the centroid of a blob that the frame's border cuts off, over its width or height
+SHAPE_SD = 0.1  # error of a centroid because its blob's outline changes between frames, over the blob's extent
 
 
 def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> Detections:
@@ -25,25 +25,14 @@ def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> De
 
     Their centroid is weighted with the image's contrast to the local background; its covariance is that of a blob of
     the measured second moments at the measured SNR, sigma^2 / SNR^2 (Winick, "Cramer-Rao lower bounds on the
-    performance of charge-coupled-device optical position estimators", 1986), plus a share of the blob's extent, by
-    which an outline changes between frames, plus a floor; at the frame's border also what may lie outside.
+    performance of charge-coupled-device optical position estimators", 1986), plus a share of the blob's extent, for
+    its outline changes between frames, plus a floor; at the frame's border also what may lie outside.
     """
     blobs = find_blobs(_cores(found, frame.image.shape, settings.threshold), frame.image.shape)
     large = np.flatnonzero(blobs.area >= settings.min_area)
     chosen = large[np.argsort(-blobs.score[large], kind="stable")][: settings.max_detections]
-    measured = measure(frame.image, blobs, chosen)
-    detections = Detections(
-        x=measured.x,
-        y=measured.y,
-        covariance=measured.covariance,
-        # From the corner pixel's centre to the box's edge is half a pixel.
-        box=blobs.box[chosen] - np.array([0.5, 0.5, 0, 0]),
-        area=blobs.area[chosen],
-        score=blobs.score[chosen],
-        intensity=blobs.intensity[chosen],
-        snr=measured.snr,
-    )
-    return detections.take(measured.snr > 0)  # what is as bright as all around it, as behind a shutter, is no target
+    detections = measure(frame.image, blobs, chosen)
+    return detections.take(detections.snr > 0)  # what is as bright as all around it, as behind a shutter, is no target
 
 
 def _cores(found: TargetPixels, shape: tuple[int, ...], threshold: float) -> TargetPixels:
@@ -51,7 +40,7 @@ def _cores(found: TargetPixels, shape: tuple[int, ...], threshold: float) -> Tar
 
     A weak target is thus drawn as a strong one is, for which the highest probability is about one.
     """
-    if not len(found.places) or found.probability.min() >= threshold:
+    if found.probability.min(initial=1) >= threshold:
         return found
     _, blob = _joined(found.places, shape)
     highest = np.zeros(blob.max() + 1)
@@ -91,9 +80,6 @@ def _joined(places: Integers, shape: tuple[int, ...]) -> tuple[NDArray[np.int32]
 def find_blobs(found: TargetPixels, shape: tuple[int, ...]) -> Blobs:
     """Join the pixels of a frame (H, W) that touch, at an edge or a corner. It takes no longer for a larger frame."""
     labels, blob = _joined(found.places, shape)
-    if not len(blob):
-        none = np.empty(0)
-        return Blobs(labels, np.empty((0, 4), np.int64), np.empty(0, np.int64), none, none)
     order = np.argsort(blob, kind="stable")
     starts = np.flatnonzero(np.diff(blob[order], prepend=-1))
     ys, xs = np.divmod(found.places[order], shape[1])
@@ -106,30 +92,18 @@ def find_blobs(found: TargetPixels, shape: tuple[int, ...]) -> Blobs:
     return Blobs(labels, box, np.bincount(blob), score, intensity)
 
 
-class Measured(NamedTuple):
-    """What is measured on the image of n blobs; members as in `Detections`."""
-
-    x: Floats
-    y: Floats
-    covariance: Floats
-    snr: Floats
-
-
-def measure(image: Image, blobs: Blobs, chosen: Integers) -> Measured:
-    """Measure these rows (n,) of the blobs, all at once.
+def measure(image: Image, blobs: Blobs, chosen: Integers) -> Detections:
+    """The detections of these rows (n,) of the blobs, measured all at once.
 
     The pixels of all windows, a blob's box and its rim each, lie one window after the other in flat arrays.
     """
-    if not len(chosen):
-        none = np.empty(0)
-        return Measured(none, none, np.empty((0, 3)), none)
     owner, ys, xs = _windows(blobs.box[chosen], image.shape)
     levels = image[ys, xs].astype(np.float64)
     around = np.arange(2 * GUARD + 1)
     places = ys * blobs.labels.shape[1] + xs
     near = blobs.labels.ravel()[places + np.add.outer(blobs.labels.shape[1] * around, around).reshape(-1, 1)]
     label, wanted = near[len(near) // 2], chosen[owner] + 1
-    background, noise = _surroundings(levels, owner, (near == 0).all(0))
+    background, noise = _surroundings(levels, owner, (near == 0).all(0), len(chosen))
     contrast = levels - background[owner]
     blob = label == wanted
     starts = np.flatnonzero(np.diff(owner[blob], prepend=-1))
@@ -137,22 +111,39 @@ def measure(image: Image, blobs: Blobs, chosen: Integers) -> Measured:
     contrast *= np.where(cold, -1.0, 1.0)[owner]  # a cold target is measured as a hot one
     snr = np.maximum.reduceat(contrast[blob], starts) / noise
     own = blob | ((label == 0) & (near == wanted).any(0))
-    owner, ys, xs, weight = owner[own], ys[own], xs[own], np.maximum(contrast[own], 0)
+    x, y, moments = _moments(owner[own], xs[own], ys[own], np.maximum(contrast[own], 0), len(chosen))
+    relative = 1 / np.maximum(snr, 1.0) ** 2 + SHAPE_SD**2
+    covariance = (moments + PIXEL_MOMENTS) * relative[:, None] + np.array([1.0, 0.0, 1.0]) * LOCALISATION_SD**2
+    corner, size = blobs.box[chosen, :2], blobs.box[chosen, 2:]
+    cut = (corner == 0) | (corner + size == image.shape[::-1])
+    covariance[:, ::2] += (cut * CUT_SD * size) ** 2
+    return Detections(
+        x=x,
+        y=y,
+        covariance=covariance,
+        # From the corner pixel's centre to the box's edge is half a pixel.
+        box=blobs.box[chosen] - np.array([0.5, 0.5, 0, 0]),
+        area=blobs.area[chosen],
+        score=blobs.score[chosen],
+        intensity=blobs.intensity[chosen],
+        snr=snr,
+    )
+
+
+def _moments(owner: Integers, xs: Integers, ys: Integers, weight: Floats, blobs: int) -> tuple[Floats, Floats, Floats]:
+    """Centroids x and y (n,) of the pixels of n blobs, and their second moments about them, (n, 3): xx, xy, yy.
+
+    `owner` is each pixel's blob. Where all of a blob's weights are 0, its pixels weigh the same.
+    """
 
     def per_blob(values: Floats) -> Floats:
-        return np.asarray(np.bincount(owner, values, len(chosen)), np.float64)
+        return np.asarray(np.bincount(owner, values, blobs), np.float64)
 
     weight = np.where(per_blob(weight)[owner] > 0, weight, 1.0)
     weight /= per_blob(weight)[owner]
     x, y = per_blob(weight * xs), per_blob(weight * ys)
     dx, dy = xs - x[owner], ys - y[owner]
-    moments = np.stack([per_blob(weight * product) for product in (dx * dx, dx * dy, dy * dy)], 1) + PIXEL_MOMENTS
-    relative = 1 / np.maximum(snr, 1.0) ** 2 + SHAPE_SD**2
-    covariance = moments * relative[:, None] + np.array([1.0, 0.0, 1.0]) * LOCALISATION_SD**2
-    corner, size = blobs.box[chosen, :2], blobs.box[chosen, 2:]
-    cut = (corner == 0) | (corner + size == image.shape[::-1])
-    covariance[:, ::2] += (cut * CUT_SD * size) ** 2
-    return Measured(x, y, covariance, snr)
+    return x, y, np.stack([per_blob(weight * product) for product in (dx * dx, dx * dy, dy * dy)], 1)
 
 
 def _windows(boxes: Integers, shape: tuple[int, ...]) -> tuple[Integers, Integers, Integers]:
@@ -167,13 +158,13 @@ def _windows(boxes: Integers, shape: tuple[int, ...]) -> tuple[Integers, Integer
     return owner, y0[owner] + row, x0[owner] + column
 
 
-def _surroundings(levels: Floats, owner: Integers, around: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def _surroundings(levels: Floats, owner: Integers, around: NDArray[np.bool_], windows: int) -> tuple[Floats, Floats]:
     """Median and standard deviation of what is around the blobs of each window; of all of it where nothing is.
 
     The latter comes from the mean absolute deviation (sd = sqrt(pi / 2) times it if normal): a neighbour's edge weighs
     little in it, and it does not jump between whole levels as the median deviation of an 8-bit sky does.
     """
-    filled = np.bincount(owner[around], minlength=owner[-1] + 1) == 0
+    filled = np.bincount(owner[around], minlength=windows) == 0
     around = around | filled[owner]
     levels, owner = levels[around], owner[around]
     counts = np.bincount(owner)

@@ -33,7 +33,7 @@ Positive = Annotated[float, Field(gt=0, lt=1e9), AfterValidator(_not_tiny)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e9)]
 Count = Annotated[int, Field(ge=1, lt=10**9)]
 UNKNOWN = "extra_forbidden"  # what pydantic calls a key that is not known
-NO_LIST = ("tuple_type", "too_long")  # and a list that is none, or too long
+NO_LIST = ("tuple_type", "too_long")  # what it calls a value that should be a list, and a list that is too long
 
 
 class _Loader(yaml.SafeLoader):
@@ -58,7 +58,7 @@ _Loader.add_implicit_resolver(BOOLEAN, re.compile("^(?:true|True|TRUE|false|Fals
 
 
 class FileFields(BaseModel):
-    """What is read of a file; true and false are no numbers there, though Python takes them for 1 and 0."""
+    """What is read from a file; true and false are refused for numbers, though Python takes them for 1 and 0."""
 
     @field_validator("*", mode="wrap")
     @classmethod
@@ -70,14 +70,14 @@ class FileFields(BaseModel):
 
 
 def _booleans(value: Any) -> int:
-    """How many there are, in a list or alone."""
+    """How many booleans a value is, or has in it if it is a list."""
     return sum(isinstance(item, bool) for item in (value if isinstance(value, (list, tuple)) else [value]))
 
 
 class Settings(FileFields):
     """A section of settings: immutable, and strict about keys and types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def read_settings(
@@ -112,12 +112,17 @@ def validate(kind: type[T], tree: dict[str, Any], origin: str, flags: Mapping[st
         raise UsageError(f"{flag}: {line}") from None
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_text(path: Path, encoding: str | None = None) -> str:
+    """The text of a file; raises UsageError, one line, for one that cannot be read."""
     try:
-        text = path.read_text()
+        return path.read_text(encoding)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
-    tree = _parse(text, str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The tree in a YAML file, empty for an empty one; raises UsageError, one line, for any other file."""
+    tree = _parse(read_text(path), str(path))
     if tree is None:
         return {}
     if not isinstance(tree, dict):

@@ -40,7 +40,7 @@ def state_of(things: Mapping[str, Any]) -> State:
     state: State = {}
     for name, thing in things.items():
         inner = thing.state() if isinstance(thing, Stateful) else thing
-        if isinstance(inner, tuple) and hasattr(inner, "_asdict"):
+        if hasattr(inner, "_asdict"):
             inner = inner._asdict()
         if isinstance(inner, Mapping):
             state |= {f"{name}.{key}": value for key, value in state_of(inner).items()}
@@ -62,8 +62,8 @@ def _restored(now: Any, name: str, state: State) -> Any:
     elif isinstance(now, defaultdict):
         for key in {key.partition(".")[0] for key in inner}:
             _restored(now[key], key, inner)
-    elif isinstance(now, tuple):
-        return type(now)(*(_restored(getattr(now, field), field, inner) for field in now._fields))  # type: ignore[attr-defined]
+    elif hasattr(now, "_asdict"):
+        return now._replace(**{field: _restored(value, field, inner) for field, value in now._asdict().items()})
     elif (found := state.get(name)) is None:
         raise StateError(f"it lacks {name}")
     elif found.shape == NONE.shape and found.dtype == NONE.dtype:

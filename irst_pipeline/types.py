@@ -1,4 +1,4 @@
-"""What flows between the rooms of the pipeline.
+"""What flows between the stages of the pipeline.
 
 Coordinates: x right, y down, pixel centres at integers, in the original image. Time in seconds from the source's own
 clock. Frames are counted from 0. Arrays of one dataclass are row-aligned: row i of each speaks of the same thing.
@@ -17,7 +17,7 @@ from irst_pipeline.state import State
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Image = NDArray[np.uint8] | NDArray[np.uint16]
-MIN_SIZE = 16  # px, the smallest height and width of a frame; of less no network makes anything
+MIN_SIZE = 16  # px, the smallest height and width of a frame that a network takes
 
 
 class Span(NamedTuple):
@@ -76,21 +76,30 @@ class TargetPixels(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Table:
-    """Arrays that have a row each for the same things."""
+class _Places:
+    """What is at n places of one frame: arrays with a row for each."""
+
+    x: Floats
+    """(n,) px"""
+    y: Floats
+    """(n,) px"""
+
+    @property
+    def position(self) -> Floats:
+        """(n, 2) px: x, y."""
+        return np.array([self.x, self.y]).T
+
+    def __len__(self) -> int:
+        return len(self.x)
 
     def take(self, rows: Integers | NDArray[np.bool_]) -> Self:
         return type(self)(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
 
 @dataclass(frozen=True)
-class Detections(_Table):
+class Detections(_Places):
     """The targets seen in one frame, strongest first; n rows."""
 
-    x: Floats
-    """(n,) px"""
-    y: Floats
-    """(n,) px"""
     covariance: Floats
     """(n, 3) px^2: xx, xy, yy of the centroid."""
     box: Floats
@@ -105,17 +114,9 @@ class Detections(_Table):
     """(n,) peak above the local background, in standard deviations of that background."""
 
     @property
-    def position(self) -> Floats:
-        """(n, 2) px: x, y."""
-        return np.array([self.x, self.y]).T
-
-    @property
     def noise(self) -> Floats:
         """(n, 2, 2) px^2: the covariance as matrices."""
         return self.covariance[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
-
-    def __len__(self) -> int:
-        return len(self.x)
 
 
 class TrackStatus(IntEnum):
@@ -128,17 +129,13 @@ class TrackStatus(IntEnum):
 
 
 @dataclass(frozen=True)
-class Tracks(_Table):
+class Tracks(_Places):
     """The tracks that are in the picture after one frame; n rows."""
 
     id: Integers
     """(n,) from 1, never used twice in a run."""
     status: NDArray[np.int8]
     """(n,) values of TrackStatus."""
-    x: Floats
-    """(n,) px"""
-    y: Floats
-    """(n,) px"""
     vx: Floats
     """(n,) px/s"""
     vy: Floats
@@ -162,17 +159,9 @@ class Tracks(_Table):
     where the track was expected; 2 in the mean where errors are as large as is said."""
 
     @property
-    def position(self) -> Floats:
-        """(n, 2) px: x, y."""
-        return np.column_stack([self.x, self.y])
-
-    @property
     def confirmed(self) -> NDArray[np.bool_]:
         """(n,) which are, seen or coasting."""
         return np.asarray(self.status > TrackStatus.TENTATIVE)
-
-    def __len__(self) -> int:
-        return len(self.id)
 
 
 @dataclass(frozen=True)
@@ -210,7 +199,7 @@ class CameraMotion:
     known: bool
     """Whether enough of the scene was seen to move as one."""
 
-    @property
+    @cached_property
     def moved(self) -> bool:
         return not np.array_equal(self.matrix, np.eye(3))
 

@@ -25,8 +25,17 @@ def blob(x: float, y: float, sigma: float = 1.2) -> Floats:
     return np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
 
 
+def in_levels(image: Floats) -> Frame:
+    return Frame(np.round(image).astype(np.uint16), 0, 0.0, "scene")
+
+
 def shown(brightness: NDArray[np.floating]) -> Frame:
     return Frame((100 + 50 * brightness).astype(np.uint8), 0, 0.0, "scene")
+
+
+def marked(probability: NDArray[np.floating], settings: DetectionSettings = SETTINGS) -> Detections:
+    """Detections of a map in a frame that is as bright as it is probable."""
+    return detect(shown(probability), found(probability, probability), settings)
 
 
 def seen(
@@ -36,9 +45,8 @@ def seen(
     shapes = [(peak, blob(x, y)) for x, y, peak in targets]
     image = LEVEL + sum((peak * shape for peak, shape in shapes), np.zeros(SHAPE))
     image += np.random.default_rng(0).normal(0, noise, SHAPE) if noise else 0
-    probability = np.max([shape for _, shape in shapes] or [np.zeros(SHAPE)], axis=0)
-    frame = Frame(np.round(image).astype(np.uint16), 0, 0.0, "scene")
-    return detect(frame, found(probability, image - LEVEL), settings)
+    probability = np.maximum.reduce([np.zeros(SHAPE), *(shape for _, shape in shapes)])
+    return detect(in_levels(image), found(probability, image - LEVEL), settings)
 
 
 @pytest.mark.parametrize(("x", "y"), [(30, 20), (30.5, 20.5), (41.3, 33.8), (11.75, 50.1)])
@@ -56,8 +64,7 @@ def test_errors_are_as_large_as_the_covariance_says() -> None:
     for _ in range(200):
         x, y = rng.uniform(20, 40, 2)
         image = LEVEL + 60 * blob(x, y) + rng.normal(0, 6, SHAPE)
-        frame = Frame(np.round(image).astype(np.uint16), 0, 0.0, "scene")
-        one = detect(frame, found(blob(x, y), blob(x, y)), SETTINGS)
+        one = detect(in_levels(image), found(blob(x, y), blob(x, y)), SETTINGS)
         errors += [one.x[0] - x, one.y[0] - y]
         variances += [one.covariance[0, 0], one.covariance[0, 2]]
     ratio = np.mean(np.square(errors)) / np.mean(variances)
@@ -94,8 +101,7 @@ def test_the_strongest_are_kept_and_come_first() -> None:
     rng = np.random.default_rng(0)
     probability = np.zeros(SHAPE, np.float32)
     probability[::4, ::4] = rng.uniform(0.6, 1, probability[::4, ::4].shape)
-    frame = shown(probability)
-    detections = detect(frame, found(probability, probability), DetectionSettings(max_detections=7))
+    detections = marked(probability, DetectionSettings(max_detections=7))
     np.testing.assert_allclose(detections.score, np.sort(probability[::4, ::4].ravel())[::-1][:7])
 
 
@@ -103,7 +109,7 @@ def test_the_strongest_are_kept_and_come_first() -> None:
 def test_what_is_as_bright_as_all_around_it_is_no_target(x: int, y: int) -> None:
     probability = (blob(x, y) > 0.5).astype(np.float32)
     assert len(detect(shown(np.zeros(SHAPE)), found(probability, probability), SETTINGS)) == 0
-    assert len(detect(shown(probability), found(probability, probability), SETTINGS)) == 1
+    assert len(marked(probability)) == 1
 
 
 def test_small_blobs_can_be_left_out() -> None:
@@ -114,8 +120,7 @@ def test_small_blobs_can_be_left_out() -> None:
 def test_touching_corners_are_one_blob() -> None:
     probability = np.zeros(SHAPE, np.float32)
     probability[10, 10] = probability[11, 11] = 0.9
-    frame = shown(probability)
-    detections = detect(frame, found(probability, probability), SETTINGS)
+    detections = marked(probability)
     assert detections.area.tolist() == [2]
     assert (detections.x[0], detections.y[0]) == (10.5, 10.5)
 
@@ -153,16 +158,14 @@ def test_a_blob_of_any_shape_is_one_and_its_neighbours_are_others() -> None:
     rows = ["#######", "......#", "#####.#", "#...#.#", "#.#.#.#", "#...#.#", "#.###.#", "#.....#", "#######"]
     probability = np.zeros(SHAPE, np.float32)
     probability[5 : 5 + len(rows), 9 : 9 + len(rows[0])] = [[0.9 * (c == "#") for c in row] for row in rows]
-    frame = shown(probability)
-    detections = detect(frame, found(probability, probability), SETTINGS)
+    detections = marked(probability)
     assert sorted(detections.area.tolist()) == [1, sum(row.count("#") for row in rows) - 1]
     assert detections.box[np.argmax(detections.area)].tolist() == [8.5, 4.5, 7, 9]
 
 
 def test_every_pixel_of_noise_is_in_one_blob() -> None:
     probability = np.random.default_rng(0).uniform(0, 1, SHAPE).astype(np.float32)
-    frame = shown(probability)
-    detections = detect(frame, found(probability, probability), DetectionSettings(max_detections=10_000))
+    detections = marked(probability, DetectionSettings(max_detections=10_000))
     assert detections.area.sum() == (probability > SETTINGS.threshold).sum()
     assert len(detections) == cv2.connectedComponents((probability > SETTINGS.threshold).astype(np.uint8))[0] - 1
 
@@ -170,7 +173,7 @@ def test_every_pixel_of_noise_is_in_one_blob() -> None:
 def test_a_weak_blob_is_drawn_as_a_strong_one_of_its_shape() -> None:
     settings = DetectionSettings(weak_threshold=1e-4)
     strong, weak = blob(20, 20), 0.01 * blob(50, 40)
-    frame = Frame(np.round(LEVEL + 100 * blob(20, 20) + 30 * blob(50, 40)).astype(np.uint16), 0, 0.0, "scene")
+    frame = in_levels(LEVEL + 100 * blob(20, 20) + 30 * blob(50, 40))
     maps = (np.maximum(strong, weak).astype(np.float32), np.zeros(SHAPE, np.float32))
     both = detect(frame, above_threshold(*maps, settings.lowest), settings)
     alone = detect(frame, above_threshold(*maps, settings.threshold), settings)

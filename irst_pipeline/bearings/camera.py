@@ -13,7 +13,7 @@ from irst_pipeline.settings import Count, FiniteFloat, Positive, Settings
 from irst_pipeline.types import Floats
 
 STEPS_MAX = 10  # of Newton's method, from OpenCV's own inversion, which is only good to about 0.01 px
-TOLERANCE = 1e-3  # px, before the last step, which squares what is left; a ray that never comes so near is none
+TOLERANCE = 1e-3  # px, error before the last step, which squares it; a pixel whose ray stays farther off has none
 
 Elevation = Annotated[float, Field(ge=-90, le=90)]
 

@@ -105,7 +105,7 @@ class Platform(Stateful):
     """Keeps, frame by frame, where the camera looks and how the scene has moved in its frames."""
 
     def __init__(self, camera: Camera, pointing: Pointing | None) -> None:
-        """Without a pointing it stands still at azimuth, elevation and roll 0, to which all bearings then are."""
+        """Without a pointing it stands still at azimuth, elevation and roll 0: bearings are relative to it."""
         self._camera, self._pointing = camera, pointing
         mount = camera.settings.mount
         self._mount = orientation(np.array([mount.azimuth_deg, mount.elevation_deg, mount.roll_deg])).as_matrix()
@@ -113,11 +113,7 @@ class Platform(Stateful):
         self._said = False
 
     def __call__(self, frame: Frame, motion: CameraMotion) -> CameraView:
-        """The view of the next frame; `motion` is what the tracker was told of the camera since the last one.
-
-        Raises UsageError for a frame of another size than the camera's.
-        """
-        self.refuse_another_size(frame)
+        """The view of the next frame; `motion` is what the tracker was told of the camera since the last one."""
         turn = self._mount if self._pointing is None else self._pointing.at(frame) @ self._mount
         self._looks.append(Look(frame.time, turn, motion.matrix))
         while len(self._looks) > 1 and self._looks[1].time <= frame.time - RATE_SECONDS:

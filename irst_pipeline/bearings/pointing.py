@@ -2,6 +2,7 @@
 
 import csv
 import re
+from io import StringIO
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from irst_pipeline.errors import UsageError
+from irst_pipeline.settings import read_text
 from irst_pipeline.types import Floats, Frame
 
 KEYS = ("frame", "time_s")
@@ -63,13 +65,28 @@ def read_pointing(path: Path) -> Pointing:
     and, if the platform rolls, `roll_deg`. Others are not read, and refused where they are named like an angle. Raises
     UsageError, one line.
     """
+    key, lines, table = _read_table(path)
+    keys, azimuth, elevation, roll = table.T
+    _refuse(np.abs(elevation) > 90, path, lines, "elevation_deg beyond +-90; give the angle above the horizon")
+    far = np.maximum(np.abs(azimuth), np.abs(roll)) > 3600
+    _refuse(far, path, lines, "azimuth_deg or roll_deg beyond +-3600; give degrees")
+    _refuse(np.diff(keys) <= 0, path, lines[1:], f"{key} does not increase; sort the rows, one for each {key}")
+    if len(keys) < 2:
+        raise UsageError(f"{path}: fewer than two rows; give one for the first frame and one for the last at least")
+    pointing = Pointing(path, key, keys, table[:, 1:])
+    way = "half a turn from the row before, so either way round; give a row between"
+    _refuse(pointing.turned > np.pi - ROUNDED, path, lines[1:], way)
+    return pointing
+
+
+def _read_table(path: Path) -> tuple[str, list[int], Floats]:
+    """Which of KEYS there is, the line of each row, and the rows (n, 4): key, azimuth, elevation and roll."""
+    reader = csv.DictReader(StringIO(read_text(path, "utf-8-sig")), skipinitialspace=True)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            present = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
+        present = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise UsageError(f"{path}: cannot read it ({error})") from None
     key = next((name for name in KEYS if name in present), None)
     missing = [name for name in ANGLES[:2] if name not in present] + ([] if key else [" or ".join(KEYS)])
     if key is None or missing:
@@ -81,20 +98,11 @@ def read_pointing(path: Path) -> Pointing:
     columns = (key, *(name for name in ANGLES if name in present))
     table = np.zeros((len(rows), 1 + len(ANGLES)))
     for values, (line, row) in zip(table, rows, strict=True):
-        if any(row.get(None, ())):  # as where decimals have commas, and all after the first is another column's
+        if any(row.get(None, ())):  # as where decimals have commas, so that one number fills two cells
             raise UsageError(f"{path} line {line}: more cells than columns; write decimals with a point, as 310.5")
         for i, name in enumerate(columns):
             values[i] = _number(row[name], f"{path} line {line}: {name}")
-    lines = [line for line, _ in rows]
-    _refuse(np.abs(table[:, 2]) > 90, path, lines, "elevation_deg beyond +-90; give the angle above the horizon")
-    _refuse(np.abs(table[:, [1, 3]]).max(1) > 3600, path, lines, "azimuth_deg or roll_deg beyond +-3600; give degrees")
-    _refuse(np.diff(table[:, 0]) <= 0, path, lines[1:], f"{key} does not increase; sort the rows, one for each {key}")
-    if len(table) < 2:
-        raise UsageError(f"{path}: fewer than two rows; give one for the first frame and one for the last at least")
-    pointing = Pointing(path, key, table[:, 0], table[:, 1:])
-    way = "half a turn from the row before, so either way round; give a row between"
-    _refuse(pointing.turned > np.pi - ROUNDED, path, lines[1:], way)
-    return pointing
+    return key, [line for line, _ in rows], table
 
 
 def _number(cell: str | None, where: str) -> float:

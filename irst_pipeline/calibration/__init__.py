@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from irst_pipeline.calibration.calibrator import Calibrator
-from irst_pipeline.config import CalibrationSettings, beside
+from irst_pipeline.config import CalibrationSettings
 from irst_pipeline.types import Frame
 
 __all__ = ["open_calibrator"]
@@ -14,7 +14,4 @@ def open_calibrator(settings: CalibrationSettings, uri: str) -> Callable[[Frame]
 
     Raises UsageError, one line, for a file that cannot be read or says what cannot be.
     """
-    if settings == CalibrationSettings():
-        return None
-    path = None if settings.file is None else beside(settings.file, uri)
-    return Calibrator(path, settings.destripe, settings.polarity)
+    return None if settings == CalibrationSettings() else Calibrator(settings, uri)

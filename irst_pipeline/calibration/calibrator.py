@@ -1,11 +1,10 @@
 """What is done to every frame between its source and the engine."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from irst_pipeline.calibration.destripe import destripe
 from irst_pipeline.calibration.file import read_calibration
-from irst_pipeline.config import Polarity, Stripes
+from irst_pipeline.config import CalibrationSettings, beside
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sources.base import describe
 from irst_pipeline.types import Frame
@@ -14,10 +13,11 @@ from irst_pipeline.types import Frame
 class Calibrator:
     """Corrects the frames of one camera, takes stripes away and turns levels round, each if it was asked for."""
 
-    def __init__(self, path: Path | None, stripes: Stripes, polarity: Polarity) -> None:
-        """`path` of a calibration, or None. Raises UsageError, one line, for one that cannot be used."""
-        self._path, self._stripes, self._polarity = path, stripes, polarity
-        self._calibration = read_calibration(path) if path else None
+    def __init__(self, settings: CalibrationSettings, uri: str) -> None:
+        """For the recording `uri`. Raises UsageError, one line, for a calibration that cannot be used."""
+        self._settings = settings
+        self._path = None if settings.file is None else beside(settings.file, uri)
+        self._calibration = read_calibration(self._path) if self._path else None
 
     def __call__(self, frame: Frame) -> Frame:
         """The frame, corrected. Raises UsageError for one of another size or depth than the calibration's."""
@@ -29,5 +29,5 @@ class Calibrator:
                     f"make a calibration of frames like these with `irst calibrate`"
                 )
             image = self._calibration.apply(image)
-        image = destripe(image, self._stripes)
-        return replace(frame, image=~image if self._polarity == "black_hot" else image)
+        image = destripe(image, self._settings.destripe)
+        return replace(frame, image=~image if self._settings.polarity == "black_hot" else image)

@@ -16,7 +16,7 @@ Mask = NDArray[np.bool_]
 
 
 def surroundings(values: Floats) -> Floats:
-    """(H, W): the median of the 5 x 5 about each value, of which bad pixels, that lie alone, are no part."""
+    """(H, W): the median of the 5 x 5 values about each, which a single bad pixel does not change."""
     return np.asarray(cv2.medianBlur(values.astype(np.float32), SURROUNDINGS_PX), np.float64)
 
 
@@ -26,8 +26,8 @@ def above_surroundings(values: Floats) -> Floats:
 
 
 def outliers(values: Floats, floor: float = FLOOR) -> Mask:
-    """Where a value (H, W) stands out from those around it by more than 8 robust standard deviations, each `floor` at
-    least, of how values do."""
+    """Where a value (H, W) differs from its surroundings by more than 8 robust standard deviations of all such
+    differences; the standard deviation is taken to be `floor` at least."""
     distance = np.abs(above_surroundings(values))
     return distance > OUTLIER_SD * max(SD_OF_MAD * float(np.median(distance)), floor)
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -21,11 +20,7 @@ _TYPES = {"gain": "F32", "offset": "F32", "bad": "U8"}
 
 def to_bytes(calibration: Calibration, note: dict[str, str]) -> bytes:
     """The file of a calibration, with a note of how it came to be."""
-    maps: dict[str, NDArray[Any]] = {
-        "gain": calibration.gain,
-        "offset": calibration.offset,
-        "bad": calibration.bad,
-    }
+    maps = {name: getattr(calibration, name) for name in _TYPES}
     return save(maps, {**note, "format": FORMAT, "depth": calibration.depth})
 
 

@@ -15,14 +15,14 @@ STUCK = 0.1  # of the usual noise; a pixel with less does not respond
 NOISE_MIN = 0.5  # grey levels; where there is less, rounding hides what noise a good pixel has
 RESPONSES = (0.25, 4.0)  # of a pixel to a change of level, over the usual one; beyond these it is bad
 RESPONSE_FLOOR = 1e-3  # of the usual response; a smaller spread of responses than this is none
-STILL_MAX = 0.05  # of `cut_off`; more is no flat field to learn from
+CUT_OFF_MAX = 0.05  # of `cut_off`; more is no flat field to learn from
 CONTRAST_MIN = 10.0  # between two flat fields, over the noise of one frame
 
 
 class FlatField:
-    """Mean and standard deviation of each pixel over the frames of a recording, in running sums: memory for few maps.
+    """Mean and standard deviation of each pixel over the frames of a recording, in running sums of constant memory.
 
-    What all pixels have in common, as a slow warming of the whole field, is no noise of any.
+    What all pixels have in common, as when the whole field slowly warms up, does not count as noise.
     """
 
     FRAMES_MIN = 16
@@ -94,7 +94,7 @@ def cut_off(field: FlatField) -> float:
     mean, sd = field.mean, field.sd
     levels = mean.min(), np.median(mean), mean.max()
     lowest, usual, highest = (np.isclose(mean, level, rtol=0, atol=1e-3) for level in levels)
-    if np.mean(usual) >= 1 - STILL_MAX:  # the others are stuck, on either side of it
+    if np.mean(usual) >= 1 - CUT_OFF_MAX:  # the others are stuck, on either side of it
         return float(np.mean(usual))
     return float(max((np.mean(at) for at in (lowest, highest) if np.median(sd[~at]) >= NOISE_MIN), default=0.0))
 

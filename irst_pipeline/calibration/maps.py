@@ -39,7 +39,7 @@ class Replacement(NamedTuple):
     """(n,) y * width + x of the bad pixels."""
     sources: Integers
     """(n, k) the same of the good ones nearest to each."""
-    weights: Plane
+    weights: NDArray[np.float32]
     """(n, k) one over the squared distance, of sum 1."""
 
 
@@ -85,16 +85,9 @@ class Calibration:
 
     @cached_property
     def _replacement(self) -> Replacement:
-        bad = np.argwhere(self.bad > 0)
-        good = np.argwhere(self.bad == 0)
-        if not len(bad):
-            return Replacement(np.empty(0, np.int64), np.empty((0, 1), np.int64), np.empty((0, 1), np.float32))
-        distance, rows = KDTree(good).query(bad, min(NEIGHBOURS, len(good)))
-        weights = 1 / np.square(np.reshape(distance, (len(bad), -1)))
-        near = good[np.reshape(rows, (len(bad), -1))]
-        width = self.bad.shape[1]
-        return Replacement(
-            bad[:, 0] * width + bad[:, 1],
-            near[..., 0] * width + near[..., 1],
-            (weights / weights.sum(1, keepdims=True)).astype(np.float32),
-        )
+        good = np.flatnonzero(self.bad == 0)
+        nearest = range(1, min(NEIGHBOURS, len(good)) + 1)
+        distance, rows = KDTree(np.argwhere(self.bad == 0)).query(np.argwhere(self.bad), nearest)
+        weights = 1 / np.square(distance)
+        weights /= weights.sum(1, keepdims=True)
+        return Replacement(np.flatnonzero(self.bad), good[rows], weights.astype(np.float32))

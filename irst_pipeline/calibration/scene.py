@@ -2,9 +2,8 @@
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from irst_pipeline.calibration.defects import SURROUNDINGS_PX, find_defects, outliers
+from irst_pipeline.calibration.defects import SURROUNDINGS_PX, find_defects, outliers, surroundings
 from irst_pipeline.calibration.maps import Calibration
 from irst_pipeline.types import Floats, Image
 
@@ -14,7 +13,7 @@ ROWS = 16  # worked on at a time
 BLINKING = 2.0  # of the spread around it, at least
 ROUNDING = 0.5  # grey levels; a spread that comes of rounding alone
 REACH_MIN = 3.0  # grey levels; where those around a pixel change by less over time, rounding hides that it responds
-GOLDEN = (5**0.5 - 1) / 2  # whose multiples fill the unit interval evenly, any stretch of them
+GOLDEN = (5**0.5 - 1) / 2  # successive multiples of it, modulo 1, fill the unit interval evenly
 COARSE_PX = 8  # blocks in which the scene's own motion is looked for: the pattern is small in their means
 STRUCTURED = 90.0  # percentile of the differences between blocks, above which the scene has structure
 
@@ -57,17 +56,16 @@ def calibrate_scene(sample: SceneSample) -> Calibration:
     """
     low, middle, high, reach = _over_time(sample.frames)
     spread = (high - low) / 2
-    around = cv2.medianBlur(spread.astype(np.float32), SURROUNDINGS_PX)
-    blinking = outliers(spread) & (spread > BLINKING * np.maximum(around, ROUNDING))
-    stuck = (reach == 0) & (np.asarray(cv2.medianBlur(reach, SURROUNDINGS_PX)) >= REACH_MIN)
+    blinking = outliers(spread) & (spread > BLINKING * np.maximum(surroundings(spread), ROUNDING))
+    stuck = (reach == 0) & (surroundings(reach) >= REACH_MIN)
     bad = find_defects(middle, stuck, blinking)
     return Calibration(np.ones(bad.shape, np.float32), -middle.astype(np.float32), bad, sample.depth)
 
 
-def _over_time(frames: list[Image]) -> tuple[Floats, Floats, Floats, NDArray[np.float32]]:
-    """Of each pixel's difference to its surroundings, over time: the lower of SPREAD, the median and the upper; and the
-    range of its raw levels."""
-    # The median of whole grey levels is one: spread evenly over a level each, frame by frame, they tell parts of one.
+def _over_time(frames: list[Image]) -> Floats:
+    """(4, H, W): of each pixel's difference to its surroundings, over time, the lower of SPREAD, the median and the
+    upper; and the range of its raw levels."""
+    # A median of whole levels is a whole one; shifts that spread the frames over a level let it tell parts of one.
     parts = (np.arange(len(frames), dtype=np.float32) * GOLDEN % 1 - 0.5)[:, None, None]
     height = len(frames[0])
     halo = SURROUNDINGS_PX // 2
@@ -81,8 +79,7 @@ def _over_time(frames: list[Image]) -> tuple[Floats, Floats, Floats, NDArray[np.
         differences = (raw - around)[:, inner]
         low, high = np.percentile(differences, SPREAD, axis=0)
         bands.append(np.stack([low, np.median(differences + parts, axis=0), high, np.ptp(raw[:, inner], axis=0)]))
-    low, middle, high, reach = np.concatenate(bands, axis=1)
-    return low, middle, high, reach.astype(np.float32)
+    return np.concatenate(bands, axis=1)
 
 
 def scene_change(sample: SceneSample) -> float:

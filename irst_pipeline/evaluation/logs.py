@@ -11,7 +11,7 @@ from pydantic import Field
 from irst_pipeline.disk import parts_set_aside
 from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, velocities, without_hidden
-from irst_pipeline.settings import FileFields, FiniteFloat, NotNegative, Positive, read_yaml, validate
+from irst_pipeline.settings import FileFields, FiniteFloat, NotNegative, Positive, read_text, read_yaml, validate
 from irst_pipeline.simulation.simulate import MOT_FILE, SCENE_FILE, TRUTH_FILE
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sinks.jsonl import SCHEMA
@@ -229,11 +229,7 @@ def _find(path: Path, name: str, mend: str) -> Path:
 def _lines(path: Path, whole: bool = False) -> Iterator[tuple[int, str]]:
     """Number, from 1, and text of the lines that are not empty; with `whole` of those that have an end, as the last
     one of a run that was killed may not."""
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
-    *lines, last = text.split("\n")  # a name may hold other ends of lines
+    *lines, last = read_text(path, "utf-8-sig").split("\n")  # a name may hold other ends of lines
     for number, line in enumerate(lines if whole else [*lines, last], 1):
         if line.strip():
             yield number, line

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from irst_pipeline.simulation.camera import Camera, Window
 from irst_pipeline.simulation.clouds import Clouds
-from irst_pipeline.simulation.layers import Layer
+from irst_pipeline.simulation.layers import Layer, StillLayer
 from irst_pipeline.simulation.scene import SceneSettings
 from irst_pipeline.simulation.sea import Sea
 from irst_pipeline.simulation.terrain import terrain
@@ -50,9 +50,11 @@ class Background:
         if scene.sea.height_px:
             self._layers.append(Sea(scene.sea, shape, sky, psf, streams["sea"]))
         if scene.terrain.height_px:
-            self._layers.append(terrain(scene.terrain, shape, extent, sky, psf, streams["terrain"]))
+            self._layers.append(
+                StillLayer(extent, psf, *terrain(scene.terrain, shape, extent, sky, streams["terrain"]))
+            )
         if scene.urban.height_px:
-            self._layers.append(urban(scene.urban, shape, extent, sky, psf, streams["urban"]))
+            self._layers.append(StillLayer(extent, psf, *urban(scene.urban, shape, extent, sky, streams["urban"])))
         above = np.maximum(scene.sky_px - extent.rows, 0)
         glow = scene.sky.glow * np.exp(-above / scene.sky.glow_height_px)
         self._sky = np.broadcast_to(scene.sky.level + glow, extent.shape)

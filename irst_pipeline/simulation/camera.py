@@ -5,8 +5,8 @@ Places are complex numbers x + iy, px: in the image, or in the scene, whose coor
 
 import cmath
 import math
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 from typing import Annotated, Final
 
 import numpy as np
@@ -73,11 +73,16 @@ class View:
     def _turn(self) -> complex:
         return cmath.rect(1, math.radians(self.roll_deg))
 
+    @property
+    def _origin(self) -> complex:
+        """px, where the pixel (0, 0) of the image is in the scene."""
+        return self.centre + self.offset - self._turn * self.centre
+
     def to_scene(self, place: complex) -> complex:
-        return self._turn * place + (self.centre + self.offset - self._turn * self.centre)
+        return self._turn * place + self._origin
 
     def to_image(self, place: complex) -> complex:
-        return (place - (self.centre + self.offset - self._turn * self.centre)) * self._turn.conjugate()
+        return (place - self._origin) * self._turn.conjugate()
 
     def turned(self, velocity: complex) -> complex:
         """A velocity against the scene along the axes of the image."""
@@ -87,22 +92,18 @@ class View:
         """The scene pixels that the frame shows, and `margin` px more on every side."""
         right, bottom = 2 * self.centre.real, 2 * self.centre.imag
         corners = [self.to_scene(complex(x, y)) for x in (0.0, right) for y in (0.0, bottom)]
-        left, top = (math.floor(min(side)) - margin for side in _sides(corners))
-        end_x, end_y = (math.ceil(max(side)) + margin + 1 for side in _sides(corners))
-        return Window(top, left, end_y - top, end_x - left)
+        x, y = [corner.real for corner in corners], [corner.imag for corner in corners]
+        left, top = math.floor(min(x)) - margin, math.floor(min(y)) - margin
+        return Window(top, left, math.ceil(max(y)) + margin + 1 - top, math.ceil(max(x)) + margin + 1 - left)
 
     def image(self, scene: Floats, window: Window) -> Floats:
         """(H, W): what the frame shows of `scene`, which spans `window`."""
         shape = (round(2 * self.centre.imag) + 1, round(2 * self.centre.real) + 1)
-        origin = self.to_scene(0j) - complex(window.left, window.top)
+        origin = self._origin - complex(window.left, window.top)
         cosine, sine = self._turn.real, self._turn.imag
         turn: Floats = np.array([[cosine, sine], [-sine, cosine]])
         seen: Floats = ndimage.affine_transform(scene, turn, [origin.imag, origin.real], shape, order=SPLINE_ORDER)
         return seen
-
-
-def _sides(places: list[complex]) -> tuple[list[float], list[float]]:
-    return [place.real for place in places], [place.imag for place in places]
 
 
 class CameraSettings(Settings):
@@ -143,14 +144,12 @@ class Camera:
         jitter[0] = 0
         steady = [settings.view(centre, frame / frame_rate_hz) for frame in range(frames)]
         self.views = [
-            View(centre, view.offset + complex(*shake), view.roll_deg)
+            replace(view, offset=view.offset + complex(*shake))
             for view, shake in zip(steady, jitter.tolist(), strict=True)
         ]
         self._still = settings.still
-        self.extent = self.window(0)
+        self.extent = reduce(Window.around, map(self.window, range(frames)))
         """All scene pixels that are ever needed."""
-        for frame in range(1, frames):
-            self.extent = self.extent.around(self.window(frame))
 
     def window(self, frame: int) -> Window:
         """The scene pixels that `image` needs for `frame`."""

@@ -35,9 +35,9 @@ class Layer(Protocol):
 
 
 class StillLayer:
-    """A layer that does not change, seen through the optics; all arrays span `extent`."""
+    """A layer that does not change, seen through the optics; its levels and its cover span `extent`."""
 
-    def __init__(self, level: Floats, cover: Floats, extent: Window, psf_sigma_px: float) -> None:
+    def __init__(self, extent: Window, psf_sigma_px: float, level: Floats, cover: Floats) -> None:
         self._level = ndimage.gaussian_filter(level, psf_sigma_px)
         self._cover = ndimage.gaussian_filter(cover, psf_sigma_px)
         self._extent = extent

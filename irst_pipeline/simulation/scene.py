@@ -106,24 +106,25 @@ class SceneSettings(Settings):
     @property
     def sky_px(self) -> float:
         """Rows of the first frame that are sky on average."""
-        return self.height_px - self._highest[0]
+        return self.height_px - max(self._heights.values())
 
     @property
-    def _highest(self) -> tuple[float, str]:
-        """The mean height of what rises highest above the bottom of the frame, and the keys that say it."""
+    def _heights(self) -> dict[str, float]:
+        """Mean heights above the bottom of the frame, px, by the keys that set them."""
         trees = self.terrain.trees_px if self.terrain.height_px else 0.0
-        return max(
-            (self.terrain.height_px + trees, "terrain.height_px + trees_px"),
-            (self.sea.height_px, "sea.height_px"),
-            (self.urban.height_px, "urban.height_px"),
-        )
+        return {
+            "urban.height_px": self.urban.height_px,
+            "terrain.height_px + trees_px": self.terrain.height_px + trees,
+            "sea.height_px": self.sea.height_px,
+        }
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.view_levels[0] == self.view_levels[1]:
             raise ValueError("view_levels with black below white")
         if self.sky_px < 8:
-            raise ValueError(f"{self._highest[1]} to leave 8 rows of sky in {self.height_px}")
+            highest = max(self._heights, key=self._heights.__getitem__)
+            raise ValueError(f"{highest} to leave 8 rows of sky in {self.height_px}")
         if self.sensor.defects > self.width_px * self.height_px:
             raise ValueError(f"sensor to have no more defective pixels than {self.width_px}x{self.height_px}")
         if 2 * self.random.manoeuvres > self.frames:

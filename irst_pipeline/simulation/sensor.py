@@ -97,7 +97,7 @@ class Sensor:
         return shares
 
     def noise_sd(self, level: Floats) -> Floats:
-        """Standard deviation of the noise at a mean of `level`, both grey levels; never so small as not to be."""
+        """Standard deviation of the noise at a mean of `level`, both grey levels; NOISE_MIN at least."""
         electrons = self._settings.electrons_per_level
         shot = np.maximum(level, 0) / electrons if electrons else np.zeros_like(level)
         return np.maximum(np.sqrt(self._settings.read_noise**2 + shot), NOISE_MIN)

@@ -1,13 +1,14 @@
 """Renders a scene into video files with exact ground truth."""
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self, TextIO, cast
+from typing import ClassVar, Self, cast
 
 import av
 import numpy as np
@@ -25,17 +26,12 @@ from irst_pipeline.simulation.sensor import Sensor
 from irst_pipeline.simulation.targets import Targets, TargetState
 from irst_pipeline.types import Floats
 
-FILES = SCENE_FILE, DEEP_FILE, SHOWN_FILE, TRUTH_FILE, MOT_FILE, CAMERA_FILE = (
-    "scene.yaml",
-    "sequence16.mkv",
-    "sequence8.mp4",
-    "truth.csv",
-    "truth.mot.txt",
-    "truth_camera.csv",
-)
+SCENE_FILE, DEEP_FILE, SHOWN_FILE = "scene.yaml", "sequence16.mkv", "sequence8.mp4"
+TRUTH_FILE, MOT_FILE, CAMERA_FILE = "truth.csv", "truth.mot.txt", "truth_camera.csv"
+FILES = SCENE_FILE, DEEP_FILE, SHOWN_FILE, TRUTH_FILE, MOT_FILE, CAMERA_FILE
 BLACK, WHITE, GREY = 16, 235, 128  # of 8-bit video in its usual, limited range; chroma without colour
 STREAMS = ("clouds", "terrain", "flights", "noise", "formations", "sea", "urban", "camera", "pattern")
-"""What draws random numbers of its own, each a stream of the seed; a new one goes to the end."""
+"""What draws random numbers, each from a stream of its own; a new one goes to the end, so that the others stay."""
 BIT_EXACT = "+bitexact"  # no dates, random ids or version names in the files
 
 
@@ -107,19 +103,21 @@ def simulate(scene: SceneSettings, out: Path, seed: int, overwrite: bool = False
         raise UsageError(f"--seed {seed}: expected a whole number from 0")
     prepare_folder(out, FILES, inputs, overwrite)
     tree = yaml.safe_dump(scene.model_dump(mode="json"), sort_keys=False)
+    truths: dict[str, Callable[[TrueFrame], Iterator[str]]]
+    truths = {TRUTH_FILE: _target_lines, MOT_FILE: partial(_mot_lines, scene)}
+    if not scene.camera.still:
+        truths[CAMERA_FILE] = _camera_lines
     try:
         (out / SCENE_FILE).write_text(f"# irst simulate scene.yaml --out DIR --seed {seed}\n{tree}")
-        with (
-            Video16(out, scene) as deep,
-            Video8(out, scene) as shown,
-            TruthCsv(out) as table,
-            TruthMot(out, scene) as boxes,
-            nullcontext() if scene.camera.still else TruthCamera(out) as views,
-        ):
-            writers = [writer for writer in (deep, shown, table, boxes, views) if writer]
+        with Video16(out, scene) as deep, Video8(out, scene) as shown, ExitStack() as opened:
+            texts = [
+                (opened.enter_context((out / name).open("w", newline="\n")), lines) for name, lines in truths.items()
+            ]
             for frame in tqdm(render(scene, seed), total=scene.frames, unit="frame", disable=None):
-                for writer in writers:
-                    writer.write(frame)
+                deep.write(frame)
+                shown.write(frame)
+                for text, lines in texts:
+                    text.writelines(lines(frame))
     except (OSError, av.FFmpegError) as error:
         raise IrstError(f"{out}: cannot write the sequence ({error.strerror or error}); it is incomplete") from None
 
@@ -177,60 +175,33 @@ class Video8(Video):
         self.add(np.vstack((luma, chroma)), frame.index)
 
 
-class TruthFile:
-    """A text file that says what is true of each frame."""
-
-    def __init__(self, path: Path) -> None:
-        self._file: TextIO = path.open("w", newline="\n")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-class TruthCsv(TruthFile):
+def _target_lines(frame: TrueFrame) -> Iterator[str]:
     """Everything known of every target, inside the image or not."""
-
-    def __init__(self, out: Path) -> None:
-        super().__init__(out / TRUTH_FILE)
-        self._file.write("frame,time_s,id,x_px,y_px,vx_px_s,vy_px_s,snr,visible\n")
-
-    def write(self, frame: TrueFrame) -> None:
-        for target in frame.targets:
-            self._file.write(
-                f"{frame.index},{frame.time:.6f},{target.id},{target.x:.4f},{target.y:.4f},"
-                f"{target.vx:.4f},{target.vy:.4f},{target.snr:.3f},{target.visible:d}\n"
-            )
+    if frame.index == 0:
+        yield "frame,time_s,id,x_px,y_px,vx_px_s,vy_px_s,snr,visible\n"
+    for target in frame.targets:
+        yield (
+            f"{frame.index},{frame.time:.6f},{target.id},{target.x:.4f},{target.y:.4f},"
+            f"{target.vx:.4f},{target.vy:.4f},{target.snr:.3f},{target.visible:d}\n"
+        )
 
 
-class TruthMot(TruthFile):
+def _mot_lines(scene: SceneSettings, frame: TrueFrame) -> Iterator[str]:
     """The targets in the image: frame from 1, id, left, top, width, height, considered, class, visibility.
 
     Hidden ones are not to be considered. Visibility is the share of a target that clouds and dimming leave.
     """
-
-    def __init__(self, out: Path, scene: SceneSettings) -> None:
-        super().__init__(out / MOT_FILE)
-        self._scene = scene
-        self._side = 1 + 2 * math.ceil(2 * scene.sensor.psf_sigma_px)
-
-    def write(self, frame: TrueFrame) -> None:
-        for target in frame.targets:
-            if self._scene.contains(target.x, target.y):
-                left, top = (round(centre, 4) - self._side / 2 for centre in (target.x, target.y))
-                box = f"{left:.4f},{top:.4f},{self._side},{self._side}"
-                self._file.write(f"{frame.index + 1},{target.id},{box},{target.visible:d},1,{target.share:.4g}\n")
+    side = 1 + 2 * math.ceil(2 * scene.sensor.psf_sigma_px)
+    for target in frame.targets:
+        if scene.contains(target.x, target.y):
+            left, top = (round(centre, 4) - side / 2 for centre in (target.x, target.y))
+            box = f"{left:.4f},{top:.4f},{side},{side}"
+            yield f"{frame.index + 1},{target.id},{box},{target.visible:d},1,{target.share:.4g}\n"
 
 
-class TruthCamera(TruthFile):
+def _camera_lines(frame: TrueFrame) -> Iterator[str]:
     """Where the camera looks: how far it has moved over the scene, and rolled clockwise, since the first frame."""
-
-    def __init__(self, out: Path) -> None:
-        super().__init__(out / CAMERA_FILE)
-        self._file.write("frame,time_s,dx_px,dy_px,roll_deg\n")
-
-    def write(self, frame: TrueFrame) -> None:
-        offset, roll = frame.view.offset, frame.view.roll_deg
-        self._file.write(f"{frame.index},{frame.time:.6f},{offset.real:.4f},{offset.imag:.4f},{roll:.6f}\n")
+    if frame.index == 0:
+        yield "frame,time_s,dx_px,dy_px,roll_deg\n"
+    offset, roll = frame.view.offset, frame.view.roll_deg
+    yield f"{frame.index},{frame.time:.6f},{offset.real:.4f},{offset.imag:.4f},{roll:.6f}\n"

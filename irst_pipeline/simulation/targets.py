@@ -3,6 +3,7 @@
 import cmath
 import math
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -45,10 +46,10 @@ class Targets:
     ) -> None:
         self._scene = scene
         self._camera = camera
-        alone = [_lone_target(scene, camera, flights, formations) for _ in range(scene.random.count)]
-        crossings = [_crossing(scene, camera, formations) for _ in range(scene.random.crossings)]
-        pairs = [_side_by_side(scene, camera, formations) for _ in range(scene.random.pairs)]
-        self._all = (*scene.targets, *alone, *(target for pair in (*crossings, *pairs) for target in pair))
+        alone = [self._alone(flights, formations) for _ in range(scene.random.count)]
+        crossings = [self._crossing(formations) for _ in range(scene.random.crossings)]
+        pairs = [self._side_by_side(formations) for _ in range(scene.random.pairs)]
+        self._all = (*scene.targets, *alone, *chain(*crossings, *pairs))
 
     def at(self, frame: int, scenery: Scenery) -> list[TargetState]:
         """The targets that exist in `frame`, inside the image or not, before `scenery`; none is called hidden."""
@@ -74,86 +75,67 @@ class Targets:
             visible=self._scene.contains(seen.real, seen.imag),
         )
 
+    def _alone(self, rng: np.random.Generator, turns: np.random.Generator) -> TargetSettings:
+        """Across the frame; above the horizon at all times if it flies straight on and the camera stands still."""
+        scene = self._scene
+        snr = rng.uniform(*scene.random.snr)
+        speed = rng.uniform(*scene.random.speed_px_s)
+        duration = scene.frames / scene.frame_rate_hz
+        first, last = rng.uniform(MARGIN * scene.sky_px, (1 - MARGIN) * scene.sky_px, 2)
+        vy = np.clip((last - first) / duration, -speed, speed)
+        vx = rng.choice((-1, 1)) * np.sqrt(speed**2 - vy**2)
+        x, y = rng.uniform(MARGIN, 1 - MARGIN) * scene.width_px, first + vy * duration / 2
+        return self._flown_through(complex(x, y), complex(vx, vy), snr, self._random_turns(turns))
 
-def _flown_through(
-    scene: SceneSettings,
-    camera: Camera,
-    place: complex,
-    velocity: complex,
-    snr: float,
-    manoeuvres: tuple[ManoeuvreSettings, ...] = (),
-) -> TargetSettings:
-    """A target that starts with `velocity`, px/s, and is at `place`, px in the image, at half time."""
-    frame = scene.frames / 2
-    target = TargetSettings(
-        x_px=0,
-        y_px=0,
-        vx_px_s=velocity.real,
-        vy_px_s=velocity.imag,
-        snr=snr,
-        manoeuvres=manoeuvres,
-        behind_clouds=scene.random.behind_clouds,
-    )
-    way, _ = target.motion(frame, scene.frame_rate_hz)
-    start = camera.views[scene.frames // 2].to_scene(place) - way
-    return target.model_copy(update={"x_px": start.real, "y_px": start.imag})
+    def _random_turns(self, rng: np.random.Generator) -> tuple[ManoeuvreSettings, ...]:
+        """One in every equal part of the sequence, for half of it."""
+        turns = []
+        for part in range(self._scene.random.manoeuvres):
+            frames = self._scene.frames / self._scene.random.manoeuvres
+            first = math.floor((part + rng.uniform(0, 0.5)) * frames)
+            rate = float(rng.choice((-1, 1)) * rng.uniform(*self._scene.random.turn_deg_s))
+            last = first + math.floor(frames / 2)
+            turns.append(ManoeuvreSettings(first_frame=first, last_frame=last, turn_deg_s=rate))
+        return tuple(turns)
 
+    def _crossing(self, rng: np.random.Generator) -> list[TargetSettings]:
+        """Two targets that are at one place at half time."""
+        place, heading = self._place(rng), rng.uniform(0, 2 * np.pi)
+        headings = (heading, heading + rng.choice((-1, 1)) * np.deg2rad(rng.uniform(*CROSSING_DEG)))
+        return [self._flown_through(place, self._velocity(rng, angle), self._snr(rng)) for angle in headings]
 
-def _lone_target(
-    scene: SceneSettings, camera: Camera, rng: np.random.Generator, turns: np.random.Generator
-) -> TargetSettings:
-    """Across the frame; above the horizon at all times if it flies straight on and the camera stands still."""
-    snr = rng.uniform(*scene.random.snr)
-    speed = rng.uniform(*scene.random.speed_px_s)
-    duration = scene.frames / scene.frame_rate_hz
-    first, last = rng.uniform(MARGIN * scene.sky_px, (1 - MARGIN) * scene.sky_px, 2)
-    vy = np.clip((last - first) / duration, -speed, speed)
-    vx = rng.choice((-1, 1)) * np.sqrt(speed**2 - vy**2)
-    x, y = rng.uniform(MARGIN, 1 - MARGIN) * scene.width_px, first + vy * duration / 2
-    return _flown_through(scene, camera, complex(x, y), complex(vx, vy), snr, _random_turns(scene, turns))
+    def _side_by_side(self, rng: np.random.Generator) -> list[TargetSettings]:
+        """Two targets with one velocity, abreast."""
+        place, heading = self._place(rng), rng.uniform(0, 2 * np.pi)
+        velocity = self._velocity(rng, heading)
+        aside = cmath.rect(self._scene.random.separation_px / 2, heading + np.pi / 2)
+        return [self._flown_through(place + side * aside, velocity, self._snr(rng)) for side in (-1, 1)]
 
+    def _place(self, rng: np.random.Generator) -> complex:
+        """Anywhere in the sky of the frame."""
+        x, y = rng.uniform(MARGIN, 1 - MARGIN, 2)
+        return complex(x * self._scene.width_px, y * self._scene.sky_px)
 
-def _random_turns(scene: SceneSettings, rng: np.random.Generator) -> tuple[ManoeuvreSettings, ...]:
-    """One in every equal part of the sequence, for half of it."""
-    turns = []
-    for part in range(scene.random.manoeuvres):
-        frames = scene.frames / scene.random.manoeuvres
-        first = math.floor((part + rng.uniform(0, 0.5)) * frames)
-        rate = rng.choice((-1, 1)) * rng.uniform(*scene.random.turn_deg_s)
-        turns.append(
-            ManoeuvreSettings(first_frame=first, last_frame=first + math.floor(frames / 2), turn_deg_s=float(rate))
+    def _velocity(self, rng: np.random.Generator, heading: float) -> complex:
+        return cmath.rect(rng.uniform(*self._scene.random.speed_px_s), heading)
+
+    def _snr(self, rng: np.random.Generator) -> float:
+        return rng.uniform(*self._scene.random.snr)
+
+    def _flown_through(
+        self, place: complex, velocity: complex, snr: float, manoeuvres: tuple[ManoeuvreSettings, ...] = ()
+    ) -> TargetSettings:
+        """A target that starts with `velocity`, px/s, and is at `place`, px in the image, at half time."""
+        scene = self._scene
+        target = TargetSettings(
+            x_px=0,
+            y_px=0,
+            vx_px_s=velocity.real,
+            vy_px_s=velocity.imag,
+            snr=snr,
+            manoeuvres=manoeuvres,
+            behind_clouds=scene.random.behind_clouds,
         )
-    return tuple(turns)
-
-
-def _crossing(scene: SceneSettings, camera: Camera, rng: np.random.Generator) -> list[TargetSettings]:
-    """Two targets that are at one place at half time."""
-    place, heading = _place(scene, rng), rng.uniform(0, 2 * np.pi)
-    headings = (heading, heading + rng.choice((-1, 1)) * np.deg2rad(rng.uniform(*CROSSING_DEG)))
-    return [
-        _flown_through(
-            scene,
-            camera,
-            place,
-            cmath.rect(rng.uniform(*scene.random.speed_px_s), angle),
-            rng.uniform(*scene.random.snr),
-        )
-        for angle in headings
-    ]
-
-
-def _side_by_side(scene: SceneSettings, camera: Camera, rng: np.random.Generator) -> list[TargetSettings]:
-    """Two targets with one velocity, abreast."""
-    place, heading = _place(scene, rng), rng.uniform(0, 2 * np.pi)
-    velocity = cmath.rect(rng.uniform(*scene.random.speed_px_s), heading)
-    aside = cmath.rect(scene.random.separation_px / 2, heading + np.pi / 2)
-    return [
-        _flown_through(scene, camera, place + side * aside, velocity, rng.uniform(*scene.random.snr))
-        for side in (-1, 1)
-    ]
-
-
-def _place(scene: SceneSettings, rng: np.random.Generator) -> complex:
-    """Anywhere in the sky of the frame."""
-    x, y = rng.uniform(MARGIN, 1 - MARGIN, 2)
-    return complex(x * scene.width_px, y * scene.sky_px)
+        way, _ = target.motion(scene.frames / 2, scene.frame_rate_hz)
+        start = self._camera.views[scene.frames // 2].to_scene(place) - way
+        return target.model_copy(update={"x_px": start.real, "y_px": start.imag})

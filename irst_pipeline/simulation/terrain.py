@@ -4,7 +4,7 @@ import numpy as np
 
 from irst_pipeline.settings import FiniteFloat, NotNegative, Settings
 from irst_pipeline.simulation.camera import Window
-from irst_pipeline.simulation.layers import StillLayer, random_field
+from irst_pipeline.simulation.layers import random_field
 from irst_pipeline.types import Floats
 
 
@@ -30,10 +30,12 @@ def terrain(
     shape: tuple[int, int],
     extent: Window,
     sky_level: float,
-    psf_sigma_px: float,
     rng: np.random.Generator,
-) -> StillLayer:
-    """The terrain below a sky of `sky_level`, for a camera whose frames of `shape` (H, W) show all of `extent`."""
+) -> tuple[Floats, Floats]:
+    """Grey levels of the terrain below a sky of `sky_level`, and the share of each pixel that it covers.
+
+    Both are for all pixels of `extent`, which a camera with frames of `shape` (H, W) shows.
+    """
     height, width = shape
     size = (height + extent.height, width + extent.width)
 
@@ -50,4 +52,4 @@ def terrain(
     below_crowns = np.clip(extent.rows + 0.5 - (ground_line - settings.trees_px * crowns), 0, 1)
     ground = sky_level + settings.ground + texture(1.2, 4.0)
     trees = sky_level + settings.trees + texture(0.8, 0.25)
-    return StillLayer(trees + below_ground * (ground - trees), below_crowns, extent, psf_sigma_px)
+    return trees + below_ground * (ground - trees), below_crowns

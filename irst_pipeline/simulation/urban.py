@@ -7,7 +7,6 @@ from pydantic import Field
 
 from irst_pipeline.settings import FiniteFloat, NotNegative, Positive, Settings
 from irst_pipeline.simulation.camera import Window
-from irst_pipeline.simulation.layers import StillLayer
 from irst_pipeline.types import Floats
 
 HEIGHTS = (0.6, 1.4)  # of a building, over the mean of its row
@@ -41,10 +40,12 @@ def urban(
     shape: tuple[int, int],
     extent: Window,
     sky_level: float,
-    psf_sigma_px: float,
     rng: np.random.Generator,
-) -> StillLayer:
-    """The skyline below a sky of `sky_level`, for a camera whose frames of `shape` (H, W) show all of `extent`."""
+) -> tuple[Floats, Floats]:
+    """Grey levels of the skyline below a sky of `sky_level`, and the share of each pixel that it covers.
+
+    Both are for all pixels of `extent`, which a camera with frames of `shape` (H, W) shows.
+    """
     level, cover = np.full(extent.shape, sky_level + settings.level), np.zeros(extent.shape)
     for row in ROWS:
         left = -round(rng.uniform(0, settings.block_px))
@@ -57,7 +58,7 @@ def urban(
             seen[:] = building[max(-roof, 0) :, max(-left, 0) :][: seen.shape[0], : seen.shape[1]]
             cover[rows, columns] = 1
             left += width
-    return StillLayer(level, cover, extent, psf_sigma_px)
+    return level, cover
 
 
 def _building(settings: UrbanSettings, height: int, width: int, rng: np.random.Generator) -> Floats:

@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sources.base import PIXELS_MAX, SILENT, Damage, Picture, refuse_size
+from irst_pipeline.sources.h264 import FrameNumbers
 from irst_pipeline.sources.video import LENIENT, image_of, video_stream
 from irst_pipeline.stage import POLL_SECONDS, Stage
 
@@ -95,13 +96,15 @@ class StreamFeed:
         stream.thread_type = "NONE"
         coded = stream.codec_context
         # Where frames may be lost whole: RTP, MPEG-TS. Files' containers have no start codes, nor losses.
-        wary = coded.name == "hevc" and not (coded.extradata or b"").startswith(b"\1")
-        coded.options = MAX_PIXELS | (EXPLODE if wary else {})
+        headers = coded.extradata or b""
+        codec = None if headers.startswith(b"\1") else coded.name
+        coded.options = MAX_PIXELS | (EXPLODE if codec == "hevc" else {})
         if coded.width:  # else a frame has to come first
             refuse_size(coded.width, coded.height)
         if (wanted := self.options.get("input_format")) not in (None, coded.pix_fmt, coded.name):
             raise IrstError(f"it sends {coded.pix_fmt or coded.name}, not the {wanted} that it is asked for")
-        decoder = _Decoder(stream, BitStreamFilterContext(WITHOUT_SEI, stream) if wary else None)
+        units = BitStreamFilterContext(WITHOUT_SEI, stream) if codec == "hevc" else None
+        decoder = _Decoder(stream, units, FrameNumbers(headers) if codec == "h264" else None)
         arrivals: Iterable[Arrival] = _timed(packets, stream.index, silence)
         if stream.container.format.name not in WHOLE_CONTAINERS and coded.name not in WARY_DECODERS:
             arrivals = _settled(arrivals)
@@ -186,18 +189,20 @@ class _Decoder:
     """Frames from packets. After one that is damaged, those up to the next key frame are not decoded.
 
     They are predicted from it, so that they would show what was never seen, and FFmpeg does not tell them from others.
-    Lost packets of MPEG-TS are seen by its counters, those of other streams by what cannot be decoded.
+    Lost packets of MPEG-TS are seen by its counters, those of other streams by what cannot be decoded, and frames of
+    H.264 that were lost whole by the numbers of others.
     """
 
-    def __init__(self, stream: VideoStream, units: BitStreamFilterContext | None) -> None:
+    def __init__(self, stream: VideoStream, units: BitStreamFilterContext | None, numbers: FrameNumbers | None) -> None:
         """`units` takes away from packets what is not to be decoded."""
-        self._context, self._units = stream.codec_context, units
+        self._context, self._units, self._numbers = stream.codec_context, units, numbers
         self._whole = False  # all is there that the next frame is predicted from
         self._gap = False  # FFmpeg's parser may flag a loss one packet early
 
     def __call__(self, packet: "av.Packet[Any]") -> Iterator[av.VideoFrame | Damage]:
         gap, self._gap = self._gap, packet.is_corrupt and packet.size > 0
-        if packet.is_corrupt and self._whole:
+        follows = self._numbers is None or self._numbers.follows(bytes(packet)) or packet.is_keyframe
+        if self._whole and (packet.is_corrupt or not follows):
             yield from self._decode(None)  # what came before it, and waits for its turn
             self._whole = False
         elif packet.is_keyframe and not packet.is_corrupt and not gap and not self._whole:

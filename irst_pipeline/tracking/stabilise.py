@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_pipeline.config import CameraModel
+from irst_pipeline.config import CameraMotionModel
 from irst_pipeline.levels import eight_bits, percentiles
 from irst_pipeline.state import Stateful
 from irst_pipeline.types import MIN_SIZE, STANDS_STILL, CameraMotion, Floats, Image, Integers
@@ -43,7 +43,7 @@ class Stabiliser(Stateful):
 
     kept = ("_last", "_points", "_age")
 
-    def __init__(self, model: CameraModel) -> None:
+    def __init__(self, model: CameraMotionModel) -> None:
         self._model = model
         self._last: NDArray[np.uint8] | None = None
         self._points: Points = np.empty((0, 2), np.float32)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from irst_pipeline.cli import main
-from irst_pipeline.settings import validate
-from irst_pipeline.simulation import SceneSettings, simulate
+from irst_pipeline.simulation import simulate
 from irst_pipeline.sinks.base import BEARINGS
+from tests.simulation.small_scenes import scene, target
 
 RATE, FOCAL, PAN, AZIMUTH = 25.0, 600.0, 3.0, 358 + 0.98 * 3.0
 FRAMES, KNOWN = 50, 40  # of the recording; that have a pointing
@@ -25,11 +25,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     The 16-bit one's pointing pans so; that of the other, taken by frames, does not.
     """
     folder = tmp_path_factory.mktemp("bearings") / "scene"
-    target = {"x_px": 63.5 + FOCAL * np.tan(np.deg2rad(AZIMUTH - 358)), "y_px": 27.5, "vy_px_s": 0, "snr": 15}
+    x = 63.5 + FOCAL * np.tan(np.deg2rad(AZIMUTH - 358))
+    flight = target(x_px=x, y_px=27.5, vx_px_s=-FOCAL * np.deg2rad(PAN), snr=15)
     tree: dict[str, Any] = {"width_px": 128, "height_px": 96, "frames": FRAMES, "frame_rate_hz": RATE}
-    tree |= {"sky": {"glow": 0}, "clouds": {"coverage": 0}, "view_levels": [7250, 7400]}
-    tree["targets"] = [target | {"vx_px_s": -FOCAL * np.deg2rad(PAN)}]
-    simulate(validate(SceneSettings, tree, "scene"), folder, 1)
+    simulate(scene(**tree, view_levels=[7250, 7400], targets=[flight]), folder, 1)
     (folder / "camera.yaml").write_text(f"width_px: 128\nheight_px: 96\nfocal_px: [{FOCAL}, {FOCAL}]\n")
     end = (KNOWN - 1) / RATE
     rows = f"time_s,azimuth_deg,elevation_deg\n0,358,0\n{end},{(358 + PAN * end) % 360},0\n"

@@ -134,7 +134,7 @@ def test_a_pointing_in_the_time_of_the_world_is_told_how_to_be_mended(caplog: py
 
 def test_a_recording_of_another_size_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^clip: frames of 80x64 px, but the camera model is for 320x256 px; give"):
-        Platform(CAMERA, None)(Frame(np.zeros((64, 80), np.uint8), 0, 0.0, "clip"), STANDS_STILL)
+        Platform(CAMERA, None).refuse_another_size(Frame(np.zeros((64, 80), np.uint8), 0, 0.0, "clip"))
 
 
 def turn(before: Floats, after: Floats) -> CameraMotion:

@@ -1,6 +1,5 @@
 """`irst calibrate`, and runs with what it wrote."""
 
-import csv
 import json
 import os
 from pathlib import Path
@@ -17,11 +16,11 @@ from irst_pipeline.cli import main
 from irst_pipeline.config import CalibrationSettings, DetectionSettings
 from irst_pipeline.errors import UsageError
 from irst_pipeline.settings import validate
-from irst_pipeline.simulation import SceneSettings, simulate
+from irst_pipeline.simulation import simulate
 from irst_pipeline.sources import open_source
-from tests.simulation.small_scenes import CLEAR, target
+from tests.simulation.small_scenes import rows, scene, target
 
-SKY: dict[str, Any] = {"width_px": 128, "height_px": 96, "frames": 60, "sky": {"level": 7300, "glow": 0}}
+SIZE: dict[str, Any] = {"width_px": 128, "height_px": 96, "frame_rate_hz": 30}
 PATTERN = {"psf_sigma_px": 0.8, "read_noise": 2, "offset_sd": 1, "column_sd": 0.5, "gain_sd": 0.01}
 BRIGHT = {"hot_pixels": 6, "hot_level": 7450, "blinking_pixels": 12, "blink_levels": 40}
 CAMERAS = {"bright": {**PATTERN, **BRIGHT}, "dead": {**PATTERN, **BRIGHT, "dead_pixels": 6}}
@@ -36,12 +35,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For each camera a recording of targets, a flat field and the calibration made from it: CAMERA/scene, ..."""
     root = tmp_path_factory.mktemp("cameras")
     for name, sensor in CAMERAS.items():
-        recorded: dict[str, dict[str, Any]] = {
-            "scene": {"clouds": {"coverage": 0.3, "contrast": 20}, "targets": TARGETS},
-            "flat": CLEAR,
-        }
+        clouds = {"coverage": 0.3, "contrast": 20}
+        recorded: dict[str, dict[str, Any]] = {"scene": {"clouds": clouds, "targets": TARGETS}, "flat": {}}
         for what, tree in recorded.items():
-            simulate(validate(SceneSettings, {**SKY, **tree, "sensor": sensor}, what), root / name / what, seed=5)
+            simulate(scene(**SIZE, frames=60, sensor=sensor, **tree), root / name / what, seed=5)
         arguments = [str(root / name / "flat/sequence16.mkv"), "--out"]
         assert main(["calibrate", *arguments, str(root / name / "scene/sequence16.safetensors")]) == 0
     return root
@@ -63,11 +60,9 @@ def place_of(name: str) -> str:
 
 def false_detections(runs: Path, kind: str, name: str, lowest: float = 0.0) -> tuple[int, int]:
     """Detections of at least the score `lowest` farther than 3 px from every target, and those that are not."""
-    with (runs / name / "scene/truth.csv").open() as file:
-        truth = [(int(r["frame"]), float(r["x_px"]), float(r["y_px"])) for r in csv.DictReader(file)]
-    with (runs / kind / place_of(name) / "detections.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if float(row["score"]) >= lowest]
-    found = [(int(r["frame"]), float(r["x_px"]), float(r["y_px"])) for r in rows]
+    detections = rows(runs / kind / place_of(name) / "detections.csv")
+    truth = [(r["frame"], r["x_px"], r["y_px"]) for r in rows(runs / name / "scene/truth.csv")]
+    found = [(r["frame"], r["x_px"], r["y_px"]) for r in detections if r["score"] >= lowest]
     right = sum(any(f == frame and np.hypot(x - u, y - v) < 3 for f, u, v in truth) for frame, x, y in found)
     return len(found) - right, right
 
@@ -136,8 +131,7 @@ def test_names_may_be_of_any_bytes(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_scene_that_stands_still_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    still = validate(SceneSettings, {**SKY, "frames": 64, "urban": {"height_px": 40}}, "still")
-    simulate(still, tmp_path / "still", seed=1)
+    simulate(scene(**SIZE, frames=64, clouds={}, urban={"height_px": 40}), tmp_path / "still", seed=1)
     recording = str(tmp_path / "still/sequence16.mkv")
     assert main(["calibrate", recording, "--scene", "--out", str(tmp_path / "c.safetensors")]) == 0
     assert "the scene hardly moves" in caplog.text
@@ -151,6 +145,12 @@ def test_a_scene_that_is_taken_for_a_flat_field_is_warned_of(
         recording = str(folder / "dead" / what / "sequence16.mkv")
         assert main(["calibrate", recording, "--out", str(tmp_path / f"{what}.safetensors")]) == 0
         assert ("something moves in it" in caplog.text) == moves
+
+
+def small_images(folder: Path, count: int) -> None:
+    folder.mkdir()
+    for index in range(count):
+        cv2.imwrite(str(folder / f"{index}.png"), np.full((30, 40), 7000 + index, np.uint16))
 
 
 BAD = {
@@ -169,9 +169,7 @@ BAD = {
 def test_bad_input_is_told_in_one_line(
     case: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "small").mkdir()
-    for index in range(20):
-        cv2.imwrite(str(tmp_path / "small" / f"{index}.png"), np.full((30, 40), 7000 + index, np.uint16))
+    small_images(tmp_path / "small", 20)
     line, code, expected = BAD[case]
     flat, small = str(folder / "bright/flat/sequence16.mkv"), str(tmp_path / "small")
     arguments = line.replace("FLAT", flat).replace("SMALL", small).split()
@@ -184,8 +182,7 @@ def test_bad_input_is_told_in_one_line(
 def test_frames_unlike_the_calibration_end_the_run(
     file: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "small").mkdir()
-    cv2.imwrite(str(tmp_path / "small" / "0.png"), np.full((30, 40), 7000, np.uint16))
+    small_images(tmp_path / "small", 1)
     recording = tmp_path / "small" if file == "small" else folder / "dead/scene" / file
     calibration = folder / "dead/scene/sequence16.safetensors"
     arguments = ["--calibration", str(calibration), "--device", "cpu", "--out", str(tmp_path / "out")]

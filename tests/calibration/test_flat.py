@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from irst_pipeline.calibration.flat import STILL_MAX, calibrate_flat, cut_off
+from irst_pipeline.calibration.flat import CUT_OFF_MAX, calibrate_flat, cut_off
 from irst_pipeline.calibration.maps import Calibration, Defect
 from irst_pipeline.errors import IrstError
 from irst_pipeline.types import Image
-from tests.calibration.cameras import DEFECTS, field, flat, frames, mean_of
+from tests.calibration.cameras import DEFECTS, KNOWN_BAD, bad_pixels, field, flat, frames, mean_of
 
 
 def pattern(images: Sequence[Image], calibration: Calibration | None = None) -> float:
@@ -48,9 +48,7 @@ def test_the_order_of_two_fields_does_not_matter() -> None:
 @pytest.mark.parametrize("levels", [[7300], [7000, 7600]])
 def test_bad_pixels_are_found_and_no_others(levels: list[float]) -> None:
     calibration = calibrate_flat([field(flat(level, defects=True)) for level in levels])
-    found = {kind: int((calibration.bad == kind).sum()) for kind in Defect}
-    expected = (DEFECTS["dead_pixels"], DEFECTS["hot_pixels"], DEFECTS["blinking_pixels"], 0)
-    assert found == dict(zip(Defect, expected, strict=True))
+    assert bad_pixels(calibration) == KNOWN_BAD
     stack = np.stack(flat(7300, defects=True))
     assert (stack[:, calibration.bad == Defect.DEAD] == 0).all()
     assert (stack[:, calibration.bad == Defect.HOT] == DEFECTS["hot_level"]).all()
@@ -60,7 +58,7 @@ def test_bad_pixels_are_found_and_no_others(levels: list[float]) -> None:
 @pytest.mark.parametrize("end", [0, 16383])
 def test_a_field_that_is_black_or_saturated_in_part_is_told_from_a_good_one(share: float, end: int) -> None:
     images = flat(7300, defects=True)
-    assert cut_off(field(images)) < STILL_MAX
+    assert cut_off(field(images)) < CUT_OFF_MAX
     limit = np.quantile(mean_of(images), 1 - share if end else share)
     gone = mean_of(images) >= limit if end else mean_of(images) <= limit
     clipped = [np.where(gone, np.uint16(end), image) for image in images]
@@ -72,7 +70,7 @@ def test_stuck_pixels_do_not_hide_that_all_others_are_saturated(end: int) -> Non
     image = np.full((48, 64), end, np.uint16)
     image[::8, ::8] = 150
     image[4, 4] = 65535
-    assert cut_off(field([image] * 20)) > STILL_MAX
+    assert cut_off(field([image] * 20)) > CUT_OFF_MAX
 
 
 def test_a_field_of_few_levels_without_noise_is_not_taken_for_a_saturated_one() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irst_pipeline.calibration.maps import Calibration, Defect
+from irst_pipeline.calibration.maps import Calibration
 from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_change
 from irst_pipeline.types import Floats, Image
-from tests.calibration.cameras import DEFECTS, SEED, fine, mean_of
+from tests.calibration.cameras import DEFECTS, KNOWN_BAD, SEED, bad_pixels, collected, fine, frames, mean_of
 from tests.simulation.small_scenes import frames_of, path_of, target
 
 SENSOR = {"psf_sigma_px": 0.8, "read_noise": 2, "offset_sd": 3, "column_sd": 2, **DEFECTS}
@@ -33,10 +33,7 @@ def panned() -> tuple[list[Image], Floats]:
 
 
 def sample(images: Sequence[Image]) -> SceneSample:
-    collected = SceneSample(images[0])
-    for image in images[1:]:
-        collected.add(image)
-    return collected
+    return collected(SceneSample, images)
 
 
 @cache
@@ -44,25 +41,19 @@ def calibration() -> Calibration:
     return calibrate_scene(sample(panned()[0]))
 
 
-def flat() -> list[Image]:
-    return [frame.image for frame in frames_of(SEED, width_px=96, height_px=64, frames=64, sensor=SENSOR)]
-
-
 def test_the_pattern_is_taken_away() -> None:
     """By a factor of 2.5 in all and of 4 in what is as fine as targets are."""
-    good = calibration().bad == 0
+    raw, good = frames(SENSOR), calibration().bad == 0
     before, after = (
-        mean_of([np.where(good, image, 7300) for image in flat()]),
-        mean_of([np.where(good, calibration().apply(image), 7300) for image in flat()]),
+        mean_of([np.where(good, image, 7300) for image in images])
+        for images in (raw, [calibration().apply(image) for image in raw])
     )
     assert after.std() < before.std() / 2.5
     assert fine(after).std() < fine(before).std() / 4
 
 
 def test_bad_pixels_are_found_and_no_others() -> None:
-    found = {kind: int((calibration().bad == kind).sum()) for kind in Defect}
-    expected = (DEFECTS["dead_pixels"], DEFECTS["hot_pixels"], DEFECTS["blinking_pixels"], 0)
-    assert found == dict(zip(Defect, expected, strict=True))
+    assert bad_pixels(calibration()) == KNOWN_BAD
 
 
 @pytest.mark.parametrize("offset_sd", [0.0, 0.3, 0.6])
@@ -86,8 +77,8 @@ def test_a_slow_target_is_not_taken_away() -> None:
     for image, (x, y) in zip(images, path[:, :2], strict=True):
         row, column = round(y), round(x)
         around = slice(row - 3, row + 4), slice(column - 3, column + 4)
-        frames = image, calibration().apply(image)
-        contrasts.append([float(frame[row, column]) - float(np.median(frame[around])) for frame in frames])
+        both = image, calibration().apply(image)
+        contrasts.append([float(frame[row, column]) - float(np.median(frame[around])) for frame in both])
     before, after = np.mean(contrasts, axis=0)
     assert before > 15
     assert after > 0.85 * before
@@ -100,8 +91,7 @@ def test_whether_the_scene_moves_is_known() -> None:
 
 
 def test_a_sample_is_spread_evenly_over_any_length() -> None:
-    images = [np.full((4, 4), index, np.uint16) for index in range(1000)]
-    collected = sample(images)
-    kept = [int(image[0, 0]) for image in collected.frames]
-    assert collected.count == 1000
+    spread = sample([np.full((4, 4), index, np.uint16) for index in range(1000)])
+    kept = [int(image[0, 0]) for image in spread.frames]
+    assert spread.count == 1000
     assert kept == list(range(0, 1000, 4))

@@ -33,6 +33,14 @@ def images(frames: list[TrueFrame]) -> NDArray[np.float64]:
     return np.stack([frame.image for frame in frames]).astype(float)
 
 
+def centroid(frame: TrueFrame) -> tuple[float, float]:
+    """x and y, px, of what a frame shows of its first target before a clear sky."""
+    left, top = round(frame.targets[0].x) - 5, round(frame.targets[0].y) - 5
+    spot = frame.image[top : top + 11, left : left + 11] - 7300.0
+    y, x = np.indices(spot.shape)
+    return (spot * x).sum() / spot.sum() + left, (spot * y).sum() / spot.sum() + top
+
+
 def path_of(frames: list[TrueFrame], number: int = 0) -> Floats:
     """(frames, 4) x, y, vx, vy of the truth of one target."""
     states = [frame.targets[number] for frame in frames]

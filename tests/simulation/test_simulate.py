@@ -19,7 +19,7 @@ from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation import SceneSettings, simulate
 from irst_pipeline.simulation.sensor import Sensor, SensorSettings
 from irst_pipeline.simulation.simulate import render
-from tests.simulation.small_scenes import images, rows, scene, target
+from tests.simulation.small_scenes import centroid, frames_of, images, rows, scene, target
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = {"clouds": ("sequence16.mkv", 7), "horizon": ("sequence8.mp4", 3)}
@@ -33,13 +33,8 @@ def decode(path: Path) -> list[NDArray[Any]]:
 
 def test_truth_is_the_intensity_centroid() -> None:
     flight = target(x_px=14.3, y_px=12.6, vx_px_s=63.7, vy_px_s=31.1, snr=8000)
-    for frame in render(scene(targets=[flight], sensor={"read_noise": 0.5}), 1):
-        state = frame.targets[0]
-        left, top = round(state.x) - 5, round(state.y) - 5
-        spot = frame.image[top : top + 11, left : left + 11] - 7300.0
-        y, x = np.indices(spot.shape)
-        assert (spot * x).sum() / spot.sum() + left == pytest.approx(state.x, abs=0.05)
-        assert (spot * y).sum() / spot.sum() + top == pytest.approx(state.y, abs=0.05)
+    for frame in frames_of(targets=[flight], sensor={"read_noise": 0.5}):
+        assert centroid(frame) == pytest.approx((frame.targets[0].x, frame.targets[0].y), abs=0.05)
 
 
 @pytest.mark.parametrize("sigma", [0.3, 0.8, 2.5])
@@ -56,7 +51,7 @@ def test_a_point_keeps_its_signal_wherever_it_falls(sigma: float) -> None:
 
 
 def test_noise_has_the_set_standard_deviation() -> None:
-    frames = images(list(render(scene(sensor={"read_noise": 4.0}), 1)))
+    frames = images(frames_of(sensor={"read_noise": 4.0}))
     assert np.sqrt(frames.var(axis=0, ddof=1).mean()) == pytest.approx(4.0, rel=0.02)
     assert frames.mean() == pytest.approx(7300, abs=0.1)
     pairs = np.corrcoef(frames.reshape(len(frames), -1))
@@ -65,14 +60,14 @@ def test_noise_has_the_set_standard_deviation() -> None:
 
 def test_shot_noise_grows_with_the_level() -> None:
     sensor = {"read_noise": 3.0, "electrons_per_level": 100.0}
-    frames = images(list(render(scene(sensor=sensor), 1)))
+    frames = images(frames_of(sensor=sensor))
     assert (frames - frames.mean()).std() == pytest.approx(np.sqrt(9 + 73), rel=0.03)
 
 
 @pytest.mark.parametrize("snr", [5, 15])
 def test_peak_snr_is_the_set_one(snr: float) -> None:
-    settings = scene(frames=400, width_px=32, height_px=32, targets=[target(snr=snr)], sensor={"read_noise": 3.0})
-    frames = list(render(settings, 1))
+    sensor = {"read_noise": 3.0}
+    frames = frames_of(frames=400, width_px=32, height_px=32, targets=[target(snr=snr)], sensor=sensor)
     levels = images(frames)
     peak, sky = levels[:, 20, 20], levels[:, :10, :10]
     assert (peak.mean() - sky.mean()) / sky.std() == pytest.approx(snr, rel=0.05)
@@ -82,21 +77,21 @@ def test_peak_snr_is_the_set_one(snr: float) -> None:
 @pytest.mark.parametrize("sensor", [{"read_noise": 0, "electrons_per_level": 10}, {"read_noise": 1e-9}])
 def test_a_scene_without_noise_is_a_scene(sensor: dict[str, float]) -> None:
     """A sky of level 0 has no shot noise."""
-    dark = {"sky": {"level": 0, "glow": 0}, "clouds": {"coverage": 0}}
-    frames = list(render(scene(frames=2, targets=[target(snr=10)], sensor=sensor, **dark), 1))
+    dark: dict[str, Any] = {"sky": {"level": 0, "glow": 0}}
+    frames = frames_of(frames=2, targets=[target(snr=10)], sensor=sensor, **dark)
     assert all(math.isfinite(state.snr) for frame in frames for state in frame.targets)
 
 
 def test_truth_snr_is_over_the_noise_where_the_target_is() -> None:
     """Shot noise is stronger before a bright cloud, so the same target stands out less."""
-    clouds = {"coverage": 1, "contrast": 6000}
-    settings = scene(clouds=clouds, sensor={"read_noise": 1.0, "electrons_per_level": 50}, targets=[target(snr=10)])
-    assert all(6 < frame.targets[0].snr < 10 for frame in render(settings, 1))
+    clouds, sensor = {"coverage": 1, "contrast": 6000}, {"read_noise": 1.0, "electrons_per_level": 50}
+    frames = frames_of(clouds=clouds, sensor=sensor, targets=[target(snr=10)])
+    assert all(6 < frame.targets[0].snr < 10 for frame in frames)
 
 
 def test_a_seed_makes_one_sequence() -> None:
-    settings = scene(clouds={}, terrain={"height_px": 8, "trees_px": 5}, random={"count": 3})
-    one, again, other = (list(render(settings, seed)) for seed in (5, 5, 6))
+    tree: dict[str, Any] = {"clouds": {}, "terrain": {"height_px": 8, "trees_px": 5}, "random": {"count": 3}}
+    one, again, other = (frames_of(seed, **tree) for seed in (5, 5, 6))
     assert np.array_equal(images(one), images(again))
     assert [frame.targets for frame in one] == [frame.targets for frame in again]
     assert not np.array_equal(images(one), images(other))
@@ -114,10 +109,8 @@ def test_random_targets_keep_their_ranges_and_the_sky() -> None:
 
 
 def test_clouds_drift() -> None:
-    settings = scene(
-        frames=26, clouds={"coverage": 0.5, "contrast": 500, "drift_px_s": [5, 2]}, sensor={"read_noise": 0.5}
-    )
-    first, *_, last = (frame.image.astype(float) for frame in render(settings, 1))
+    clouds = {"coverage": 0.5, "contrast": 500, "drift_px_s": [5, 2]}
+    first, *_, last = images(frames_of(frames=26, clouds=clouds, sensor={"read_noise": 0.5}))
     assert np.abs(last[2:, 5:] - first[:-2, :-5]).max() < 6, "one second later the clouds are 5 px right and 2 px down"
 
 

@@ -23,7 +23,12 @@ from irst_pipeline.types import Image
 RATE = 25
 HEIGHT, WIDTH = 48, 64
 BLOCKS = (128, 128)  # px; HEVC takes no smaller frames
-LOSSLESS = {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "lossless=1:keyint=5:log-level=none:pools=1"}
+LOSSLESS = {
+    "preset": "ultrafast",
+    "tune": "zerolatency",
+    "x264-params": "qp=0:keyint=5:scenecut=0",
+    "x265-params": "lossless=1:keyint=5:log-level=none:pools=1",
+}
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:

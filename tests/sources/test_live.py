@@ -275,11 +275,16 @@ def test_of_a_stream_that_loses_packets_only_frames_as_they_were_sent_are_passed
         assert len(frames) > 10
 
 
-def test_frames_of_hevc_that_are_predicted_from_one_that_was_lost_whole_are_counted() -> None:
-    images = [thermal(number, BLOCKS, 12) for number in range(20)]
+@pytest.mark.parametrize(
+    ("codec", "bits", "malformed"),  # SEI, which is none of a picture's matters
+    [("libx265", 12, b"\0\0\0\1\x4e\1\5\x08too short"), ("libx264", 10, b"\0\0\0\1\6\5\x08too short")],
+)
+def test_frames_that_are_predicted_from_one_that_was_lost_whole_are_counted(
+    codec: str, bits: int, malformed: bytes
+) -> None:
+    images = [thermal(number, BLOCKS, bits) for number in range(20)]
     coded, out = io.BytesIO(), io.BytesIO()
-    transmit(coded, images, BLOCKS, "nut", "libx265", "gray12le", LOSSLESS)  # a key frame each 5
-    malformed = b"\0\0\0\1\x4e\1\5\x08too short"  # SEI, which is none of a picture's matters
+    transmit(coded, images, BLOCKS, "nut", codec, f"gray{bits}le", LOSSLESS)  # a key frame each 5
     with av.open(io.BytesIO(coded.getvalue()), "r") as whole, av.open(out, "w", format="nut") as lossy:
         stream = lossy.add_stream_from_template(whole.streams.video[0])
         for number, packet in enumerate(whole.demux(video=0)):
@@ -291,7 +296,7 @@ def test_frames_of_hevc_that_are_predicted_from_one_that_was_lost_whole_are_coun
     with serving([out.getvalue()]) as uri, frames_of(uri) as (frames, source):
         found = list(islice(frames, 12))
         assert source.frames_failed == 2
-    assert_genuine(found, BLOCKS, 12)
+    assert_genuine(found, BLOCKS, bits)
     assert [int(frame.image[0, 0]) for frame in found] == [*range(7), *range(10, 15)]
     assert [frame.index for frame in found] == [*range(7), *range(9, 14)]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from irst_pipeline.config import TrackerSettings
 from irst_pipeline.tracking.tracker import Tracker
-from irst_pipeline.types import STANDS_STILL, CameraMotion, Detections, Frame, TrackEvent, Tracks, TrackStatus
+from irst_pipeline.types import STANDS_STILL, CameraMotion, Detections, Floats, Frame, TrackEvent, Tracks, TrackStatus
 
 RATE = 30.0
 SETTINGS = TrackerSettings()
@@ -157,7 +157,7 @@ def test_crossing_targets_keep_their_ids(settings: TrackerSettings) -> None:
     assert len(scene.events) == 2
 
 
-def noisy(rng: np.random.Generator, place: Sequence[float], sd: float = 0.3) -> tuple[float, float]:
+def noisy(rng: np.random.Generator, place: Sequence[float] | Floats, sd: float = 0.3) -> tuple[float, float]:
     x, y = np.add(place, rng.normal(0, sd, 2)).tolist()
     return x, y
 
