@@ -12,7 +12,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     field_validator,
@@ -20,7 +19,7 @@ from pydantic import (
 
 from irst_pipeline.errors import UsageError
 
-T = TypeVar("T")
+T = TypeVar("T", bound=BaseModel)
 
 
 def _not_tiny(value: float) -> float:
@@ -33,7 +32,7 @@ FiniteFloat = Annotated[float, Field(gt=-1e9, lt=1e9)]
 Positive = Annotated[float, Field(gt=0, lt=1e9), AfterValidator(_not_tiny)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e9)]
 Count = Annotated[int, Field(ge=1, lt=10**9)]
-UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # what pydantic calls a key that is not known
+UNKNOWN = "extra_forbidden"  # what pydantic calls a key that is not known
 NO_LIST = ("tuple_type", "too_long")  # what it calls a value that should be a list, and a list that is too long
 
 
@@ -106,7 +105,7 @@ def read_settings(
 def validate(kind: type[T], tree: dict[str, Any], origin: str, flags: Mapping[str, str] | None = None) -> T:
     """`tree` as settings of `kind`; `origin` is what an error calls its source, but for keys that a flag has given."""
     try:
-        return TypeAdapter(kind).validate_python(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
         key, line = _first_problem(kind, error)
         flag = next((flag for given, flag in (flags or {}).items() if f"{given}.".startswith(f"{key}.")), origin)
@@ -147,14 +146,14 @@ def _place(tree: dict[str, Any], keys: list[str], value: Any) -> None:
     tree[keys[-1]] = value
 
 
-def _first_problem(kind: type, error: ValidationError) -> tuple[str, str]:
+def _first_problem(kind: type[BaseModel], error: ValidationError) -> tuple[str, str]:
     """The first problem's key, and in words: key, what was found, what was expected, and how many more there are."""
     # A key that is not known comes first: a misspelt one is also reported as missing.
-    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] not in UNKNOWN)
+    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != UNKNOWN)
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"]) or "the file"
     plain = ".".join(part for part in first["loc"] if isinstance(part, str))
-    if first["type"] in UNKNOWN:
+    if first["type"] == UNKNOWN:
         line = f"unknown key `{key}`; {_hint(plain, list(_fields(kind)))}"
     elif first["type"] == "missing":
         line = f"key `{key}` is missing"
@@ -186,12 +185,11 @@ def _list(kind: Any) -> str:
     return "a list"
 
 
-def _fields(kind: type, prefix: str = "") -> dict[str, Any]:
+def _fields(kind: type[BaseModel], prefix: str = "") -> dict[str, Any]:
     """Every dotted key of a settings class, and its type; the items of a list go without their number."""
-    fields: dict[str, Any] = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", {})
-    keys = {}
-    for name, field in fields.items():
-        child = keys[prefix + name] = getattr(field, "annotation", None)
+    keys: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        child = keys[prefix + name] = field.annotation
         for section in (child, *get_args(child)):
             if isinstance(section, type) and issubclass(section, BaseModel):
                 keys |= _fields(section, f"{prefix}{name}.")

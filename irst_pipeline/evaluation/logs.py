@@ -107,7 +107,7 @@ def read_sequence(truth: Path, log: Path, frame_rate: float | None = None) -> Tr
     """
     scene, run = _scene_of(truth), _frames_of_run(log)
     if log.suffix == ".txt":
-        tracks, logged, said = _read_mot_tracks(log), 0, scene.frame_rate_hz
+        tracks, logged, said = TrackPaths.of_positions(*_places(_read_mot(log, "track"))), 0, scene.frame_rate_hz
     else:
         tracks, logged, said = _read_tracks(log)
     rate = frame_rate or said
@@ -152,8 +152,8 @@ def _read_targets(path: Path, frame_rate: float) -> tuple[Paths, Paths]:
         velocity = _floats([known.get(key, (None, None)) for key in zip(frame.tolist(), id_.tolist(), strict=True)], 2)
     else:
         velocity = velocities(frame, id_, position, frame_rate)
-    unseen = _places([row for row in rows if not row.considered])
-    return Paths(frame, id_, position, velocity), Paths(*unseen, np.full_like(unseen[2], np.nan))
+    hidden = TrackPaths.of_positions(*_places([row for row in rows if not row.considered]))
+    return Paths(frame, id_, position, velocity), hidden
 
 
 def _read_mot(path: Path, what: str) -> list[_MotRow]:
@@ -167,12 +167,6 @@ def _read_mot(path: Path, what: str) -> list[_MotRow]:
         _refuse_twice(f"{where}: {what}", row.frame, row.id, seen)
         rows.append(row)
     return rows
-
-
-def _read_mot_tracks(path: Path) -> TrackPaths:
-    frame, id_, position = _places(_read_mot(path, "track"))
-    unknown = np.full((len(frame), 3), np.nan)
-    return TrackPaths(frame, id_, position, unknown[:, :2], unknown, unknown[:, 0])
 
 
 def _places(rows: list[_MotRow]) -> tuple[Integers, Integers, Floats]:
