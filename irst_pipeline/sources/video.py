@@ -121,8 +121,8 @@ def open_container(path: Path, raw: dict[str, str] | None = None) -> InputContai
     try:
         container = av.open(str(path), "r", "rawvideo" if raw else None, raw, **LENIENT)
     except av.InvalidDataError:
-        raw = f"raw frames need raw://{path}?format=gray16le&size=640x512"
-        raise IrstError(f"{path}: not a video, or one cut short before its index was written; {raw}") from None
+        frames = f"give raw frames as raw://{path}?format=gray16le&size=640x512"
+        raise IrstError(f"{path}: not a video, or one cut short before its index was written; {frames}") from None
     except (av.FFmpegError, OSError) as error:
         raise IrstError(f"{path}: cannot be opened as a video ({error.strerror})") from None
     if container.format.name == "tty":  # FFmpeg would draw a text file as a picture
