@@ -121,6 +121,7 @@ def _write(frame: Frame, weights: Weights, uri: str, out: Path) -> None:
     image, views = frame.image, unfold_image(weights.network, frame.image)
     numbers = {
         "source": uri,
+        "frame": frame.index,
         "model": weights.name,
         "weights_sha256": weights.sha256,
         "noise_level": noise_level(image),
@@ -139,7 +140,7 @@ def _write(frame: Frame, weights: Weights, uri: str, out: Path) -> None:
     names = [field.name for field in fields(StageView)]
     stages: dict[str, Any] = {name: np.stack([getattr(view, name) for view in views]) for name in names}
     np.savez_compressed(arrays, image=image, **stages)
-    figure = draw(image, views, f"{frame.source}, {weights.name}")
+    figure = draw(image, views, f"{frame.source}, frame {frame.index}, {weights.name}")
     write_file(out / NUMBERS_FILE, (json.dumps(numbers, indent=2) + "\n").encode())
     write_file(out / ARRAYS_FILE, arrays.getvalue())
     write_file(out / FIGURE_FILE, figure)

@@ -148,13 +148,14 @@ def _place(tree: dict[str, Any], keys: list[str], value: Any) -> None:
 
 def _first_problem(kind: type[BaseModel], error: ValidationError) -> tuple[str, str]:
     """The first problem's key, and in words: key, what was found, what was expected, and how many more there are."""
-    # A key that is not known comes first: a misspelt one is also reported as missing.
-    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != UNKNOWN)
+    problems = error.errors(include_url=False)
+    # Keys that are not known come first: a misspelt one is missing as well, and its section incomplete.
+    problems = [problem for problem in problems if problem["type"] == UNKNOWN] or problems
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"]) or "the file"
     plain = ".".join(part for part in first["loc"] if isinstance(part, str))
     if first["type"] == UNKNOWN:
-        line = f"unknown key `{key}`; {_hint(plain, list(_fields(kind)))}"
+        line = f"unknown key `{key}`; {_hint(key, list(_fields(kind)))}"
     elif first["type"] == "missing":
         line = f"key `{key}` is missing"
     else:
@@ -169,8 +170,9 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> tuple[str, 
 
 def _hint(key: str, known: list[str]) -> str:
     """Which of the known keys may have been meant: one of its section that looks alike, or one so called elsewhere."""
-    section, _, name = key.rpartition(".")
-    beside = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
+    section, dot, name = key.rpartition(".")
+    plain = re.sub(r"\.\d+\b", "", section)  # of a list's entry too, without its number
+    beside = {(last := k.rpartition(".")[2]): section + dot + last for k in known if k.rpartition(".")[0] == plain}
     alike = difflib.get_close_matches(name, beside, 1) or [other for other in beside if other.startswith(name)]
     near = [beside[other] for other in alike] or [k for k in known if k.rpartition(".")[2] == name]
     return f"did you mean `{near[0]}`?" if near else f"known: {', '.join(beside.values() or known)}"
