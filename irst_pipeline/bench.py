@@ -69,7 +69,7 @@ class PipelineSpeed(Speed):
     """Of the pipeline; latency is from before a frame is read until all files hold its result."""
 
     thread_ms: dict[str, float]
-    """Mean time that each thread worked a frame; the network works while it has any frame."""
+    """Mean time that each thread worked for a frame; the network works while it has any frame."""
     stage_ms: dict[str, float]
     """Mean time that each stage worked on a frame; of the network from its upload to its result."""
     bound_by: str
@@ -88,10 +88,6 @@ class PeerSpeed:
     peer_ms: float
     network_ms: float
 
-    @property
-    def ratio(self) -> float:
-        return self.peer_ms / self.network_ms
-
 
 @dataclass(frozen=True)
 class SizeResult:
@@ -108,7 +104,7 @@ class SizeResult:
     pipeline: PipelineSpeed
     """From a video file to logs and annotated video."""
     sources: dict[int, Speed]
-    """Of so many pipelines at once through one engine: all their frames together."""
+    """By the number of pipelines that run at once through one engine: the speed of all together."""
     peers: dict[str, PeerSpeed]
     memory_peak_mb: float
     """The process's highest resident memory so far."""
@@ -150,11 +146,12 @@ def run_bench(
         )
         for size in sizes
     }
-    weights = load_model(model)
+    weights, threshold = load_model(model), RunSettings().detection.lowest
     others = {name: open_peer(name, find_device(device)) for name in peers}
-    threshold = RunSettings().detection.lowest
-    engine = open_engine(weights.network, device, threshold, compiled=compiled)
-    latency_engine = open_engine(weights.network, device, threshold, newest=True, compiled=compiled)
+    engine, latency_engine = (
+        open_engine(weights.network, device, threshold, newest, compiled) for newest in (False, True)
+    )
+    bench = _Bench(weights, engine, latency_engine, others, stop)
     traces = [f"trace-{width}x{height}.json" for width, height in scenes] if profile else []
     prepare_folder(out, [REPORT_FILE, PICTURE_FILE, *traces], [], overwrite)
     what = {
@@ -169,14 +166,8 @@ def run_bench(
     }
     results: list[SizeResult] = []
     for scene in tqdm(scenes.values(), desc="sizes", leave=False, disable=None):
-        with TemporaryDirectory() as folder:
-            with Video8(Path(folder), scene, RECORDER) as video:
-                for frame in render(scene, SEED):
-                    _go_on(stop)
-                    video.write(frame)
-            # How the speed changes with the number of sources is measured at one size.
-            several = [] if results else sorted({*sources} - {1})
-            result, work = _measure(weights, engine, latency_engine, others, Path(folder), frames, several, stop)
+        # How the speed changes with the number of sources is measured at one size.
+        result, work = bench.measure(scene, [] if results else sorted({*sources} - {1}))
         results.append(result)
         if profile:
             write_file(out / f"trace-{result.size}.json", json.dumps(trace(work, engine.slots)).encode())
@@ -203,34 +194,66 @@ def open_peer(name: str, device: torch.device) -> nn.Module:
     return network.eval().to(device)
 
 
-def _measure(
-    weights: Weights,
-    engine: DeviceEngine[Any],
-    latency_engine: DeviceEngine[Any],
-    peers: dict[str, nn.Module],
-    folder: Path,
-    count: int,
-    sources: list[int],
-    stop: Event,
-) -> tuple[SizeResult, list[Work]]:
-    """The speeds on the sequence of `count` frames in `folder`, and what the pipeline did of each frame."""
-    video = folder / SHOWN_FILE
-    with closing(open_source(str(video))) as source:
-        some = list(islice(source, HELD))
-    for each in (engine, latency_engine):
-        each.prepare(some[0])
-    network, _ = _time_network(latency_engine, some[0].image, count)
-    _, network_cpu = _time_network(engine, some[0].image, count)
-    beside = {name: _time_peer(peer, latency_engine, some[0].image) for name, peer in peers.items()}
-    taken = [Span(span.start, perf_counter()) for _, _, span in engine.run(islice(cycle(some), count))]
-    live = _time_one_at_a_time(latency_engine, islice(cycle(some), count))
-    cpu = process_time()
-    work = _run_pipelines(weights, engine, video, folder, 1, stop)
-    pipeline = time_pipeline(work, process_time() - cpu - len(work) * network_cpu)
-    together = {n: _pipeline_speed(_run_pipelines(weights, engine, video, folder, n, stop)) for n in sources}
-    height, width = some[0].image.shape
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return SizeResult(width, height, network, _speed(taken), live, pipeline, together, beside, round(memory, 1)), work
+@dataclass(frozen=True)
+class _Bench:
+    """What is measured on each scene."""
+
+    weights: Weights
+    engine: DeviceEngine[Any]
+    """For recordings."""
+    latency_engine: DeviceEngine[Any]
+    """For live sources."""
+    peers: dict[str, nn.Module]
+    stop: Event
+
+    def measure(self, scene: SceneSettings, sources: list[int]) -> tuple[SizeResult, list[Work]]:
+        """The speeds on a scene's sequence, and what the pipeline did of each frame."""
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            with Video8(folder, scene, RECORDER) as video:
+                for frame in render(scene, SEED):
+                    _go_on(self.stop)
+                    video.write(frame)
+            with closing(open_source(str(folder / SHOWN_FILE))) as source:
+                some = list(islice(source, HELD))
+            for engine in (self.engine, self.latency_engine):
+                engine.prepare(some[0])
+            image = some[0].image
+            network, _ = _time_network(self.latency_engine, image, scene.frames)
+            _, network_cpu = _time_network(self.engine, image, scene.frames)
+            beside = {name: _time_peer(peer, self.latency_engine, image) for name, peer in self.peers.items()}
+            frames = self.engine.run(islice(cycle(some), scene.frames))
+            taken = [Span(span.start, perf_counter()) for _, _, span in frames]
+            live = _time_one_at_a_time(self.latency_engine, islice(cycle(some), scene.frames))
+            cpu = process_time()
+            work = self.run_pipelines(folder, 1)
+            pipeline = time_pipeline(work, process_time() - cpu - len(work) * network_cpu)
+            together = {count: _pipeline_speed(self.run_pipelines(folder, count)) for count in sources}
+        height, width = image.shape
+        memory = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+        return SizeResult(width, height, network, _speed(taken), live, pipeline, together, beside, memory), work
+
+    def run_pipelines(self, folder: Path, count: int) -> list[Work]:
+        """Run `count` pipelines on a folder's video at once; what they did of each frame, in the order of its end."""
+        video, settings = str(folder / SHOWN_FILE), RunSettings()
+
+        def run(engine: Engine[Any], index: int) -> list[Work]:
+            results = folder / f"{count}-{index}"
+            results.mkdir()
+            with closing(open_source(video)) as source:
+                own = Run(source, results, run_header(video, source, self.weights, engine, settings))
+                if count == 1:
+                    work = [result.spans for result in carry_out(own, engine, self.stop, RunStatistics())]
+                else:
+                    work = list(RunProcess(own, realtime=False).results(engine, self.stop))
+            _go_on(self.stop)
+            return work
+
+        if count == 1:
+            return run(self.engine, 0)
+        with closing(_AllAtOnce(self.engine, count)) as shared, ThreadPoolExecutor(count) as pool:
+            work = pool.map(lambda index: run(shared, index), range(count))
+            return sorted(chain.from_iterable(work), key=lambda spans: spans["write"].end)
 
 
 def _time_network(engine: DeviceEngine[Any], image: Image, count: int) -> tuple[Speed, float]:
@@ -286,31 +309,6 @@ class _AllAtOnce(SharedEngine):
     def warm_up(self, image: Image, count: int) -> None:
         super().warm_up(image, count)
         self._ready.wait()
-
-
-def _run_pipelines(
-    weights: Weights, engine: Engine[Any], video: Path, folder: Path, count: int, stop: Event
-) -> list[Work]:
-    """Run `count` pipelines on a video at once; what they did of each frame, in the order of its end."""
-    settings = RunSettings()
-
-    def run(engine: Engine[Any], index: int) -> list[Work]:
-        results = folder / f"{count}-{index}"
-        results.mkdir()
-        with closing(open_source(str(video))) as source:
-            own = Run(source, results, run_header(str(video), source, weights, engine, settings))
-            if count == 1:
-                work = [result.spans for result in carry_out(own, engine, stop, RunStatistics())]
-            else:
-                work = list(RunProcess(own, realtime=False).results(engine, stop))
-        _go_on(stop)
-        return work
-
-    if count == 1:
-        return run(engine, 0)
-    with closing(_AllAtOnce(engine, count)) as shared, ThreadPoolExecutor(count) as pool:
-        work = pool.map(lambda index: run(shared, index), range(count))
-        return sorted(chain.from_iterable(work), key=lambda spans: spans["write"].end)
 
 
 def _go_on(stop: Event) -> None:
@@ -415,7 +413,8 @@ def table(results: list[SizeResult]) -> str:
             lines.append(f"{count} sources of {r.size}: {speed.frames_per_second:.1f} frames/s in all")
         for name, beside in r.peers.items():
             times = f"{beside.peer_ms:.1f} ms a frame of {r.size}, ours {beside.network_ms:.1f} ms"
-            lines.append(f"{name}: {times} in turns: ours is {beside.ratio:.1f} times as fast")
+            ratio = beside.peer_ms / beside.network_ms
+            lines.append(f"{name}: {times} in turns: ours is {ratio:.1f} times as fast")
     return "\n".join(lines)
 
 

@@ -42,12 +42,6 @@ def held_out(name: str) -> bool:
     return zlib.crc32(name.encode()) % HELD_OUT_SHARE == 0
 
 
-def read_grey(path: Path) -> NDArray[Any]:
-    """An image of any depth (H, W), colour as luminance. Raises UsageError if it cannot be read."""
-    image = _decoded(path)
-    return image if image.ndim == 2 else luminance(image)
-
-
 def _decoded(path: Path) -> NDArray[Any]:
     try:
         return decode(path)
@@ -56,8 +50,10 @@ def _decoded(path: Path) -> NDArray[Any]:
 
 
 def read_image(path: Path) -> Image:
-    """The grey levels (H, W) of an 8 or 16-bit image; raises UsageError for another."""
-    image = read_grey(path)
+    """The grey levels (H, W) of an 8 or 16-bit image, colour as luminance; raises UsageError for another."""
+    image = _decoded(path)
+    if image.ndim > 2:
+        image = luminance(image)
     if image.dtype not in (np.uint8, np.uint16):
         raise UsageError(f"{path}: holds {image.dtype}; a data set's images have 8 or 16 bits without sign")
     return image
@@ -67,8 +63,8 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     """A mask (H, W) of `MASKED` and 0. The file may hold 0 and one other level, as 0/1 and 0/255 do, or black and one
     other colour, for the target.
 
-    Raises UsageError for a mask of more levels, for which of them are target is not for us to guess, and for one of
-    which more than half is target.
+    Raises UsageError for a mask of more levels, as nobody could tell which of them are target, and for one of which
+    more than half is target.
     """
     mask = np.atleast_3d(_decoded(path))
     if np.ptp(mask[..., 3:], axis=(0, 1)).any():
@@ -94,27 +90,15 @@ def read_masked_images(folder: Path, split: str) -> list[Sample]:
     holds a name a line, with or without the suffix; a name that comes twice counts once. Raises UsageError, one line
     that names the file and the mend, where something is missing or does not fit.
     """
-    lists = find_list(folder, split)
-    try:
-        lines = [line.strip() for line in lists.read_text("utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise UsageError(f"{lists}: not text in UTF-8; save it so") from None
-    names: dict[str, Path] = {}  # and the folder that the list names with each
-    for number, path in enumerate(map(Path, lines), start=1):
-        name = path.stem if path.suffix.lower() in SUFFIXES else path.name
-        if name and names.setdefault(name, path.parent) != path.parent:
-            raise UsageError(
-                f"{lists}: line {number}: {name} is there already, in another folder; give images names that differ"
-            )
-    if not names:
-        raise UsageError(f"{lists}: an empty list; it needs the name of an image a line")
+    listed = find_list(folder, split)
+    names = read_names(listed)
     images, masks = images_in(folder / "images"), images_in(folder / "masks")
     samples = []
     for name in tqdm(names, desc=folder.name, leave=False, disable=None):
         for kind, paths in (("images", images), ("masks", masks)):
             if name not in paths:
                 raise UsageError(
-                    f"{folder / kind / name}.png: not there, but {lists} names it; add it or strike it out"
+                    f"{folder / kind / name}.png: not there, but {listed} names it; add it or strike it out"
                 )
         image, mask = read_image(images[name]), read_mask(masks[name])
         if image.shape != mask.shape:
@@ -126,7 +110,7 @@ def read_masked_images(folder: Path, split: str) -> list[Sample]:
             (rows, columns) = image.shape
             raise UsageError(
                 f"{images[name]}: {columns}x{rows} px; the network takes {MIN_SIZE}x{MIN_SIZE} and more; strike it out "
-                f"in {lists}"
+                f"in {listed}"
             )
         samples.append(Sample(name, image, mask))
     return samples
@@ -144,6 +128,24 @@ def find_list(folder: Path, split: str) -> Path:
     if fitting:
         raise UsageError(f"{folder}/img_idx: more than one list of the split {split} ({there}); give one by its name")
     raise UsageError(f"{folder}/img_idx: no list {split}.txt or {split}_*.txt; there are: {there}")
+
+
+def read_names(listed: Path) -> list[str]:
+    """The names in a list of images, a line each, without their suffixes and folders, each once; raises UsageError."""
+    try:
+        lines = [line.strip() for line in listed.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise UsageError(f"{listed}: not text in UTF-8; save it so") from None
+    folders: dict[str, Path] = {}
+    for number, path in enumerate(map(Path, lines), start=1):
+        name = path.stem if path.suffix.lower() in SUFFIXES else path.name
+        if name and folders.setdefault(name, path.parent) != path.parent:
+            raise UsageError(
+                f"{listed}: line {number}: {name} is there already, in another folder; give images names that differ"
+            )
+    if not folders:
+        raise UsageError(f"{listed}: an empty list; it needs the name of an image a line")
+    return list(folders)
 
 
 def images_in(folder: Path) -> dict[str, Path]:
@@ -230,15 +232,14 @@ def mask_in_box(image: Image, box: list[float]) -> NDArray[np.uint8]:
     x0, x1 = (int(x) for x in np.clip((box[0], np.ceil(box[0] + box[2]) + 1), 0, width))
     y0, y1 = (int(y) for y in np.clip((box[1], np.ceil(box[1] + box[3]) + 1), 0, height))
     mask = np.zeros(image.shape, np.uint8)
+    mask[y0:y1, x0:x1] = UNKNOWN
     patch = image[y0:y1, x0:x1].astype(np.float32)
-    if patch.shape[0] < 5 or patch.shape[1] < 5:
-        mask[y0:y1, x0:x1] = UNKNOWN
+    if min(patch.shape) < 5:
         return mask
     rim = np.concatenate([patch[0], patch[-1], patch[:, 0], patch[:, -1]])
     level, noise = np.median(rim), np.median(np.abs(rim - np.median(rim))) * 1.4826
     inner = patch[1:-1, 1:-1]
     peak = inner.max()
-    mask[y0:y1, x0:x1] = UNKNOWN
     if peak - level < max(CONTRAST_MIN * noise, LEVELS_MIN):
         return mask
     bright = (patch >= level + HALF_MAXIMUM * (peak - level)).astype(np.uint8)

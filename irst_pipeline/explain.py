@@ -2,9 +2,10 @@
 
 import json
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -120,6 +121,7 @@ def _write(frame: Frame, weights: Weights, uri: str, out: Path) -> None:
     image, views = frame.image, unfold_image(weights.network, frame.image)
     numbers = {
         "source": uri,
+        "frame": frame.index,
         "model": weights.name,
         "weights_sha256": weights.sha256,
         "noise_level": noise_level(image),
@@ -135,23 +137,17 @@ def _write(frame: Frame, weights: Weights, uri: str, out: Path) -> None:
         ],
     }
     arrays = BytesIO()
-    np.savez_compressed(
-        arrays,
-        image=image,
-        background=np.stack([view.background for view in views]),
-        target=np.stack([view.target for view in views]),
-        noise=np.stack([view.noise for view in views]),
-        residual=np.stack([view.residual for view in views]),
-        singular_values=np.stack([view.singular_values for view in views]),
-    )
-    figure = draw(image, views, f"{frame.source}, {weights.name}")
+    names = [field.name for field in fields(StageView)]
+    stages: dict[str, Any] = {name: np.stack([getattr(view, name) for view in views]) for name in names}
+    np.savez_compressed(arrays, image=image, **stages)
+    figure = draw(image, views, f"{frame.source}, frame {frame.index}, {weights.name}")
     write_file(out / NUMBERS_FILE, (json.dumps(numbers, indent=2) + "\n").encode())
     write_file(out / ARRAYS_FILE, arrays.getvalue())
-    write_file(out / FIGURE_FILE, png(figure))
+    write_file(out / FIGURE_FILE, figure)
 
 
-def draw(image: Image, views: list[StageView], title: str) -> Figure:
-    """A row of maps for each stage; below them the frame, and rank, sparsity and residual by stage."""
+def draw(image: Image, views: list[StageView], title: str) -> bytes:
+    """A PNG: a row of maps for each stage; below them the frame, and rank, sparsity and residual by stage."""
     height, width = image.shape
     rows = len(views) + 1
     figure = Figure(figsize=(16, 1 + rows * min(8.0, max(2.2, 3.4 * height / width))), layout="constrained")
@@ -179,10 +175,11 @@ def draw(image: Image, views: list[StageView], title: str) -> Figure:
     rest.set(title="sparsity of T (Hoyer) and residual", xlabel="stage", xticks=stages, ylim=(0, 1))
     rest.set_ylabel("sparsity", color="C0")
     ratio = rest.twinx()
-    ratio.plot(stages, [view.residual_rms / noise_level(image) for view in views], "s--", color="C1")
+    noise = noise_level(image)
+    ratio.plot(stages, [view.residual_rms / noise for view in views], "s--", color="C1")
     ratio.set_ylabel("RMS of the residual / noise level", color="C1")
     ratio.set_ylim(bottom=0)
-    return figure
+    return png(figure)
 
 
 def _show(axes: Axes, plane: Plane | Image, title: str, low: float, high: float, colours: str) -> None:

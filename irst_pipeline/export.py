@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from irst_pipeline.disk import make_folder, write_file
 from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.errors import UsageError
+from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.sources.base import SIDE_MAX
@@ -31,9 +32,9 @@ DESCRIPTION = {
 class RawTargetNet(nn.Module):
     """The network between raw frames (B, 1, H, W) and probability and T in grey levels, both (B, 1, H, W)."""
 
-    def __init__(self, network: TargetNet) -> None:
+    def __init__(self, network: LSNet) -> None:
         super().__init__()
-        self.network = network
+        self.network = TargetNet(network)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         normalised = normalise(frames)
@@ -65,7 +66,7 @@ def export_onnx(weights: Weights, path: Path, width: int, height: int) -> None:
         warnings.simplefilter("ignore")
         exported = Path(folder) / path.name
         torch.onnx.export(
-            RawTargetNet(TargetNet(weights.network)).eval(),
+            RawTargetNet(weights.network).eval(),
             (torch.zeros(1, 1, height, width),),
             exported,
             dynamo=False,

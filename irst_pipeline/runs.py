@@ -27,7 +27,7 @@ from irst_pipeline.run import Run, exhaust, finish, run_header
 from irst_pipeline.sinks import RESULT_FILES
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sources import Source, open_source, redact, resume_source
-from irst_pipeline.sources.address import LOCAL, printable, scheme_of
+from irst_pipeline.sources.address import DEVICES, printable, scheme_of
 from irst_pipeline.statistics import Account, RunStatistics
 from irst_pipeline.types import FrameResult
 from irst_pipeline.worker import RunProcess
@@ -96,7 +96,7 @@ def run_recordings(
 
 
 def _refuse_devices_named_twice(uris: list[str]) -> None:
-    devices = ["-" if scheme_of(uri) == "stdin" else uri.partition("?")[0] for uri in uris if scheme_of(uri) in LOCAL]
+    devices = ["-" if scheme_of(uri) == "stdin" else uri.partition("?")[0] for uri in uris if scheme_of(uri) in DEVICES]
     if twice := next((uri for uri in devices if devices.count(uri) > 1), None):
         raise UsageError(f"{twice}: gives each of its frames once; name it once")
 

@@ -12,7 +12,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     field_validator,
@@ -20,7 +19,7 @@ from pydantic import (
 
 from irst_pipeline.errors import UsageError
 
-T = TypeVar("T")
+T = TypeVar("T", bound=BaseModel)
 
 
 def _not_tiny(value: float) -> float:
@@ -33,7 +32,7 @@ FiniteFloat = Annotated[float, Field(gt=-1e9, lt=1e9)]
 Positive = Annotated[float, Field(gt=0, lt=1e9), AfterValidator(_not_tiny)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e9)]
 Count = Annotated[int, Field(ge=1, lt=10**9)]
-UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # what pydantic calls a key that is not known
+UNKNOWN = "extra_forbidden"  # what pydantic calls a key that is not known
 NO_LIST = ("tuple_type", "too_long")  # what it calls a value that should be a list, and a list that is too long
 
 
@@ -106,7 +105,7 @@ def read_settings(
 def validate(kind: type[T], tree: dict[str, Any], origin: str, flags: Mapping[str, str] | None = None) -> T:
     """`tree` as settings of `kind`; `origin` is what an error calls its source, but for keys that a flag has given."""
     try:
-        return TypeAdapter(kind).validate_python(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
         key, line = _first_problem(kind, error)
         flag = next((flag for given, flag in (flags or {}).items() if f"{given}.".startswith(f"{key}.")), origin)
@@ -147,15 +146,16 @@ def _place(tree: dict[str, Any], keys: list[str], value: Any) -> None:
     tree[keys[-1]] = value
 
 
-def _first_problem(kind: type, error: ValidationError) -> tuple[str, str]:
+def _first_problem(kind: type[BaseModel], error: ValidationError) -> tuple[str, str]:
     """The first problem's key, and in words: key, what was found, what was expected, and how many more there are."""
-    # A key that is not known comes first: a misspelt one is also reported as missing.
-    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] not in UNKNOWN)
+    problems = error.errors(include_url=False)
+    # Keys that are not known come first: a misspelt one is missing as well, and its section incomplete.
+    problems = [problem for problem in problems if problem["type"] == UNKNOWN] or problems
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"]) or "the file"
     plain = ".".join(part for part in first["loc"] if isinstance(part, str))
-    if first["type"] in UNKNOWN:
-        line = f"unknown key `{key}`; {_hint(plain, list(_fields(kind)))}"
+    if first["type"] == UNKNOWN:
+        line = f"unknown key `{key}`; {_hint(key, list(_fields(kind)))}"
     elif first["type"] == "missing":
         line = f"key `{key}` is missing"
     else:
@@ -170,8 +170,9 @@ def _first_problem(kind: type, error: ValidationError) -> tuple[str, str]:
 
 def _hint(key: str, known: list[str]) -> str:
     """Which of the known keys may have been meant: one of its section that looks alike, or one so called elsewhere."""
-    section, _, name = key.rpartition(".")
-    beside = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
+    section, dot, name = key.rpartition(".")
+    plain = re.sub(r"\.\d+\b", "", section)  # of a list's entry too, without its number
+    beside = {(last := k.rpartition(".")[2]): section + dot + last for k in known if k.rpartition(".")[0] == plain}
     alike = difflib.get_close_matches(name, beside, 1) or [other for other in beside if other.startswith(name)]
     near = [beside[other] for other in alike] or [k for k in known if k.rpartition(".")[2] == name]
     return f"did you mean `{near[0]}`?" if near else f"known: {', '.join(beside.values() or known)}"
@@ -186,12 +187,11 @@ def _list(kind: Any) -> str:
     return "a list"
 
 
-def _fields(kind: type, prefix: str = "") -> dict[str, Any]:
+def _fields(kind: type[BaseModel], prefix: str = "") -> dict[str, Any]:
     """Every dotted key of a settings class, and its type; the items of a list go without their number."""
-    fields: dict[str, Any] = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", {})
-    keys = {}
-    for name, field in fields.items():
-        child = keys[prefix + name] = getattr(field, "annotation", None)
+    keys: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        child = keys[prefix + name] = field.annotation
         for section in (child, *get_args(child)):
             if isinstance(section, type) and issubclass(section, BaseModel):
                 keys |= _fields(section, f"{prefix}{name}.")

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from irst_pipeline.cli import main
-from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.export import DESCRIPTION, INPUT, OPSET, RawTargetNet, export_onnx
 from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.sources import open_source
@@ -24,7 +23,7 @@ Runs = Callable[[NDArray[np.float32]], Maps]
 def cut(width: int, height: int) -> NDArray[np.float32]:
     """The first frame of a sequence, repeated or cut to a size, with its brightest target in the middle."""
     image = next(iter(open_source(str(CLOUDS)))).image.astype(np.float32)
-    network = RawTargetNet(TargetNet(load_weights("lsnet-nano").network))
+    network = RawTargetNet(load_weights("lsnet-nano").network)
     with torch.inference_mode():
         probability = network(torch.from_numpy(image)[None, None])[0][0, 0].numpy()
     row, column = np.unravel_index(probability.argmax(), image.shape)
@@ -54,7 +53,7 @@ def exported(
     path = tmp_path_factory.mktemp("exported") / "net.onnx"
     export_onnx(weights, path, *request.param)
     with torch.inference_mode():
-        probability, target = RawTargetNet(TargetNet(weights.network))(torch.from_numpy(frame))
+        probability, target = RawTargetNet(weights.network)(torch.from_numpy(frame))
     return path, frame, (probability, target)
 
 
@@ -123,7 +122,7 @@ def test_not_even_where_a_network_wavers_do_runtimes_say_another_thing(
     width, height = size
     weights, path = load_weights(model), tmp_path / "net.onnx"
     export_onnx(weights, path, width, height)
-    network = RawTargetNet(TargetNet(weights.network))
+    network = RawTargetNet(weights.network)
     runs = [runtime(path) for runtime in (in_onnx_runtime, in_openvino)]
     noise = np.random.default_rng(0).normal(100, 5, (3, 1, 1, height, width)).astype(np.float32)
     for frame in (*noise, np.full_like(noise[0], 100)):

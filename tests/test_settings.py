@@ -107,3 +107,6 @@ def test_other_bad_input(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text("stages: 3\n")
     with pytest.raises(UsageError, match="key `stride` is missing"):
         read_settings(LSNetConfig, tmp_path / "m.yaml")
+    (tmp_path / "m.yaml").write_text((ROOT / "configs/models/lsnet-nano.yaml").read_text() + "stage: 3\n")
+    with pytest.raises(UsageError, match="unknown key `stage`; did you mean `stages`"):
+        read_settings(LSNetConfig, tmp_path / "m.yaml")

@@ -62,7 +62,7 @@ def test_a_run_leaves_no_thread_and_no_file_open_and_holds_no_more_at_its_end(so
 def test_a_camera_that_hangs_up_again_and_again_leaves_nothing_behind(soaks: Soaks) -> None:
     done = soaks["camera"].result()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "left behind: 0 threads, 0 handles" in done.stdout
+    assert "left behind: 0 threads, 0 file handles" in done.stdout
 
 
 @pytest.mark.parametrize("association", ["nearest", "joint"])

@@ -10,7 +10,6 @@ import argparse
 import csv
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -55,7 +54,7 @@ def replacing(kind: type[nn.Module], part: str, other: Callable[[], nn.Module]) 
 def with_stages(count: int) -> Callable[[LSNet], LSNet]:
     def change(network: LSNet) -> LSNet:
         del network.stages[count:]
-        network.config = replace(network.config, stages=count)
+        network.config = network.config.model_copy(update={"stages": count})
         return network
 
     return change

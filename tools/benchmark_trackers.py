@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from irst_pipeline.config import TrackerSettings
 from irst_pipeline.errors import IrstError, UsageError, told_in_one_line
-from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, evaluate
+from irst_pipeline.evaluation.tracking import TrackedSequence, TrackPaths, evaluate
 from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation.points import FALSE_SCORE, TARGET_SCORE, PointFrame, PointSettings, point_frames
 from irst_pipeline.tracking.tracker import Tracker
@@ -42,10 +42,6 @@ from irst_pipeline.types import Detections, Floats, Frame, Image, Integers
 
 WARM_UP = 10  # frames at the start of a run that count neither for times nor for scores
 VELOCITY_WALK = 0.1  # px a frame that a filter lets velocity gain in a frame; the targets' own is constant
-CRUISE, BOUNCE = (
-    (1.0, 3.0),
-    (200.0, 0.1),
-)  # of ours, which tells both apart: px/s that velocity gains in 1 s, and stays in s
 START_SCORE = 0.5  # below nearly all targets
 PATIENCE = 5  # frames that a confirmed track lives without a detection
 CONFIRM_HITS = 3  # of the peers; ours weighs evidence
@@ -64,28 +60,19 @@ class Reported(NamedTuple):
 def scores(truth: Sequence[PointFrame], reported: Sequence[Reported]) -> dict[str, float]:
     """How well a run was tracked: HOTA, MOTA and IDF1 in 0 to 1, mean GOSPA in px, false tracks a frame."""
     first = truth[0].index
-    tracks, unknown = _paths([(t.index - first, r.id, r.position) for t, r in zip(truth, reported, strict=True)])
-    targets, _ = _paths([(t.index - first, t.id, t.position) for t in truth])
-    covariance, nis = np.full((len(tracks.id), 3), np.nan), np.full(len(tracks.id), np.nan)
-    found = evaluate(
-        TrackedSequence(
-            targets,
-            TrackPaths(tracks.frame, tracks.id, tracks.position, unknown, covariance, nis),
-            len(truth),
-            1 / (truth[1].time - truth[0].time),
-        )
-    )
+    tracks = _paths([(t.index - first, r.id, r.position) for t, r in zip(truth, reported, strict=True)])
+    targets = _paths([(t.index - first, t.id, t.position) for t in truth])
+    found = evaluate(TrackedSequence(targets, tracks, len(truth), 1 / (truth[1].time - truth[0].time)))
     values = found.scores.hota, found.scores.mota, found.scores.idf1, found.scores.gospa_px
     unpaired = len(tracks.id) - len(found.pairs.tracks)
     return dict(zip(SCORES, (*values, unpaired / len(truth)), strict=True))
 
 
-def _paths(rows: list[tuple[int, Integers, Floats]]) -> tuple[Paths, Floats]:
-    """The paths of objects from their ids (n,) and places (n, 2) in each frame; velocities are not known."""
+def _paths(rows: list[tuple[int, Integers, Floats]]) -> TrackPaths:
+    """The paths of objects from their ids (n,) and places (n, 2) in each frame."""
     frame = np.repeat([index for index, _, _ in rows], [len(ids) for _, ids, _ in rows])
-    position = np.concatenate([places for _, _, places in rows])
-    unknown = np.full_like(position, np.nan)
-    return Paths(frame, np.concatenate([ids for _, ids, _ in rows]), position, unknown), unknown
+    ids, places = (np.concatenate([row[column] for row in rows]) for column in (1, 2))
+    return TrackPaths.of_positions(frame, ids, places)
 
 
 Step = Callable[[Frame, Detections], Reported]
@@ -104,10 +91,11 @@ def speed_sd(scene: PointSettings) -> float:
 def own(scene: PointSettings) -> Step:
     tracker = Tracker(
         TrackerSettings(
-            velocity_walk=CRUISE[0],
-            cruise_seconds=CRUISE[1],
-            manoeuvre_walk=BOUNCE[0],
-            manoeuvre_seconds=BOUNCE[1],
+            # Straight flight and the bounce at the picture's edge, which ours alone tells apart.
+            velocity_walk=1.0,
+            cruise_seconds=3.0,
+            manoeuvre_walk=200.0,
+            manoeuvre_seconds=0.1,
             speed_sd=speed_sd(scene),
             detection_probability=min(scene.detection_probability, 0.999),
             false_alarms=max(scene.false_alarms, 1),

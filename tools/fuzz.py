@@ -12,13 +12,13 @@ import argparse
 import io
 import os
 import resource
-import shutil
 import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import cache
 from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -66,6 +66,8 @@ WORDS = [
     b"!!python/name:os.system",
     b"\xff",
 ]
+REFERENCE_LOG = "reference.jsonl"
+"""Beside the cases: what a mutated file of true paths is read with."""
 
 Reader = Callable[[Path], Any]
 Mutable = tuple[str, bytes]
@@ -117,6 +119,7 @@ def settings_of(kind: type[Settings]) -> Reader:
     return lambda path: read_settings(kind, path)
 
 
+@cache
 def kinds() -> dict[str, tuple[Reader, list[Mutable]]]:
     """What is read, how, and files to begin with."""
     videos = [
@@ -147,7 +150,7 @@ def kinds() -> dict[str, tuple[Reader, list[Mutable]]]:
         "camera": (lambda path: Camera(read_settings(PinholeSettings, path)), [(".yaml", camera)]),
         "calibration": (read_calibration, [(".safetensors", calibration())]),
         "pointing": (read_pointing, [(".csv", pointing)]),
-        "truth": (lambda path: read_sequence(path, path.with_suffix(".jsonl")), [(".txt", truth)]),
+        "truth": (lambda path: read_sequence(path, path.with_name(REFERENCE_LOG)), [(".txt", truth)]),
         "log": (lambda path: read_sequence(reference, path), [(".jsonl", log)]),
         "weights": (
             lambda path: load_model(str(path)),
@@ -168,7 +171,8 @@ def mutated(data: bytes, rng: np.random.Generator) -> bytes:
         elif how == 1:
             changed[at : at + length] = rng.bytes(length)
         elif how in (2, 3):
-            new = [EDGES, WORDS][how - 2][int(rng.integers(len([EDGES, WORDS][how - 2])))]
+            choices = EDGES if how == 2 else WORDS
+            new = choices[int(rng.integers(len(choices)))]
             changed[at : at + len(new) * int(rng.integers(2))] = new
         elif how == 4:
             del changed[at : at + length]
@@ -246,23 +250,18 @@ class Worker:
 def fuzz(count: int, seed: int, only: list[str], out: Path) -> bool:
     """Whether every case went well; prints how many were read and refused, and what went wrong."""
     out.mkdir(parents=True)
-    reference = out / "reference.jsonl"
-    reference.write_bytes(kinds()["log"][1][0][1])
+    (out / REFERENCE_LOG).write_bytes(kinds()["log"][1][0][1])
     outcomes: Counter[tuple[str, str]] = Counter()
     worker = Worker()
     for kind, name, data in tqdm(cases(count, seed, only), total=count, unit="file", disable=None):
         path = out / name
         path.write_bytes(data)
-        if kind == "truth":
-            shutil.copy(reference, path.with_suffix(".jsonl"))
         outcome = worker.read(kind, path)
         if outcome in ("read", "refused"):
             path.unlink()
         else:
             print(f"{path}: {outcome}")
             outcome = "failed"
-        if kind == "truth":
-            path.with_suffix(".jsonl").unlink()
         outcomes[kind, outcome] += 1
         if not worker.alive or outcome == "failed":
             worker.close()

@@ -62,15 +62,35 @@ def held() -> Held:
     return Held(resident_bytes() / 2**20, active_count(), handles)
 
 
-def flat(looks: list[tuple[int, Held]], *later: tuple[int, Held]) -> bool:
-    """Whether memory did not grow over the looks after so many frames; prints these and by how much."""
-    print(f"{'frames':>9}{'MB':>9}{'threads':>9}{'handles':>9}")
-    tenth = max(1, len(looks) // 10)
-    for done, now in (*looks[::tenth], looks[-1], *later):
-        print(f"{done:9}{now.memory_mb:9.1f}{now.threads:9}{now.handles:9}")
-    growth = looks[-1][1].memory_mb / looks[min(tenth, len(looks) - 1)][1].memory_mb
-    print(f"memory grew by {100 * (growth - 1):.2f} % from the tenth part on")
-    return growth <= GROWTH_MAX
+class Watch:
+    """What this process holds from now on, looked at a hundred times on the way to `count` frames."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._before, self._looks = count, held(), list[tuple[int, Held]]()
+
+    def look(self, done: int) -> None:
+        """Take a look if it is time for one; to be called after each frame, with how many there were."""
+        if done * LOOKS // self._count > len(self._looks):
+            self._looks.append((done, held()))
+
+    def flat(self, *later: tuple[int, Held]) -> bool:
+        """Whether memory did not grow over the looks; prints these, those `later`, and by how much."""
+        looks = self._looks
+        print(f"{'frames':>9}{'MB':>9}{'threads':>9}{'handles':>9}")
+        tenth = max(1, len(looks) // 10)
+        for done, now in (*looks[::tenth], looks[-1], *later):
+            print(f"{done:9}{now.memory_mb:9.1f}{now.threads:9}{now.handles:9}")
+        growth = looks[-1][1].memory_mb / looks[min(tenth, len(looks) - 1)][1].memory_mb
+        print(f"memory grew by {100 * (growth - 1):.2f} % from the tenth part on")
+        return growth <= GROWTH_MAX
+
+    def given_back(self, done: int) -> bool:
+        """Whether, at the end of a run of so many frames, memory did not grow and nothing was left behind."""
+        after = held()
+        level = self.flat((done, after))
+        threads, handles = after.threads - self._before.threads, after.handles - self._before.handles
+        print(f"left behind: {threads} threads, {handles} file handles")
+        return level and threads <= 0 and handles <= 0
 
 
 @contextmanager
@@ -103,20 +123,16 @@ def soak(width: int, height: int, count: int, out: Path) -> bool:
     weights = load_model(settings.model)
     engine = open_engine(weights.network, settings.device, settings.detection.lowest)
     tqdm.monitor_interval = 0  # no thread of its own
-    before = held()
+    watch = Watch(count)
     out.mkdir(parents=True)
     endless = Endless(images, "soak", scene.frame_rate_hz, count)
     run = Run(endless, out, run_header("soak", endless, weights, engine, settings))
-    looks, statistics = list[tuple[int, Held]](), RunStatistics()
+    statistics = RunStatistics()
     for done, _ in enumerate(tqdm(carry_out(run, engine, Event(), statistics), total=count), start=1):
-        if done * LOOKS // count > len(looks):
-            looks.append((done, held()))
-    after = held()
+        watch.look(done)
     counts = statistics.counts()
-    level = flat(looks, (counts.frames_processed, after))
     print(f"{counts.tracks_confirmed} tracks confirmed")
-    print(f"left behind: {after.threads - before.threads} threads, {after.handles - before.handles} file handles")
-    return level and after.threads <= before.threads and after.handles <= before.handles
+    return watch.given_back(counts.frames_processed)
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Image
 from tests.sources.cameras import on_time, transmit
-from tools.soak import LOOKS, Held, flat, held, meanwhile, small_scene
+from tools.soak import Watch, meanwhile, small_scene
 
 
 def send(images: Sequence[Image], rate: int, each: int, ports: "SimpleQueue[int]") -> None:
@@ -55,25 +55,22 @@ def soak(width: int, height: int, count: int, rate: int, each: int, out: Path, s
     engine = open_engine(weights.network, settings.device, settings.detection.lowest, newest=True)
     tqdm.monitor_interval = 0  # no thread of its own
     out.mkdir(parents=True)
-    looks, statistics, stop = list[tuple[int, Held]](), RunStatistics(), Event()
+    statistics, stop = RunStatistics(), Event()
     with meanwhile(send, images, rate, each) as ports:
-        uri, before = f"tcp://127.0.0.1:{ports.get()}", held()
+        uri, watch = f"tcp://127.0.0.1:{ports.get()}", Watch(count)
         with closing(open_source(uri, stop=stop)) as source:
             run = Run(source, out, run_header(uri, source, weights, engine, settings))
             results = carry_out(run, engine, stop, statistics)
             for result in tqdm(results, total=count, unit_scale=True):
                 done = result.frame.index + 1
-                if done * LOOKS // count > len(looks):
-                    looks.append((done, held()))
+                watch.look(done)
                 if done >= count:
                     stop.set()
-        after, report = held(), statistics.report(source)
-    level = flat(looks, (report["frames_read"], after))
+        report = statistics.report(source)
+        sound = watch.given_back(report["frames_read"])
     read, processed, dropped = (report[f"frames_{what}"] for what in ("read", "processed", "dropped"))
     print(f"{read} read = {processed} processed + {dropped} dropped, {source.reconnects} reconnects")
-    print(f"left behind: {after.threads - before.threads} threads, {after.handles - before.handles} handles")
-    whole = read == processed + dropped and source.reconnects >= count // each - 1
-    return level and whole and after.threads <= before.threads and after.handles <= before.handles
+    return sound and read == processed + dropped and source.reconnects >= count // each - 1
 
 
 def main() -> None:

@@ -42,8 +42,9 @@ class RtspCamera:
     """The camera's process, again and again on one port."""
 
     def __init__(self, begun: float) -> None:
-        self._command = [SYSTEM_PYTHON, CAMERAS, "rtsp", str(free_port()), str(begun)]
-        self.uri = f"rtsp://127.0.0.1:{self._command[3]}/ir"
+        port = free_port()
+        self._command = [SYSTEM_PYTHON, CAMERAS, "rtsp", str(port), str(begun)]
+        self.uri, self.name = f"rtsp://127.0.0.1:{port}/ir", f"127-0-0-1-{port}-ir"
         self._start()
 
     def _start(self) -> None:
@@ -145,14 +146,15 @@ def main() -> int:
     with ExitStack() as opened:
         camera = RtspCamera(begun)
         opened.callback(camera.close)
-        port = str(free_port(socket.SOCK_DGRAM))
-        sender = subprocess.Popen([sys.executable, CAMERAS, "udp", port, str(options.loss), str(begun)])
+        port = free_port(socket.SOCK_DGRAM)
+        other = f"127-0-0-1-{port}"
+        sender = subprocess.Popen([sys.executable, CAMERAS, "udp", str(port), str(options.loss), str(begun)])
         opened.callback(sender.wait)
         opened.callback(sender.kill)
         uris = [camera.uri, f"udp://127.0.0.1:{port}"]
         run = Watched(uris, options.out, max(seconds for _, seconds in outages) + 10)
         opened.callback(run.close)
-        if not all(run.tracks(options.out / f"127-0-0-1-{name}") for name in (f"{camera.uri[17:-3]}-ir", port)):
+        if not all(run.tracks(options.out / name) for name in (camera.name, other)):
             raise SystemExit("no track was confirmed")
         for kind, seconds in outages:
             time.sleep(options.apart * chance.uniform(1, 2))
@@ -166,8 +168,8 @@ def main() -> int:
             )
             sound &= noticed < NOTICED_MAX and again < options.again
         time.sleep(options.apart)
-    for name, losses in ((f"{camera.uri[17:-3]}-ir", len(outages)), (port, 0)):
-        true, false, report = judge(options.out / f"127-0-0-1-{name}")
+    for name, losses in ((camera.name, len(outages)), (other, 0)):
+        true, false, report = judge(options.out / name)
         counts = f"{report['frames_read']} frames, {report['frames_failed']} failed, {report['reconnects']} reconnects"
         print(f"{report['source']}: {counts}; ids of the point: {true}, false tracks: {false}")
         sound &= (true, false, report["reconnects"]) == (1, 0, losses)

@@ -17,7 +17,7 @@ from irst_pipeline.config import TrackerSettings
 from irst_pipeline.simulation.points import PointSettings, point_frames
 from irst_pipeline.tracking.tracker import Tracker
 from irst_pipeline.types import STANDS_STILL, CameraMotion, Frame
-from tools.soak import LOOKS, Held, flat, held
+from tools.soak import Watch
 
 IMAGE = np.zeros((256, 320), np.uint8)
 ODD_SHARE = 1e-3
@@ -28,7 +28,7 @@ def soak(count: int, settings: TrackerSettings) -> bool:
     """Whether all went well; prints what was held."""
     rng = np.random.default_rng(1)
     scene = PointSettings(width_px=320, height_px=256, frames=count, targets=4, noise_px=0.5, false_alarms=2)
-    tracker, time, looks, confirmed, most = Tracker(settings), 0.0, list[tuple[int, Held]](), 0, 0
+    tracker, watch, time, confirmed, most = Tracker(settings), Watch(count), 0.0, 0, 0
     for frame in tqdm(point_frames(scene, 1), total=count):
         dt = 1 / scene.frame_rate_hz
         if rng.random() < ODD_SHARE:
@@ -48,10 +48,9 @@ def soak(count: int, settings: TrackerSettings) -> bool:
         if not (np.isfinite(tracks.position).all() and ((xx > 0) & (xx * yy > xy**2)).all()):
             print(f"frame {frame.index}: a track without a sound place or covariance")
             return False
-        if (frame.index + 1) * LOOKS // count > len(looks):
-            looks.append((frame.index + 1, held()))
+        watch.look(frame.index + 1)
     print(f"{confirmed} tracks confirmed, at most {most} at once")
-    return flat(looks)
+    return watch.flat()
 
 
 def main() -> None:

@@ -20,12 +20,9 @@ __all__ = ["DeviceEngine", "Engine", "SharedEngine", "find_device", "load_model"
 
 def load_model(name: str) -> "Weights":
     """A shipped network by its name, or any by its file; raises UsageError where there is none."""
-    from irst_pipeline.lsnet.weights import WeightsError, load_weights
+    from irst_pipeline.lsnet.weights import load_weights
 
-    try:
-        return load_weights(name)
-    except WeightsError as error:
-        raise UsageError(str(error)) from None
+    return load_weights(name)
 
 
 def find_device(name: str) -> "torch.device":

@@ -70,7 +70,7 @@ class Engine(ABC, Generic[Ticket]):
 
     @abstractmethod
     def collect(self, ticket: Ticket) -> list[TargetPixels]:
-        """Wait for a ticket; what was found in each of its images is the caller's own."""
+        """Wait for a ticket, and return what was found in each of its images, which the caller may keep."""
 
     def device_seconds(self, _ticket: Ticket) -> float | None:
         """For how long the device has worked on a ticket that was collected last, where it can tell; None where not."""
@@ -86,8 +86,7 @@ class Engine(ABC, Generic[Ticket]):
         self.warm_up(frame.image, self.gathered)
 
     def run(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, TargetPixels, Span]]:
-        """What was found in frames, in their order, and when it was looked for. Frames may change size between one
-        another.
+        """What was found in frames, in their order, and when it was looked for. Frames may differ in size.
 
         Raises IrstError for a frame too small for the network.
         """

@@ -25,14 +25,14 @@ from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.memory import told_out_of_memory
 from irst_pipeline.types import Image, TargetPixels
 
-# OpenVINO tells its makers of every import and conversion, unless this package of theirs cannot be imported.
+# OpenVINO reports every import and conversion to its makers, unless their package for it cannot be imported.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino  # noqa: E402
 from openvino.frontend import FrontEndManager  # noqa: E402
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: E402
 
-SIZES_KEPT = 4, 16  # for one run, and for as many as share the engine
+SIZES_MIN, SIZES_MAX = 4, 16  # of frames that are kept ready: for one run, and for all that share the engine
 _CONVERTING = Lock()  # PyTorch records one graph at a time
 _CONVERTED: dict[tuple[bytes, tuple[int, ...]], openvino.Model] = {}
 """By weights and frame size; none is recorded twice in a process, for of each PyTorch keeps 10 MB for good."""
@@ -73,13 +73,13 @@ class CpuEngine(DeviceEngine[Ticket]):
         self._network, self._weights = TargetNet(network).eval(), fingerprint(network)
         self.device = f"cpu, OpenVINO on {core().get_property('CPU', 'FULL_DEVICE_NAME')}"
         self._kept: OrderedDict[tuple[int, ...], Compiled] = OrderedDict()
-        self._sizes_kept, self._lock = SIZES_KEPT[0], Lock()
+        self._sizes_kept, self._lock = SIZES_MIN, Lock()
 
     def build(self, image: Image) -> None:
         self._compiled(image)
 
     def warm_up(self, image: Image, count: int) -> None:
-        self._sizes_kept = min(max(SIZES_KEPT[0], count + 1), SIZES_KEPT[1])  # there may be one more to come
+        self._sizes_kept = min(max(SIZES_MIN, count + 1), SIZES_MAX)  # there may be one more to come
         self._compiled(image)
 
     def submit(self, images: Sequence[Image]) -> Ticket:

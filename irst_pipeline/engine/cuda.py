@@ -27,9 +27,9 @@ Net = Callable[[Tensor], tuple[Tensor, Tensor]]
 BATCH_MAX = 16
 PIXELS_MAX = 4096  # of each image that come back; where more are found, its maps come back whole
 GATHERED = 8  # frames of one recording that go together; alone they would leave most of the device idle
-SHAPES_KEPT = 40  # sorts of batches whose buffers and graphs are kept: eight of images, each in five sizes
+SHAPES_KEPT = 40  # kinds of batches whose buffers and graphs are kept: eight sizes of images, by one to 16 at a time
 OUT_OF_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "unable to find an engine")
-"""What errors say of it that are not of its own kind."""
+"""In the messages of errors of it that are no OutOfMemoryError."""
 _COMPILING = Lock()  # PyTorch's compiler is one for all engines
 WARM_UP = 3  # passes before a graph is recorded, in which kernels are loaded and chosen
 
@@ -80,7 +80,7 @@ class Slot:
     """Asks the device for everything from `device_images` to `packed`."""
     done: torch.cuda.Event
     count: int = 0
-    """Images of the batch that are somebody's; those after them are left over from before."""
+    """How many of the images were given; the others are left over from an earlier batch."""
 
 
 class CudaEngine(DeviceEngine[Slot]):

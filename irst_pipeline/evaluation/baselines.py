@@ -66,7 +66,7 @@ def local_contrast(image: Image) -> Map:
     return result
 
 
-PATCH_SIDE = 40  # px, as is the greatest step between patches
+PATCH_SIDE = 40  # px; also the greatest step from one patch to the next
 SPARSITY = 0.6  # lambda_L
 KEPT_VALUES = 1  # of each slice's singular values, how many are not shrunk
 PENALTY, PENALTY_GROWTH, PENALTY_MAX = 3e-3, 1.1, 1e10  # mu and rho

@@ -1,6 +1,7 @@
 """Reading of true paths and of the tracks that a run, or another tracker, logged."""
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,8 @@ from irst_pipeline.simulation.simulate import MOT_FILE, SCENE_FILE, TRUTH_FILE
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sinks.jsonl import SCHEMA
 from irst_pipeline.types import Floats, Integers
+
+logger = logging.getLogger("irst")
 
 LOG_FILE = "tracks.jsonl"
 FRAMES_MAX = 10_000_000  # more is a slip of the pen, and would not fit in memory
@@ -53,8 +56,9 @@ class _Scene(FileFields):
 
 
 class _Report(FileFields):
-    """What is read of a run's account of itself."""
+    """What is read of a run's account of itself; nothing is known where there is none, as after a kill."""
 
+    outcome: str = "complete"
     frames_read: Annotated[int, Field(ge=0, le=FRAMES_MAX)] = 0
     frames_failed: Annotated[int, Field(ge=0, le=FRAMES_MAX)] = 0
 
@@ -105,9 +109,10 @@ def read_sequence(truth: Path, log: Path, frame_rate: float | None = None) -> Tr
     with the last frame that either file names, or that the scene beside the one or the run's report beside the other
     counts. Raises UsageError, one line.
     """
-    scene, run = _scene_of(truth), _frames_of_run(log)
+    scene = _scene_of(truth)
+    run = _frames_of_run(log, scene.frames)
     if log.suffix == ".txt":
-        tracks, logged, said = _read_mot_tracks(log), 0, scene.frame_rate_hz
+        tracks, logged, said = TrackPaths.of_positions(*_places(_read_mot(log, "track"))), 0, scene.frame_rate_hz
     else:
         tracks, logged, said = _read_tracks(log)
     rate = frame_rate or said
@@ -136,10 +141,16 @@ def _scene_of(truth: Path) -> _Scene:
     return validate(_Scene, read_yaml(scene) if truth.name == MOT_FILE and scene.is_file() else {}, str(scene))
 
 
-def _frames_of_run(log: Path) -> int:
-    """How many frames the run of this log has met; 0 where it does not say, as after a kill."""
+def _frames_of_run(log: Path, simulated: int) -> int:
+    """How many frames the run of this log has met; 0 where it does not say. It is told where they cannot be those of
+    the truth, of which `simulated` are known, if any."""
     report = validate(_Report, read_report(log.parent), str(log.with_name(REPORT_FILE)))
-    return report.frames_read + report.frames_failed
+    met, outcome = report.frames_read + report.frames_failed, report.outcome
+    if outcome != "complete":
+        logger.warning("%s: not a complete run (%s); what it did not see counts as missed", log.parent, outcome)
+    elif met and simulated and met != simulated:
+        logger.warning("%s: a run of %d frames, but the scene has %d; is it of this scene?", log.parent, met, simulated)
+    return met
 
 
 def _read_targets(path: Path, frame_rate: float) -> tuple[Paths, Paths]:
@@ -152,8 +163,8 @@ def _read_targets(path: Path, frame_rate: float) -> tuple[Paths, Paths]:
         velocity = _floats([known.get(key, (None, None)) for key in zip(frame.tolist(), id_.tolist(), strict=True)], 2)
     else:
         velocity = velocities(frame, id_, position, frame_rate)
-    unseen = _places([row for row in rows if not row.considered])
-    return Paths(frame, id_, position, velocity), Paths(*unseen, np.full_like(unseen[2], np.nan))
+    hidden = TrackPaths.of_positions(*_places([row for row in rows if not row.considered]))
+    return Paths(frame, id_, position, velocity), hidden
 
 
 def _read_mot(path: Path, what: str) -> list[_MotRow]:
@@ -167,12 +178,6 @@ def _read_mot(path: Path, what: str) -> list[_MotRow]:
         _refuse_twice(f"{where}: {what}", row.frame, row.id, seen)
         rows.append(row)
     return rows
-
-
-def _read_mot_tracks(path: Path) -> TrackPaths:
-    frame, id_, position = _places(_read_mot(path, "track"))
-    unknown = np.full((len(frame), 3), np.nan)
-    return TrackPaths(frame, id_, position, unknown[:, :2], unknown, unknown[:, 0])
 
 
 def _places(rows: list[_MotRow]) -> tuple[Integers, Integers, Floats]:

@@ -42,14 +42,14 @@ def write_report(folder: Path, what: dict[str, Any], detectors: ScoresByName) ->
         for detector, scores in detectors.items()
         for image, counts in scores.counts.items()
     )
-    _write_table(folder / IMAGES_FILE, ["detector", "image", "iou", *counted], images)
+    write_table(folder / IMAGES_FILE, ["detector", "image", "iou", *counted], images)
     names = [field.name for field in fields(Scores)]
     points = (
         [detector, f"{threshold:.6g}", *record(asdict(scores)).values()]
         for detector, curve in curves.items()
         for threshold, scores in curve.items()
     )
-    _write_table(folder / CURVE_FILE, ["detector", "threshold", *names], points)
+    write_table(folder / CURVE_FILE, ["detector", "threshold", *names], points)
     write_file(folder / PICTURE_FILE, draw_curves(f"{what['dataset']} {what['split']}", detectors))
 
 
@@ -89,9 +89,8 @@ def record(scores: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in scores.items()}
 
 
-def _write_table(path: Path, header: list[str], rows: Iterable[list[Any]]) -> None:
+def write_table(path: Path, header: list[str], rows: Iterable[list[Any]]) -> None:
+    """Write a CSV; raises IrstError, one line, when it cannot be written."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
     write_file(path, text.getvalue().encode())

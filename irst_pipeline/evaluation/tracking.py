@@ -8,7 +8,7 @@ import io
 import math
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,12 @@ class TrackPaths(Paths):
     """(n, 3) px^2: xx, xy, yy of the position; NaN where it is not known."""
     nis: Floats
     """(n,) normalised innovation squared of the track's detection; NaN where there is none."""
+
+    @classmethod
+    def of_positions(cls, frame: Integers, id_: Integers, position: Floats) -> Self:
+        """Paths of which nothing else is known."""
+        unknown = np.full((len(frame), 3), np.nan)
+        return cls(frame, id_, position, unknown[:, :2], unknown, unknown[:, 0])
 
 
 @dataclass(frozen=True)
@@ -157,40 +163,17 @@ class _Meeting(NamedTuple):
     """(n, m) px"""
 
 
-class _TrackEval(NamedTuple):
-    """See TrackingScores, also for the next two."""
-
-    hota: float
-    deta: float
-    assa: float
-    mota: float
-    idf1: float
-    id_switches: int
-
-
 class _Gospa(NamedTuple):
+    """See TrackingScores."""
+
     gospa_px: float
     gospa_localisation_px: float
     gospa_missed_px: float
     gospa_false_px: float
 
 
-class _Nees(NamedTuple):
-    nees: float
-    nees_low: float
-    nees_high: float
-    nees_inside: float
-
-
-class _Nis(NamedTuple):
-    nis: float
-    nis_low: float
-    nis_high: float
-    nis_inside: float
-
-
-def evaluate(sequence: TrackedSequence, radius: float = RADIUS) -> Evaluation:
-    """Score the tracks of a sequence; a target is covered by at most one track, at most `radius` px away.
+def evaluate(sequence: TrackedSequence) -> Evaluation:
+    """Score the tracks of a sequence; a target is covered by at most one track, at most `RADIUS` px away.
 
     In each frame as many targets are covered as can be, by the tracks that are nearest in sum. Raises UsageError if
     TrackEval is not installed.
@@ -198,7 +181,7 @@ def evaluate(sequence: TrackedSequence, radius: float = RADIUS) -> Evaluation:
     truth, tracks = sequence.truth, sequence.tracks
     meetings = _meetings(truth, tracks, np.union1d(truth.frame, tracks.frame))
     (targets, target_of), (found, track_of) = (np.unique(paths.id, return_inverse=True) for paths in (truth, tracks))
-    matched = [match(meeting.distance, radius) for meeting in meetings]
+    matched = [match(meeting.distance, RADIUS) for meeting in meetings]
     covering = [(m.truth[t], m.tracks[k]) for m, (t, k) in zip(meetings, matched, strict=True)]
     pairs = Pairs(*(np.concatenate([np.empty(0, np.int64), *(both[side] for both in covering)]) for side in (0, 1)))
     covered = np.zeros(len(truth.id), bool)
@@ -207,17 +190,13 @@ def evaluate(sequence: TrackedSequence, radius: float = RADIUS) -> Evaluation:
     gospa = np.zeros((sequence.frames, len(_Gospa._fields)))
     for meeting in meetings:
         gospa[meeting.frame] = _gospa(meeting.distance)
-    near = np.zeros(len(tracks.id), bool)
-    for meeting in meetings:
-        near[meeting.tracks] = (meeting.distance <= radius).any(axis=0)
-    life = np.bincount(track_of, minlength=len(found))
-    false = int((np.bincount(track_of, near, minlength=len(found)) < life / 2).sum())
+    false = _false_tracks(meetings, track_of)
     error = tracks.position[pairs.tracks] - truth.position[pairs.truth]
     scores = TrackingScores(
         frames=sequence.frames,
         targets=len(targets),
         tracks=len(found),
-        **_trackeval(meetings, target_of, track_of, radius)._asdict(),
+        **_trackeval(meetings, target_of, track_of),
         fragmentations=fragmentations,
         **_Gospa(*gospa.mean(axis=0).tolist())._asdict(),
         ospa2_px=_ospa2(meetings, target_of, track_of),
@@ -227,8 +206,8 @@ def evaluate(sequence: TrackedSequence, radius: float = RADIUS) -> Evaluation:
         initiation_delay_s=float(np.median(delays)) / sequence.frame_rate if len(delays) else math.nan,
         position_rmse_px=_rms(error),
         velocity_rmse_px_s=_rms(tracks.velocity[pairs.tracks] - truth.velocity[pairs.truth]),
-        **_Nees(*_consistency(_squares(error, tracks.covariance[pairs.tracks])))._asdict(),
-        **_Nis(*_consistency(tracks.nis[pairs.tracks]))._asdict(),
+        **_consistency("nees", _squares(error, tracks.covariance[pairs.tracks])),
+        **_consistency("nis", tracks.nis[pairs.tracks]),
     )
     return Evaluation(scores, pairs, gospa[:, 0])
 
@@ -253,12 +232,16 @@ def velocities(frame: Integers, id_: Integers, position: Floats, frame_rate: flo
     NaN for an object with one position.
     """
     velocity = np.full(position.shape, np.nan)
-    for each in np.unique(id_):
-        rows = np.flatnonzero(id_ == each)
-        rows = rows[np.argsort(frame[rows])]
+    for rows in rows_by_object(frame, id_):
         if len(rows) > 1:
             velocity[rows] = np.gradient(position[rows], frame[rows] / frame_rate, axis=0)
     return velocity
+
+
+def rows_by_object(frame: Integers, id_: Integers) -> list[Integers]:
+    """The rows of each object, in the order of its frames."""
+    order = np.lexsort((frame, id_))
+    return np.split(order, 1 + np.flatnonzero(np.diff(id_[order]))) if len(order) else []
 
 
 def _meetings(truth: Paths, tracks: Paths, frames: Integers) -> list[_Meeting]:
@@ -276,10 +259,10 @@ def _rows_by_frame(frame: Integers, frames: Integers) -> list[Integers]:
     return [order[a:b] for a, b in zip(first, end, strict=True)]
 
 
-def _trackeval(meetings: list[_Meeting], target_of: Integers, track_of: Integers, radius: float) -> _TrackEval:
-    """TrackEval's scores; `target_of` and `track_of` number the objects of the rows from 0."""
+def _trackeval(meetings: list[_Meeting], target_of: Integers, track_of: Integers) -> dict[str, Any]:
+    """TrackEval's scores as in TrackingScores; `target_of` and `track_of` number the objects of the rows from 0."""
     if not len(target_of):
-        return _TrackEval(*5 * (math.nan,), id_switches=0)
+        return dict.fromkeys(("hota", "deta", "assa", "mota", "idf1"), math.nan) | {"id_switches": 0}
     try:
         # It says on stdout which of its readers of data sets lack something; none is used here.
         with redirect_stdout(io.StringIO()):
@@ -291,7 +274,7 @@ def _trackeval(meetings: list[_Meeting], target_of: Integers, track_of: Integers
     data = {
         "gt_ids": [target_of[meeting.truth] for meeting in meetings],
         "tracker_ids": [track_of[meeting.tracks] for meeting in meetings],
-        "similarity_scores": [np.clip(1 - meeting.distance / (2 * radius), 0, 1) for meeting in meetings],
+        "similarity_scores": [np.clip(1 - meeting.distance / (2 * RADIUS), 0, 1) for meeting in meetings],
         "num_timesteps": len(meetings),
         "num_gt_ids": len(np.unique(target_of)),
         "num_tracker_ids": len(np.unique(track_of)),
@@ -301,8 +284,20 @@ def _trackeval(meetings: list[_Meeting], target_of: Integers, track_of: Integers
     hota = HOTA().eval_sequence(data)
     clear = CLEAR({"PRINT_CONFIG": False}).eval_sequence(data)
     identity = Identity({"PRINT_CONFIG": False}).eval_sequence(data)
-    mean, deta, assa = (float(np.mean(hota[name])) for name in ("HOTA", "DetA", "AssA"))
-    return _TrackEval(mean, deta, assa, float(clear["MOTA"]), float(identity["IDF1"]), int(clear["IDSW"]))
+    means = {name.lower(): float(np.mean(hota[name])) for name in ("HOTA", "DetA", "AssA")}
+    return means | {
+        "mota": float(clear["MOTA"]),
+        "idf1": float(identity["IDF1"]),
+        "id_switches": int(clear["IDSW"]),
+    }
+
+
+def _false_tracks(meetings: list[_Meeting], track_of: Integers) -> int:
+    """How many tracks have a target within the radius for less than half of their life."""
+    near = np.zeros(len(track_of), bool)
+    for meeting in meetings:
+        near[meeting.tracks] = (meeting.distance <= RADIUS).any(axis=0)
+    return int((np.bincount(track_of, near) < np.bincount(track_of) / 2).sum())
 
 
 def _coverage(truth: Paths, covered: NDArray[np.bool_]) -> tuple[int, Integers]:
@@ -373,13 +368,12 @@ def _squares(error: Floats, covariance: Floats) -> Floats:
     return squares
 
 
-def _consistency(squares: Floats) -> tuple[float, float, float, float]:
+def _consistency(name: str, squares: Floats) -> dict[str, Any]:
     """Of squared Mahalanobis lengths in two dimensions, those that are known: their mean, its 95 % bounds if they are
-    independent, and the share of them within the 95 % ellipse."""
+    independent, and the share of them within the 95 % ellipse; named as in TrackingScores."""
     squares = squares[np.isfinite(squares)]
-    count = len(squares)
-    if not count:
-        return math.nan, math.nan, math.nan, math.nan
-    low, high = chi2.ppf(np.array(BOUNDS), 2 * count) / count
-    inside = (squares <= chi2.ppf(SHARE, 2)).mean()
-    return float(squares.mean()), float(low), float(high), float(inside)
+    mean = low = high = inside = math.nan
+    if count := len(squares):
+        mean, inside = float(squares.mean()), float((squares <= chi2.ppf(SHARE, 2)).mean())
+        low, high = (chi2.ppf(np.array(BOUNDS), 2 * count) / count).tolist()
+    return {name: mean, f"{name}_low": low, f"{name}_high": high, f"{name}_inside": inside}

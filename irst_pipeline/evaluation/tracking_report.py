@@ -11,9 +11,17 @@ from matplotlib.figure import Figure
 
 from irst_pipeline.disk import write_file
 from irst_pipeline.evaluation.report import record
-from irst_pipeline.evaluation.tracking import CUTOFF, RADIUS, Evaluation, Paths, TrackedSequence, TrackingScores
+from irst_pipeline.evaluation.tracking import (
+    CUTOFF,
+    RADIUS,
+    Evaluation,
+    Paths,
+    TrackedSequence,
+    TrackingScores,
+    rows_by_object,
+)
 from irst_pipeline.pictures import png
-from irst_pipeline.types import Floats, Integers
+from irst_pipeline.types import Floats
 
 SCORES_FILE, PICTURE_FILE = "tracking.json", "tracking.png"
 TRACKING_FILES = (SCORES_FILE, PICTURE_FILE)
@@ -22,7 +30,7 @@ TRACKING_FILES = (SCORES_FILE, PICTURE_FILE)
 def write_tracking_report(
     folder: Path, what: dict[str, Any], sequence: TrackedSequence, evaluation: Evaluation
 ) -> None:
-    """Write `TRACKING_FILES` into an existing folder; `what` says in the JSON what was evaluated, at the usual radius.
+    """Write `TRACKING_FILES` into an existing folder; `what` says in the JSON what was evaluated.
 
     Raises IrstError, one line, when a file cannot be written.
     """
@@ -72,7 +80,7 @@ def draw(sequence: TrackedSequence, evaluation: Evaluation) -> bytes:
     error[pairs.tracks] = np.linalg.norm(tracks.position[pairs.tracks] - truth.position[pairs.truth], axis=1)
     _draw_paths(axes[2], sequence, tracks, error, linewidth=1.2)
     axes[2].set(ylabel="error on a target, px", ylim=(0, None))
-    axes[3].plot(_time(sequence), evaluation.gospa, color="black")
+    axes[3].plot(np.arange(sequence.frames) / sequence.frame_rate, evaluation.gospa, color="black")
     axes[3].set(xlabel="s", ylabel="GOSPA of the frame, px", ylim=(0, None))
     for each in axes:
         each.grid(alpha=0.3)
@@ -81,15 +89,8 @@ def draw(sequence: TrackedSequence, evaluation: Evaluation) -> bytes:
 
 def _draw_paths(axes: Axes, sequence: TrackedSequence, paths: Paths, value: Floats, **style: Any) -> None:
     """A line an object of `value` (n,) over time, broken where there is none."""
-    for each in np.unique(paths.id):
-        rows: Integers = np.flatnonzero(paths.id == each)
-        rows = rows[np.argsort(paths.frame[rows])]
+    for rows in rows_by_object(paths.frame, paths.id):
         frame = paths.frame[rows]
         breaks = 1 + np.flatnonzero(np.diff(frame) > 1)
         time = np.insert(frame / sequence.frame_rate, breaks, np.nan)
         axes.plot(time, np.insert(value[rows], breaks, np.nan), **style)
-
-
-def _time(sequence: TrackedSequence) -> Floats:
-    """s, (frames,)"""
-    return np.arange(sequence.frames) / sequence.frame_rate

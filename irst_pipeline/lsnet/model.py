@@ -4,10 +4,10 @@ After Li, Wang and Chen, "From Optimization to Network: A Low-Rank and Sparse-Aw
 Infrared Small Target Detection". One implementation; `lsnet-nano` and `lsnet-base` are two configurations of it.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,48 +18,47 @@ from irst_pipeline.lsnet.modules import (
     TargetStep,
     convolution,
 )
+from irst_pipeline.settings import Count, Settings
 from irst_pipeline.types import MIN_SIZE
 
 RARE = -4.0  # logit of a pixel before anything is learnt: targets are few
 
+Counts = Annotated[tuple[Count, ...], Field(min_length=1)]
 
-@dataclass(frozen=True)
-class LSNetConfig:
+
+class LSNetConfig(Settings):
     """Shape of one member of the family."""
 
-    stages: int
+    stages: Count
     """Unfolded iterations, each with weights of its own."""
-    stride: int
+    stride: Count
     """1: the variables are images. 4: they are maps of `channels` at a quarter of the resolution."""
-    channels: int
+    channels: Count
     """Channels of D, B, T, N and Y; 1 with stride 1."""
-    background_widths: tuple[int, ...]
+    background_widths: Counts
     """Channels of the background prior at 1/2, 1/4, ... of the working resolution."""
-    scan_state: int
+    scan_state: Count
     """State size of the scan: the rank of the background."""
-    scan_heads: int
+    scan_heads: Count
     """Heads of the scan, half along rows and half along columns."""
-    scan_expand: int
+    scan_expand: Count
     scan_gate: bool
-    target_widths: tuple[int, ...]
+    target_widths: Counts
     """Channels of the sparse transform at 1, 1/2, ... of the working resolution."""
-    attention_kernels: tuple[int, ...]
+    attention_kernels: Counts
     """Kernel of the threshold's spatial attention at each of those scales, px."""
-    noise_width: int
-    head_width: int
-    detail_width: int
+    noise_width: Count
+    head_width: Count
+    detail_width: Count
     """Channels of the head at full resolution."""
 
-    def __post_init__(self) -> None:
-        scan = (self.scan_state, self.scan_heads, self.scan_expand)
-        sizes = (self.stages, *scan, self.noise_width, self.head_width, self.detail_width)
-        widths = (self.background_widths, self.target_widths, self.attention_kernels)
+    @model_validator(mode="after")
+    def _each_scale_has_an_odd_kernel(self) -> Self:
         if any(kernel % 2 == 0 for kernel in self.attention_kernels):
-            raise ValueError(f"attention_kernels must be odd, got {self.attention_kernels}")
+            raise ValueError(f"odd attention_kernels, got {self.attention_kernels}")
         if len(self.attention_kernels) != len(self.target_widths):
-            raise ValueError("attention_kernels and target_widths must be of one length")
-        if min(sizes) < 1 or not all(widths) or min(min(row) for row in widths) < 1:
-            raise ValueError("every size of the network must be at least 1, and every list of widths hold one")
+            raise ValueError("attention_kernels and target_widths of one length")
+        return self
 
 
 class Decomposition(NamedTuple):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from irst_pipeline.lsnet.scan import selective_scan
 
-STRIP_MIN = 7  # attention kernels wider than this are split into a row and a column strip
+SQUARE_MAX = 7  # px; attention kernels wider than this are split into a row and a column strip
 SCAN_MAX = 2.0**14  # of a scan's output, far above any scene's: float16, which has room for 65,504, is not to overflow
 
 
@@ -32,7 +32,7 @@ class FrameNorm(nn.GroupNorm):
 
 
 def by_moments(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-    """The same of (B, C, H, W) as reductions, in float32 whatever the type, and one pass of scaling."""
+    """The same normalisation of (B, C, H, W) by reductions, in float32 whatever the type, and one pass of scaling."""
     axes = (1, 2, 3)
     mean = x.mean(axes, keepdim=True, dtype=torch.float32)
     norm = torch.linalg.vector_norm(x, dim=axes, keepdim=True, dtype=torch.float32)
@@ -43,7 +43,7 @@ def by_moments(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tenso
 
 
 def in_two_passes(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-    """The same by means of rows and of these: where runtimes take all of a frame in one sum, they lose digits."""
+    """The same by the means of rows and their mean: runtimes that sum up a whole frame at once lose digits."""
     away = x - x.mean(3, keepdim=True).mean((1, 2), keepdim=True)
     variance = away.square().mean(3, keepdim=True).mean((1, 2), keepdim=True)
     return away / (variance + epsilon).sqrt() * weight.view(1, -1, 1, 1) + bias.view(1, -1, 1, 1)
@@ -82,7 +82,7 @@ def sum_of_taps(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def depthwise(channels: int, kernel: int) -> nn.Module:
-    if kernel <= STRIP_MIN:
+    if kernel <= SQUARE_MAX:
         return Depthwise(channels, kernel, kernel)
     return nn.Sequential(Depthwise(channels, 1, kernel), Depthwise(channels, kernel, 1))
 
@@ -95,7 +95,7 @@ def doubled(x: Tensor) -> Tensor:
 
 
 def repeated(x: Tensor) -> Tensor:
-    """The same as a view and a copy: compiled, its gradient is a sum and no scattering, a ninth of a step's time."""
+    """The same as a view and a copy: compiled, its gradient is a sum and no scatter, which saves a ninth of a step."""
     return x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).flatten(4, 5).flatten(2, 3)
 
 
@@ -127,20 +127,9 @@ class AxialScan(nn.Module):
         value = self.value(x)
         step = self.step(x).sigmoid()
         decay = -step * self.log_rate.exp().view(1, -1, 1, 1)
-        row_keys, column_keys = self.keys(x).chunk(2, 1)
-        rows, columns = value.chunk(2, 1)
-        row_step, column_step = step.chunk(2, 1)
-        row_decay, column_decay = decay.chunk(2, 1)
-        y = torch.cat(
-            [
-                self._lines(rows, row_step, row_decay, row_keys),
-                self._lines(*(t.transpose(2, 3) for t in (columns, column_step, column_decay, column_keys))).transpose(
-                    2, 3
-                ),
-            ],
-            1,
-        )
-        y = y + self.skip * value
+        rows, columns = zip(*(part.chunk(2, 1) for part in (value, step, decay, self.keys(x))), strict=True)
+        along_columns = self._lines(*(part.transpose(2, 3) for part in columns)).transpose(2, 3)
+        y = torch.cat([self._lines(*rows), along_columns], 1) + self.skip * value
         if self.gate is not None:
             y = y * F.silu(self.gate(x))
         return self.out(y).clamp(-SCAN_MAX, SCAN_MAX)

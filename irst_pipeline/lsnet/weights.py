@@ -1,26 +1,22 @@
 """Networks on disk: safetensors files that carry their own configuration."""
 
-import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import LSNet, LSNetConfig
+from irst_pipeline.settings import validate
 
 FORMAT = "irst.lsnet/1"
 WEIGHTS_FILE = "weights.safetensors"
 """What a training calls its weights: the name of its folder is theirs."""
 SHIPPED = Path(__file__).parent / "shipped"
-
-
-class WeightsError(Exception):
-    """A weights file that is missing or is not one of ours; the message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class Weights:
 
 def packed_weights(network: LSNet, note: dict[str, str]) -> bytes:
     """A file that `load_weights` reads: weights with their configuration and a note of how they came to be."""
-    metadata = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(network.config)), **note}
+    metadata = {"format": FORMAT, "config": json.dumps(network.config.model_dump()), **note}
     return packed(network.state_dict(), metadata)
 
 
@@ -51,29 +47,26 @@ def shipped_names() -> list[str]:
 def load_weights(name: str) -> Weights:
     """Load a shipped network by name, or any by the path of its .safetensors file.
 
-    Raises WeightsError for an unknown name, a missing or damaged file, or weights of another network.
+    Raises UsageError for an unknown name, a missing or damaged file, or weights of another network.
     """
     path = Path(name) if name not in shipped_names() else SHIPPED / f"{name}.safetensors"
     if not path.is_file():
-        raise WeightsError(f"{name}: no such model; shipped: {', '.join(shipped_names())}, or give a .safetensors file")
+        raise UsageError(f"{name}: no such model; shipped: {', '.join(shipped_names())}, or give a .safetensors file")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is not a dict)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+        raise UsageError(f"{path}: not a readable safetensors file ({error})") from None
     if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{path}: not LSNet weights of this package (metadata lacks format {FORMAT})")
+        raise UsageError(f"{path}: not LSNet weights of this package (metadata lacks format {FORMAT})")
     if unsound := [key for key, tensor in tensors.items() if not tensor.isfinite().all()]:
-        raise WeightsError(f"{path}: NaN or infinite values in {unsound[0]}; take weights from before they came")
+        raise UsageError(f"{path}: NaN or infinite values in {unsound[0]}; take weights from before they came")
     try:
-        fields: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(metadata["config"]).items()
-        }
-        network = LSNet(LSNetConfig(**fields))
+        network = LSNet(validate(LSNetConfig, json.loads(metadata["config"]), "config"))
         network.load_state_dict(tensors)
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+    except (UsageError, KeyError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path}: its weights do not fit the network its own config names ({reason})") from None
+        raise UsageError(f"{path}: its weights do not fit the network its own config names ({reason})") from None
     called = path.resolve().parent.name if path.name == WEIGHTS_FILE else path.stem
     return Weights(called, hashlib.sha256(path.read_bytes()).hexdigest(), network.eval())

@@ -8,7 +8,7 @@ from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sources.address import redact, scheme_of
 from irst_pipeline.sources.base import Source
-from irst_pipeline.sources.feeds import feed_of
+from irst_pipeline.sources.feeds import feed_of, open_raw
 from irst_pipeline.sources.images import SUFFIXES, ImageSource, find_images
 from irst_pipeline.sources.live import LiveStream
 from irst_pipeline.sources.realtime import RealTime
@@ -25,16 +25,17 @@ def open_source(
     live: LiveSettings | None = None,
     stop: Event | None = None,
 ) -> Source:
-    """The frames behind `uri`: a video file, an image, a folder or a glob of images, or a live stream.
+    """The frames behind `uri`: a video, raw frames in a file, an image, a folder or a glob of images, or a live stream.
 
     `image_rate` (frames/s) gives times to images and to videos that have none, and is the nominal rate of a stream that
     does not say its own. With `realtime` recordings come as from a live camera, at their own rate. A live stream is
     connected to when it is iterated. Both end when `stop` is set. Whoever opens a source closes it.
     Raises UsageError where there is nothing to read, IrstError for a video that FFmpeg cannot open.
     """
-    if scheme_of(uri):
+    scheme = scheme_of(uri)
+    if scheme and scheme != "raw":
         return LiveStream(feed_of(uri), image_rate, live or LiveSettings(), stop or Event())
-    recording = _open_recording(uri, image_rate)
+    recording = open_raw(uri, image_rate) if scheme else _open_recording(uri, image_rate)
     return RealTime(recording, stop or Event()) if realtime else recording
 
 

@@ -6,7 +6,8 @@ import re
 NETWORK = ("rtsp", "rtsps", "rtp", "udp", "tcp", "http", "https")
 ADDRESS = rf"([A-Za-z][\w+.-]*):/+|({'|'.join(NETWORK)}):"  # how one begins, also with slashes too few
 QUERY = r"\?|=|%(?:25)*3[FD]"  # what begins one, or a value in it, also percent-encoded, however often
-LOCAL = ("gige", "usb3", "v4l2", "fifo", "stdin")  # without passwords
+DEVICES = ("gige", "usb3", "v4l2", "fifo", "stdin")  # give each of their frames once
+LOCAL = (*DEVICES, "raw")  # without passwords
 
 
 def scheme_of(uri: str) -> str | None:

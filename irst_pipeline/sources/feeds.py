@@ -11,6 +11,7 @@ from irst_pipeline.errors import UsageError
 from irst_pipeline.sources.address import LOCAL, NETWORK, QUERY, redact, scheme_of
 from irst_pipeline.sources.base import SIZES, Feed, sound_size
 from irst_pipeline.sources.stream import StreamFeed
+from irst_pipeline.sources.video import VideoSource
 
 OPTIONS = {
     "protocol_whitelist": ",".join((*NETWORK, "tls", "srtp", "crypto")),  # no playlist may open files of this machine
@@ -96,14 +97,29 @@ def _piped(uri: str, name: str, place: str, fields: dict[str, str], rate: float 
     """Raw frames, or without format and size a container."""
     if "format" not in fields and "size" not in fields:
         return StreamFeed(name, place, options=SEALED, frame_rate=rate, pipe=True)
+    return StreamFeed(name, place, "rawvideo", _raw_options(uri, fields), rate, pipe=True)
+
+
+def open_raw(uri: str, image_rate: float) -> VideoSource:
+    """A file of nothing but frames, as raw:///tmp/y16.raw?format=gray16le&size=640x512&fps=30; raises IrstError."""
+    path, _, query = uri.partition("://")[2].partition("?")
+    fields = dict(parse_qsl(query, keep_blank_values=True))
+    _check(uri, fields, ("format", "size", "fps"))
+    if not Path(path).is_file():
+        raise UsageError(f"{uri}: there is no file {path}; of an absolute path, write raw:///data/y16.raw")
+    rate = float(fields.get("fps", image_rate))
+    return VideoSource(Path(path), rate, _raw_options(uri, fields) | {"framerate": str(rate)})
+
+
+def _raw_options(uri: str, fields: dict[str, str]) -> dict[str, str]:
+    """For FFmpeg, of raw frames."""
     if "format" not in fields or "size" not in fields:
         raise UsageError(f"{uri}: raw frames need format and size, as in ?format=gray16le&size=640x512&fps=30")
     try:
         av.VideoFormat(fields["format"])
     except ValueError:
         raise UsageError(f"{uri}: no pixel format {fields['format']}; thermal cameras mostly have gray16le") from None
-    options = {"pixel_format": fields["format"], "video_size": fields["size"]}
-    return StreamFeed(name, place, "rawvideo", options, rate, pipe=True)
+    return {"pixel_format": fields["format"], "video_size": fields["size"]}
 
 
 def _check(uri: str, fields: dict[str, str], known: tuple[str, ...]) -> None:

@@ -34,9 +34,12 @@ class VideoSource(Recording):
     does not increase, it is the previous one + 1 / frame_rate.
     """
 
-    def __init__(self, path: Path, image_rate: float) -> None:
-        """Raises IrstError if FFmpeg cannot open `path` or there is no video in it; `image_rate` as in open_source."""
-        self._container = open_container(path)
+    def __init__(self, path: Path, image_rate: float, raw: dict[str, str] | None = None) -> None:
+        """Raises IrstError if FFmpeg cannot open `path` or there is no video in it; `image_rate` as in open_source.
+
+        `raw`: FFmpeg's options for a file of nothing but frames.
+        """
+        self._container = open_container(path, raw)
         self._stream = video_stream(self._container, str(path))
         self._stream.thread_type = "NONE"  # the cores are the network's; threads only slowed small frames down
         duration = self._container.duration
@@ -114,11 +117,12 @@ class VideoSource(Recording):
             )
 
 
-def open_container(path: Path) -> InputContainer:
+def open_container(path: Path, raw: dict[str, str] | None = None) -> InputContainer:
     try:
-        container = av.open(str(path), **LENIENT)
+        container = av.open(str(path), "r", "rawvideo" if raw else None, raw, **LENIENT)
     except av.InvalidDataError:
-        raise IrstError(f"{path}: not a video, or one cut short before its index was written") from None
+        frames = f"give raw frames as raw://{path}?format=gray16le&size=640x512"
+        raise IrstError(f"{path}: not a video, or one cut short before its index was written; {frames}") from None
     except (av.FFmpegError, OSError) as error:
         raise IrstError(f"{path}: cannot be opened as a video ({error.strerror})") from None
     if container.format.name == "tty":  # FFmpeg would draw a text file as a picture

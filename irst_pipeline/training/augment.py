@@ -56,30 +56,41 @@ def random_crop(
     which is not judged.
     """
     scale = SCALE_MAX ** rng.uniform(-1, 1) if not settled and rng.random() < SCALED_SHARE else 1.0
-    window = round(size / scale)
+    image, mask, weight = _resampled(_cut(sample, round(size / scale), rng), size)
+    image = image * np.float32(STRETCH_MAX ** rng.uniform(-1, 1)) + np.float32(rng.normal(0, 0.1))
+    image = image * np.exp(_smooth_field(size, SHADE_GAIN_SD, rng)) + _smooth_field(size, SHADE_SD, rng)
+    if not settled and rng.random() < NOISY_SHARE:
+        image = image + rng.normal(0, rng.uniform(0, NOISE_MAX), image.shape).astype(np.float32)
+    crop = Crop(image, mask, weight)
+    if implant:
+        crop = _with_implants(crop, shapes, settled, rng)
+    turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+    planes = (np.rot90(plane[:, ::-1] if mirror else plane, turns) for plane in crop)
+    return Crop(*(np.ascontiguousarray(plane, np.float32) for plane in planes))
+
+
+def _cut(sample: Sample, window: int, rng: np.random.Generator) -> Crop:
+    """A `window` x `window` piece of a frame, normalised as the whole frame is.
+
+    A smaller frame goes on as its mirror image, which is not judged.
+    """
     missing = [(0, max(0, window - side)) for side in sample.image.shape]
     levels = grey_levels(torch.from_numpy(sample.image)[None, None])
     whole, marks = np.pad(sample.image, missing, "symmetric"), np.pad(sample.mask, missing, constant_values=UNKNOWN)
     y, x = _corner(marks, window, rng)
     cut, labels = (plane[y : y + window, x : x + window] for plane in (whole, marks))
     image = in_units(torch.from_numpy(cut.copy())[None, None], *levels)[0, 0].numpy()
-    mask, weight = (labels == MASKED).astype(np.float32), (labels != UNKNOWN).astype(np.float32)
-    if window != size:
-        shrink = cv2.INTER_AREA if window > size else cv2.INTER_LINEAR
-        image, mask, weight = (
-            np.asarray(cv2.resize(plane, (size, size), interpolation=shrink), np.float32)
-            for plane in (image, mask, weight)
-        )
-        mask, weight = (mask >= 0.5).astype(np.float32), (weight >= 0.5).astype(np.float32)
-    image = image * np.float32(STRETCH_MAX ** rng.uniform(-1, 1)) + np.float32(rng.normal(0, 0.1))
-    image = image * np.exp(_smooth_field(size, SHADE_GAIN_SD, rng)) + _smooth_field(size, SHADE_SD, rng)
-    if not settled and rng.random() < NOISY_SHARE:
-        image = image + rng.normal(0, rng.uniform(0, NOISE_MAX), image.shape).astype(np.float32)
-    if implant:
-        image, mask = _implant(image, mask, weight, shapes, settled, rng)
-    turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
-    planes = (np.rot90(plane[:, ::-1] if mirror else plane, turns) for plane in (image, mask, weight))
-    return Crop(*(np.ascontiguousarray(plane, np.float32) for plane in planes))
+    return Crop(image, (labels == MASKED).astype(np.float32), (labels != UNKNOWN).astype(np.float32))
+
+
+def _resampled(crop: Crop, size: int) -> Crop:
+    """The crop at `size` x `size`."""
+    window = len(crop.frame)
+    if window == size:
+        return crop
+    how = cv2.INTER_AREA if window > size else cv2.INTER_LINEAR
+    image, mask, weight = (np.asarray(cv2.resize(plane, (size, size), interpolation=how), np.float32) for plane in crop)
+    return Crop(image, (mask >= 0.5).astype(np.float32), (weight >= 0.5).astype(np.float32))
 
 
 def patched(crop: Crop, other: Crop, rng: np.random.Generator) -> Crop:
@@ -171,16 +182,9 @@ def _resized(shape: Shape, rng: np.random.Generator) -> Shape:
     return Shape(level / level.max(), mask >= HALF_MAXIMUM)
 
 
-def _implant(
-    image: NDArray[np.float32],
-    mask: NDArray[np.float32],
-    weight: NDArray[np.float32],
-    shapes: list[Shape],
-    settled: bool,
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Add targets as strong as their surroundings ask, where there is room for them."""
-    image, mask = image.copy(), mask.copy()
+def _with_implants(crop: Crop, shapes: list[Shape], settled: bool, rng: np.random.Generator) -> Crop:
+    """The crop with targets added, as strong as their surroundings ask, where there is room for them."""
+    image, mask, weight = crop.frame.copy(), crop.mask.copy(), crop.weight
     for _ in range(int(rng.integers(1, IMPLANTS_MAX + 1))):
         shape = shapes[rng.integers(len(shapes))] if shapes else _point(rng)
         if shapes and not settled:
@@ -197,4 +201,4 @@ def _implant(
         strength = rng.uniform(*IMPLANT_SNR) * max(float(image[around].std()), IMPLANT_NOISE_MIN)
         image[place] += np.float32(strength) * shape.level
         mask[place][shape.mask] = 1
-    return image, mask
+    return Crop(image, mask, weight)

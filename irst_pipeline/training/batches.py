@@ -87,7 +87,7 @@ def draw_batch(sources: list[DataSet], settings: TrainSettings, step: int) -> Ba
         implant = bool(rng.random() < source.settings.implant)
         crops.append(random_crop(sample, side, implant, source.shapes, settled, rng))
     for i, crop in enumerate(tuple(crops)):
-        # To large targets, as recordings with boxes show them, the edges of patches look too much alike.
+        # Not in recordings with boxes: their targets are large, and the edge of a patch looks too much like one.
         if picked[i].settings.exact and picked[i - 1].settings.exact and rng.random() < PATCHED_SHARE:
             crops[i] = patched(crop, crops[i - 1], rng)
     for i, crop in enumerate(tuple(crops)):

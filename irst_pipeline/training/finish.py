@@ -30,10 +30,10 @@ def shift_logits(network: LSNet, sets: list[list[Sample]], device: torch.device)
 
 
 def bring_to_scale(network: LSNet) -> None:
-    """Scale the kernels that take up what the scans put out so that nothing comes out more than twice as large.
+    """Scale the kernels behind the scans so that what they put out is at most twice what they are given.
 
-    A norm follows, which takes their scale away again, and so nothing holds it in training; float16 would overflow. By
-    powers of two, which change no digit.
+    A norm follows each and takes its scale away again, so that nothing bounds it in training; float16 would overflow.
+    The factors are powers of two, which change no digit.
     """
     for module in network.modules():
         if isinstance(module, BackgroundStep) and len(module.up):

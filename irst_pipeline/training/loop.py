@@ -12,8 +12,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
-from io import StringIO
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -32,6 +30,7 @@ from irst_pipeline.engine import load_model
 from irst_pipeline.engine.cpu import has_bfloat16
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation import score_network
+from irst_pipeline.evaluation.report import write_table
 from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
 from irst_pipeline.lsnet.weights import WEIGHTS_FILE, packed, packed_weights
 from irst_pipeline.settings import read_settings
@@ -48,7 +47,7 @@ STATE_FILE, CURVE_FILE, PREVIEW_FILE = "state.safetensors", "curve.csv", "previe
 WARM_UP_STEPS = 100
 DECAY_SHARE = 0.8  # of all steps, at the end, over which the learning rate falls to zero
 BATCHES_AHEAD = 4
-RECORDED_AFTER = 3  # steps of one shape, in which what is made at the first use is made
+RECORDED_AFTER = 3  # steps with one shape of batch: what is made once, at its first use, is then there
 
 Gradients = tuple[Tensor, tuple[Tensor | None, ...]]
 """The loss of some crops, a scalar, and its gradient by each of the network's parameters."""
@@ -85,7 +84,7 @@ class TrainingRun:
         chosen = set(map(id, kernels))
         others = [p for p in network.parameters() if id(p) not in chosen]
         rate, decay = settings.learning_rate, settings.weight_decay
-        # What changes from step to step lies where a recorded step reads it.
+        # On the device: a recorded step reads there what changes from step to step.
         rates = [torch.tensor(rate, device=self.device) for _ in range(2)]
         on_gpu = self.device.type == "cuda"
         self.optimisers: dict[str, torch.optim.Optimizer] = {
@@ -148,7 +147,7 @@ class TrainingRun:
             )
 
     def whole_step(self, batch: Batch) -> Tensor:
-        """The step of a batch that lies on the device, which nothing waits for: its loss and norm, as a tensor (2,)."""
+        """One step with a batch on the device, without waiting for it: loss and norm of the gradient, a tensor (2,)."""
         return self._follow_gradients(self._gradients(batch))
 
     def _follow_gradients(self, gradients: Gradients) -> Tensor:
@@ -203,7 +202,7 @@ class TrainingRun:
 
     def _asked(self) -> dict[str, str]:
         """The network and the settings, as a checkpoint holds them."""
-        return {"config": json.dumps(asdict(self.network.config)), "settings": self.settings.model_dump_json()}
+        return {"config": json.dumps(self.network.config.model_dump()), "settings": self.settings.model_dump_json()}
 
     def restore(self) -> bool:
         """Go on from the folder's checkpoint, and say if it has one; settings that are not what they were are logged.
@@ -217,7 +216,6 @@ class TrainingRun:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata()
                 tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (it is not a dict)
-
             asked = self._asked()
             if metadata["config"] != asked["config"]:
                 raise ValueError(f"it has another network than {self.settings.model}")
@@ -227,27 +225,31 @@ class TrainingRun:
             self.step = int(metadata["step"])
             if self.step < 0:
                 raise ValueError(f"its step is {self.step}")
-            # Not so where it was stopped, and is now to have no more steps than it has had.
+            # A run that was stopped, and is to have no more steps than it has had, still lacks its end.
             self.complete = self.step >= max(before["steps"], now["steps"])
-
-            def part(name: str) -> dict[str, Tensor]:
-                return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
-
-            self.network.load_state_dict(part("network."))
-            self.mean.load_state_dict(part("mean."))
-            self.losses = tensors.get("losses", torch.empty(0)).tolist()  # those of older versions have none
-            for name, optimiser in self.optimisers.items():
-                moments: dict[int, dict[str, Any]] = {}
-                for key, value in part(f"{name}.").items():
-                    index, _, moment = key.partition(".")
-                    moments.setdefault(int(index), {})[moment] = value
-                optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+            self._load(tensors)
         except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(f"{path}: not a checkpoint of this run ({reason}); train into another folder") from None
         if changed := sorted(key for key, value in now.items() if before.get(key) != value):
             log.warning("%s: goes on from step %d with other settings: %s", self.folder, self.step, ", ".join(changed))
         return True
+
+    def _load(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what `state` has packed."""
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
+
+        self.network.load_state_dict(part("network."))
+        self.mean.load_state_dict(part("mean."))
+        self.losses = tensors.get("losses", torch.empty(0)).tolist()  # those of older versions have none
+        for name, optimiser in self.optimisers.items():
+            moments: dict[int, dict[str, Any]] = {}
+            for key, value in part(f"{name}.").items():
+                index, _, moment = key.partition(".")
+                moments.setdefault(int(index), {})[moment] = value
+            optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 class RecordedStep:
@@ -344,7 +346,7 @@ class Curve:
         rows = (row for row in old[1:] if len(row) == len(self._header) and row[0].isdecimal())
         self.rows = {int(row[0]): row for row in rows if int(row[0]) <= run.step}
         """By step."""
-        self._write()
+        write_table(self._path, self._header, self.rows.values())
 
     def add(self) -> None:
         """Score the running mean, write a row, and draw a held-out frame of each data set."""
@@ -353,14 +355,10 @@ class Curve:
         shares = [getattr(s, name) for s in scores for name in self.SCORES]
         values = time.monotonic() - self._started, np.mean(run.losses), *shares
         self.rows[run.step] = [str(run.step), *(f"{value:.6g}" for value in values)]
-        self._write()
+        write_table(self._path, self._header, self.rows.values())
         if self._watched:
-            draw_preview(run.mean, [s.holdout[0] for s in self._watched], run.device, run.folder / PREVIEW_FILE)
-
-    def _write(self) -> None:
-        text = StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self._header, *self.rows.values()])
-        write_file(self._path, text.getvalue().encode())
+            shown = [s.holdout[0] for s in self._watched]
+            run.write({PREVIEW_FILE: draw_preview(run.mean, shown, run.device)})
 
 
 def train(run: TrainingRun, data: Path, stop: Event) -> Path:
@@ -383,11 +381,11 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
     going_on = run.restore()
     sources = read_sources(settings, data)
     if not going_on:
-        # Before there are weights: a folder that has those alone is somebody else's.
+        # Before any weights: a folder with weights but no checkpoint is taken for somebody else's.
         run.write({STATE_FILE: run.state()})
-    curve, due = Curve(run, sources), dict[str, bytes]()
-    exact = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
-    if not exact:
+    curve = Curve(run, sources)
+    masked = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
+    if not masked:
         lacking = "no frame with a mask is held out, by which to score and calibrate the network"
         log.warning("%s: %s; add images with masks, of which about one in %d is", run.folder, lacking, HELD_OUT_SHARE)
     if run.complete:
@@ -395,7 +393,20 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
         if not (run.folder / WEIGHTS_FILE).exists():
             run.write(run.files())
         return
-    threads = torch.get_num_threads()
+    _take_steps(run, sources, curve, stop)
+    last = run.step >= settings.steps
+    if last:
+        bring_to_scale(run.mean)
+        if masked:
+            shift_logits(run.mean, masked, run.device)
+    if last or run.step % settings.evaluate_every == 0:
+        curve.add()
+    run.write(run.files())
+
+
+def _take_steps(run: TrainingRun, sources: list[DataSet], curve: Curve, stop: Event) -> None:
+    """Train until the last step or until `stop` is set."""
+    settings, due, threads = run.settings, dict[str, bytes](), torch.get_num_threads()
     with (
         tqdm(total=settings.steps, initial=run.step, desc="training", unit="step", mininterval=5) as progress,
         ThreadPoolExecutor(threads) as drawing,
@@ -416,14 +427,6 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
                 progress.set_postfix(loss=f"{np.mean(run.losses):.3f}", refresh=False)
             if run.step % settings.checkpoint_every == 0:
                 due = run.files()
-    last = run.step >= settings.steps
-    if last:
-        bring_to_scale(run.mean)
-        if exact:
-            shift_logits(run.mean, exact, run.device)
-    if last or run.step % settings.evaluate_every == 0:
-        curve.add()
-    run.write(run.files())
 
 
 def _refuse_used(folder: Path) -> None:

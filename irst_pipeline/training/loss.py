@@ -21,13 +21,13 @@ EPSILON = 1e-6
 
 
 def cross_entropy(logits: Tensor, probability: Tensor, weight: Tensor) -> Tensor:
-    """Cross entropy with a mask or a teacher's probability, a target pixel and frame (B,). All (B, 1, H, W)."""
+    """Cross entropy with a mask or a teacher's probability, by target pixel: (B, 1, H, W) each to (B,)."""
     entropy = F.binary_cross_entropy_with_logits(logits, probability, weight, reduction="none").sum((1, 2, 3))
     return entropy / ((probability * weight).sum((1, 2, 3)) + AREA_MIN)
 
 
 def detection_loss(logits: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
-    """Soft IoU a frame plus cross entropy a target pixel, over the pixels to be judged. All (B, 1, H, W)."""
+    """1 - soft IoU plus cross entropy by target pixel: the mean over frames (B, 1, H, W); weight 0: not judged."""
     p, target = logits.sigmoid() * weight, mask * weight
     overlap, total = (p * target).sum((1, 2, 3)), (p + target).sum((1, 2, 3))
     soft_iou = (overlap + 1) / (total - overlap + 1)
@@ -88,9 +88,9 @@ def rank_growth(stages: list[Decomposition]) -> Tensor:
 def training_loss(
     stages: list[Decomposition], frames: Tensor, mask: Tensor, weight: Tensor, decomposition: float
 ) -> Tensor:
-    """Deep supervision: every stage has to decompose alike; to detect, the last whole and each earlier one less.
+    """Deep supervision: the decomposition counts alike in every stage, the detections less the earlier a stage is.
 
-    `decomposition` is the weight of all that does not detect.
+    `decomposition` is the weight of all terms but those of the detections.
     """
     background = painted_over(frames, mask)
     losses = [

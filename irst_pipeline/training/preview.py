@@ -1,12 +1,9 @@
 """A picture of what a network in training says of frames that it does not learn from."""
 
-from pathlib import Path
-
 import torch
 from matplotlib.figure import Figure
 
 from irst_pipeline.datasets import MASKED, Sample
-from irst_pipeline.disk import write_file
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.pictures import as_written, png
@@ -15,7 +12,7 @@ COLUMNS = ("frame", "background", "target", "probability", "mask")
 LEVELS = (-4.0, 8.0)  # of the normalised frame that are drawn black and white
 
 
-def draw_preview(network: LSNet, samples: list[Sample], device: torch.device, path: Path) -> None:
+def draw_preview(network: LSNet, samples: list[Sample], device: torch.device) -> bytes:
     """A PNG with a row for each sample; `network` is on `device`, in eval mode."""
     figure = Figure(figsize=(2.2 * len(COLUMNS), 2.1 * len(samples)), layout="constrained")
     grid = figure.subplots(len(samples), len(COLUMNS), squeeze=False)
@@ -31,4 +28,4 @@ def draw_preview(network: LSNet, samples: list[Sample], device: torch.device, pa
         axes[0].set_title(as_written(sample.name), fontsize=7)
     for axis, name in zip(grid[0][1:], COLUMNS[1:], strict=True):
         axis.set_title(name, fontsize=8)
-    write_file(path, png(figure))
+    return png(figure)

@@ -62,13 +62,13 @@ class TrainSettings(Settings):
     distillation: NotNegative = 1.0
     """Weight of the cross entropy with the teacher's probabilities."""
     video_every: Count = 15
-    """Of the recordings, one frame in so many is used."""
+    """One frame in so many of each recording is used."""
     scene_seeds: Count = 12
-    """Of the simulated scenes, how many of each are made."""
+    """How many sequences are made of each simulated scene, each with a seed of its own."""
     checkpoint_every: Count = 250
     """Steps between checkpoints."""
     evaluate_every: Count = 1000
-    """Steps between looks at the frames held out of `train`."""
+    """Steps between scores on the frames held out of training."""
 
     def crops(self, step: int) -> tuple[int, int]:
         """How many crops a step takes, and their side in px."""

@@ -296,6 +296,23 @@ def test_the_sequence_ends_with_the_scene_or_with_the_run(truth: Path, log: Path
     assert found[0]["false_tracks_per_hour"] == 1.5 * found[1]["false_tracks_per_hour"] > 0
 
 
+@pytest.mark.parametrize(
+    ("report", "told"),
+    [
+        ('{"outcome": "complete", "frames_read": 28, "frames_failed": 2}', ""),
+        ('{"outcome": "complete", "frames_read": 45}', "a run of 45 frames, but the scene has 30"),
+        ('{"outcome": "failed: no space left", "frames_read": 9}', "not a complete run (failed: no space left)"),
+    ],
+)
+def test_a_run_of_other_frames_than_the_scene_is_told(
+    report: str, told: str, truth: Path, log: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (log / "run.json").write_text(report)
+    assert evaluate(truth, log, tmp_path / "scores") == 0
+    assert told in caplog.text
+    assert bool(told) == bool(caplog.text)
+
+
 def test_frames_without_anything_take_no_time(truth: Path, log: Path, tmp_path: Path) -> None:
     """As after a slip in a frame's number, by which the sequence has millions of them."""
     with (truth / "truth.mot.txt").open("a") as file:

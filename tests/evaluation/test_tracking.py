@@ -50,8 +50,8 @@ def join(one: TrackPaths, other: TrackPaths) -> TrackPaths:
     return TrackPaths(**{name: np.concatenate((rows, vars(other)[name])) for name, rows in vars(one).items()})
 
 
-def scores(truth: Paths, tracks: TrackPaths, radius: float = 10.0) -> TrackingScores:
-    return evaluate(TrackedSequence(truth, tracks, FRAMES, RATE), radius).scores
+def scores(truth: Paths, tracks: TrackPaths) -> TrackingScores:
+    return evaluate(TrackedSequence(truth, tracks, FRAMES, RATE)).scores
 
 
 def test_perfect_tracks_score_everything() -> None:
@@ -235,9 +235,9 @@ def test_the_delay_is_the_median_of_the_targets_that_are_covered() -> None:
 
 def test_a_track_covers_within_the_radius() -> None:
     truth = flights(1)
-    tracks = tracks_of(truth, position=moved(truth, 8, 0))
-    assert (scores(truth, tracks).mota, scores(truth, tracks).targets_missed) == (1, 0)
-    assert (scores(truth, tracks, radius=5).mota, scores(truth, tracks, radius=5).targets_missed) == (-1, 1)
+    for away, mota, missed in ((8, 1, 0), (12, -1, 1)):
+        s = scores(truth, tracks_of(truth, position=moved(truth, away, 0)))
+        assert (s.mota, s.targets_missed) == (mota, missed)
 
 
 def test_velocities_of_straight_flights_are_exact_across_gaps() -> None:

@@ -1,6 +1,5 @@
 """LSNet's shapes, sizes and mathematics."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,10 +94,14 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
 
 def test_a_scale_coarser_than_the_smallest_frame_is_refused() -> None:
     """Such a frame could not be padded to a whole pixel of it."""
-    config = read_settings(LSNetConfig, CONFIGS / "lsnet-nano.yaml")
-    assert LSNet(replace(config, background_widths=(40, 40)))(torch.zeros(1, 1, 16, 17)).logits.shape[-1] == 17
+
+    def scaled(*widths: int) -> LSNet:
+        overrides = [f"background_widths={[*widths]}"]
+        return LSNet(read_settings(LSNetConfig, CONFIGS / "lsnet-nano.yaml", overrides))
+
+    assert scaled(40, 40)(torch.zeros(1, 1, 16, 17)).logits.shape[-1] == 17
     with pytest.raises(ValueError, match="its coarsest scale is 1/32 of the image, at most 1/16 is taken"):
-        LSNet(replace(config, background_widths=(40, 40, 40)))
+        scaled(40, 40, 40)
 
 
 def test_frames_of_a_batch_do_not_mix() -> None:

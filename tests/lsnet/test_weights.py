@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import LSNet, LSNetConfig
 from irst_pipeline.lsnet.normalise import normalise
-from irst_pipeline.lsnet.weights import SHIPPED, WEIGHTS_FILE, WeightsError, load_weights, packed_weights, shipped_names
+from irst_pipeline.lsnet.weights import SHIPPED, WEIGHTS_FILE, load_weights, packed_weights, shipped_names
 from irst_pipeline.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -60,11 +61,11 @@ def test_strangers_are_refused(network: LSNet, tmp_path: Path) -> None:
     broken.write_bytes(b"\x10\0\0\0\0\0\0\0 not json at all")
     misfit.write_bytes(packed_weights(network, {"config": '{"stages": 2}'}))
     for path, reason in ((strange, "not LSNet weights"), (broken, "not a readable"), (misfit, "do not fit")):
-        with pytest.raises(WeightsError, match=reason) as caught:
+        with pytest.raises(UsageError, match=reason) as caught:
             load_weights(str(path))
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
-    with pytest.raises(WeightsError, match="lsnet-nano"):
+    with pytest.raises(UsageError, match="lsnet-nano"):
         load_weights("lsnet-gigantic")
 
 
@@ -73,7 +74,7 @@ def test_weights_that_are_not_finite_are_refused(network: LSNet, tmp_path: Path)
     spoilt = LSNet(network.config)
     torch.nn.init.constant_(spoilt.get_parameter("head.out.bias"), float("nan"))
     (tmp_path / "a.safetensors").write_bytes(packed_weights(spoilt, {}))
-    with pytest.raises(WeightsError, match=r"a\.safetensors: NaN or infinite values in head\.out\.bias; take weights"):
+    with pytest.raises(UsageError, match=r"a\.safetensors: NaN or infinite values in head\.out\.bias; take weights"):
         load_weights(str(tmp_path / "a.safetensors"))
 
 

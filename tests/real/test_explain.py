@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from irst_pipeline.datasets import held_out, read_grey
+from irst_pipeline.datasets import held_out, read_image
 from irst_pipeline.explain import StageView, effective_rank, noise_level, singular_values, unfold_image
 from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.sources import open_source
@@ -32,9 +32,9 @@ def frames_of(root: Path, name: str) -> list[Image]:
         return found
     folder = root / name / "images"
     if name == "backgrounds":
-        return [read_grey(path) for path in spread([p for p in sorted(folder.glob("*.png")) if held_out(p.stem)])]
+        return [read_image(path) for path in spread([p for p in sorted(folder.glob("*.png")) if held_out(p.stem)])]
     names = (root / name / "img_idx" / f"test_{name}.txt").read_text().split()
-    return [read_grey(path) for path in spread([folder / f"{n}.png" for n in names])]
+    return [read_image(path) for path in spread([folder / f"{n}.png" for n in names])]
 
 
 RISING = {  # of lsnet-nano

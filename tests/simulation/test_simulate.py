@@ -216,7 +216,7 @@ def test_samples_are_small() -> None:
         ({"random": {"manoeuvres": 7}}, "random.manoeuvres with 2 frames or more for each of them in 12"),
         ({"sensor": {"dead_pixels": 4000}}, "sensor to have no more defective pixels than 64x48"),
         ({"camera": {"pan_px_s": [1e7, 0]}}, "camera.pan_px_s to sweep 34 Mpx of scene or less"),
-        ({"targets": [{"x": 1}]}, "unknown key `targets.0.x`; did you mean `targets.x_px`?"),
+        ({"targets": [{"x": 1}]}, "unknown key `targets.0.x`; did you mean `targets.0.x_px`?"),
         ({"camera": {"jitter": 1}}, "unknown key `camera.jitter`; did you mean `camera.jitter_px`?"),
     ],
 )

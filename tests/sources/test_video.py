@@ -3,6 +3,7 @@
 import csv
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,25 @@ def test_lossless_grey_comes_back_bit_for_bit(
         np.testing.assert_array_equal(frame.image, image)
     if levels > 256:
         assert len(np.unique(frames[0].image)) > 900
+
+
+def test_a_file_of_raw_frames_comes_back_bit_for_bit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images, path = scenes(12, 1 << 14), tmp_path / "dump.raw"
+    path.write_bytes(b"".join(image.tobytes() for image in images))
+    uri = f"raw://{path}?format=gray16le&size={WIDTH}x{HEIGHT}&fps=25"
+    with closing(open_source(uri)) as source:
+        frames = list(source)
+        assert (source.live, source.name, source.frame_count, source.frame_rate) == (False, "dump.raw", 12, 25)
+    np.testing.assert_array_equal([frame.image for frame in frames], images)
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(12) / 25)
+    assert not caplog.text
+    path.write_bytes(path.read_bytes()[:-100])
+    with closing(open_source(uri)) as source:
+        assert [len(list(source)), source.frames_failed] == [11, 1]
+    with pytest.raises(UsageError, match="need format and size"):
+        open_source(f"raw://{path}?size=640x512")
+    with pytest.raises(UsageError, match="no file /nowhere"):
+        open_source("raw:///nowhere?format=gray8&size=640x512")
 
 
 @pytest.mark.parametrize(("pixel_format", "shift"), [("yuv420p", 0), ("yuv420p10le", 2), ("yuv420p12le", 4)])
