@@ -77,7 +77,7 @@ def run_recordings(
             )
             if source
         ]
-        if overwrite:
+        if not resume:
             _refuse_misfits(runs)
         runs = _take_folders(runs, [Path(uri) for uri in uris], overwrite, resume, stop, opened)
         workers = [RunProcess(run, realtime) if len(runs) > 1 else _RunHere(run) for run in runs]
@@ -130,10 +130,10 @@ def _names(uris: list[str], sources: list[Source | None]) -> list[str]:
 
 
 def _refuse_misfits(runs: list[Run]) -> None:
-    """Raises UsageError for a recording that camera model or calibration are not for, before results are removed."""
+    """Raises UsageError for a recording that camera model or calibration are not for, before folders are touched."""
     for run in runs:
         uri, rate = run.header.uri, run.header.settings.image_rate
-        if (run.platform or run.calibrate) and run.folder.is_dir() and not scheme_of(uri):
+        if (run.platform or run.calibrate) and not scheme_of(uri):
             with closing(open_source(uri, rate)) as source:  # once more, for it gives its frames once
                 next(fitting(source, run.calibrate, run.platform))
 

@@ -388,17 +388,19 @@ def test_the_recording_itself_is_never_replaced(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("realtime", [False, True])
-def test_a_camera_of_another_size_costs_no_earlier_results(
+def test_a_camera_of_another_size_costs_no_earlier_results_and_leaves_none(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, realtime: bool
 ) -> None:
     recording, out, camera = write_video(tmp_path / "a.mp4", 3), tmp_path / "out", tmp_path / "camera.yaml"
-    out.mkdir()
-    (out / "tracks.jsonl").write_text("of an earlier run\n")
     camera.write_text("width_px: 640\nheight_px: 512\nhorizontal_fov_deg: 20\n")
-    flags = ["--realtime"] if realtime else []
-    code, error = refused(capsys, "run", recording, "--out", out, "--camera", camera, "--overwrite", *flags)
+    flags = ["--out", out, "--camera", camera, *(["--realtime"] if realtime else [])]
+    code, error = refused(capsys, "run", recording, *flags)
     assert code == 2
     assert "but the camera model is for 640x512 px" in error
+    assert not out.exists()
+    out.mkdir()
+    (out / "tracks.jsonl").write_text("of an earlier run\n")
+    assert refused(capsys, "run", recording, *flags, "--overwrite") == (code, error)
     assert {path.name: path.read_text() for path in out.iterdir()} == {"tracks.jsonl": "of an earlier run\n"}
 
 
