@@ -11,7 +11,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from threading import Event
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from irst_pipeline import __version__
 from irst_pipeline.errors import IrstError, UsageError, refusal
@@ -20,7 +20,13 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Shows no password of an address that is in the wrong place."""
+    """Shows no password of an address that is in the wrong place, and for a word too many the usage of its verb."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
 
     def error(self, message: str) -> NoReturn:
         from irst_pipeline.sources.address import redact

@@ -42,6 +42,15 @@ def test_a_misspelt_key_of_a_scene_is_named(
     assert not (tmp_path / "scene").exists()
 
 
+def test_a_flag_that_a_verb_does_not_know_is_told_with_those_that_it_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "a.mp4", "--novideo"])
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "--no-video" in error
+    assert error.endswith("irst run: error: unrecognized arguments: --novideo\n")
+
+
 def test_train_tells_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = Path(__file__).parents[1] / "configs" / "train" / "lsnet-nano.yaml"
     arguments = ["train", "--config", str(config), "--data", str(tmp_path), "--out", str(tmp_path / "run")]
