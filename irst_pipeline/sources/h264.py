@@ -28,11 +28,12 @@ class FrameNumbers:
             return True
 
     def _unit_follows(self, unit: bytes) -> bool:
-        kind, bits = unit[0] & 31, _Bits(unit[1:HEADER_BYTES])
+        kind = unit[0] & 31
         if kind == SEQUENCE:
-            self._size = _number_size(bits)
+            self._size = _number_size(_Bits(unit))
         if kind not in (SLICE, KEY_SLICE) or self._size is None:
             return True
+        bits = _Bits(unit)
         for _ in ("first block", "type", "settings"):
             bits.coded()
         number, count = bits.take(self._size), 1 << self._size
@@ -76,10 +77,10 @@ def _skip_scaling(bits: "_Bits", length: int) -> None:
 
 
 class _Bits:
-    """The bits of a unit, from the first on; raises ValueError behind the last."""
+    """The bits of a unit behind its kind, from the first on; raises ValueError behind the last."""
 
     def __init__(self, unit: bytes) -> None:
-        data = unit.replace(b"\0\0\3", b"\0\0")  # the 3 keeps what looks like a unit's beginning apart
+        data = unit[1:HEADER_BYTES].replace(b"\0\0\3", b"\0\0")  # the 3 keeps what looks like a unit's beginning apart
         self._bits, self._at = bin(int.from_bytes(b"\1" + data))[3:], 0
 
     def take(self, count: int) -> int:
