@@ -27,7 +27,7 @@ from irst_pipeline.run import Run, exhaust, finish, run_header
 from irst_pipeline.sinks import RESULT_FILES
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sources import Source, open_source, redact, resume_source
-from irst_pipeline.sources.address import DEVICES, printable, scheme_of
+from irst_pipeline.sources.address import DEVICES, is_live, printable, scheme_of
 from irst_pipeline.statistics import Account, RunStatistics
 from irst_pipeline.types import FrameResult
 from irst_pipeline.worker import RunProcess
@@ -130,12 +130,20 @@ def _names(uris: list[str], sources: list[Source | None]) -> list[str]:
 
 
 def _refuse_misfits(runs: list[Run]) -> None:
-    """Raises UsageError for a recording that camera model or calibration are not for, before folders are touched."""
+    """Raises UsageError for a recording that camera model or calibration are not for, before folders are touched.
+
+    One that cannot be read fails by itself while the others go on, unless that would cost earlier results.
+    """
     for run in runs:
         uri, rate = run.header.uri, run.header.settings.image_rate
-        if (run.platform or run.calibrate) and not scheme_of(uri):
-            with closing(open_source(uri, rate)) as source:  # once more, for it gives its frames once
+        if not (run.platform or run.calibrate) or is_live(uri):
+            continue
+        with closing(open_source(uri, rate)) as source:  # once more, for it gives its frames once
+            try:
                 next(fitting(source, run.calibrate, run.platform))
+            except IrstError as error:
+                if isinstance(error, UsageError) or run.folder.is_dir():
+                    raise
 
 
 def _take_folders(

@@ -346,6 +346,21 @@ def test_a_recording_that_cannot_be_opened_does_not_stop_the_others(
     assert capsys.readouterr().err.splitlines()[-1] == "irst: error: 1 of 2 sources could not go on"
 
 
+def test_a_recording_without_a_frame_does_not_stop_the_others_that_a_camera_model_is_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, good, camera = tmp_path / "broken.png", write_video(tmp_path / "good.mp4", 3), tmp_path / "camera.yaml"
+    broken.write_bytes(b"no picture")
+    camera.write_text("width_px: 80\nheight_px: 64\nhorizontal_fov_deg: 20\n")
+    flags = ["--camera", str(camera), "--no-video", "--out", str(tmp_path / "out")]
+    assert main(["run", str(broken), str(good), *flags]) == 1
+    assert report(tmp_path / "out/broken")["outcome"].startswith("failed: ")
+    assert report(tmp_path / "out/good")["outcome"] == "complete"
+    assert main(["run", str(broken), str(good), *flags, "--overwrite"]) == 1
+    assert report(tmp_path / "out/good")["outcome"] == "complete", "earlier results are kept"
+    assert "broken.png: not one frame could be read" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_of_several_failures_one_that_nobody_foresaw_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = tmp_path / "bad"
     bad.mkdir()

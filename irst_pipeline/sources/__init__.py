@@ -6,7 +6,7 @@ from threading import Event
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import UsageError
-from irst_pipeline.sources.address import redact, scheme_of
+from irst_pipeline.sources.address import is_live, redact, scheme_of
 from irst_pipeline.sources.base import Source
 from irst_pipeline.sources.feeds import feed_of, open_raw
 from irst_pipeline.sources.images import SUFFIXES, ImageSource, find_images
@@ -32,10 +32,9 @@ def open_source(
     connected to when it is iterated. Both end when `stop` is set. Whoever opens a source closes it.
     Raises UsageError where there is nothing to read, IrstError for a video that FFmpeg cannot open.
     """
-    scheme = scheme_of(uri)
-    if scheme and scheme != "raw":
+    if is_live(uri):
         return LiveStream(feed_of(uri), image_rate, live or LiveSettings(), stop or Event())
-    recording = open_raw(uri, image_rate) if scheme else _open_recording(uri, image_rate)
+    recording = open_raw(uri, image_rate) if scheme_of(uri) else _open_recording(uri, image_rate)
     return RealTime(recording, stop or Event()) if realtime else recording
 
 

@@ -18,6 +18,11 @@ def scheme_of(uri: str) -> str | None:
     return found[1].lower() if found else None
 
 
+def is_live(uri: str) -> bool:
+    """Whether it is meant to be a live source, and not a recording."""
+    return scheme_of(uri) not in (None, "raw")
+
+
 def redact(uri: str) -> str:
     """`uri` as it may be shown and stored: of a network address, user and password are gone, and what follows ? or =.
 
