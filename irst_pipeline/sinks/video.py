@@ -17,6 +17,7 @@ from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks.agc import AutomaticGain, Picture
 from irst_pipeline.sinks.annotate import Trails, draw
 from irst_pipeline.sinks.base import RunHeader, is_full
+from irst_pipeline.sources.video import pixels
 from irst_pipeline.state import State, Stateful
 from irst_pipeline.types import Frame, FrameResult
 
@@ -165,6 +166,7 @@ class _Part:
         self._container = av.open(self.file, "w", format="mp4", container_options=_MUXER, buffer_size=_BUFFER_BYTES)
         self._frame_rate = Fraction(frame_rate).limit_denominator(100_000)
         self._stream: av.VideoStream | None = None
+        self._frame: av.VideoFrame | None = None
         self._pts = -1
         self._next_key = 0
 
@@ -178,10 +180,9 @@ class _Part:
             picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if picture.shape[:2] != (stream.height, stream.width):
             picture = np.asarray(cv2.resize(picture, (stream.width, stream.height)), np.uint8)
-        yuv = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8)
-        frame = av.VideoFrame.from_ndarray(yuv, format="yuv420p")
         self._pts, self.last = max(self._pts + 1, round((time - self.start) / TIME_BASE)), time
-        frame.pts, frame.time_base = self._pts, TIME_BASE
+        frame = self._fill(picture)
+        frame.pts, frame.time_base, frame.pict_type = self._pts, TIME_BASE, PictureType.NONE
         if self._pts >= self._next_key:  # one a second, whatever the frame rate, for players to seek to
             frame.pict_type = PictureType.I
             self._next_key = self._pts + int(1 / TIME_BASE)
@@ -208,6 +209,17 @@ class _Part:
         finally:
             if self.file.size > size:
                 self.stored = self.frames
+
+    def _fill(self, picture: Picture) -> av.VideoFrame:
+        """One and the same frame for all pictures, of which the encoder keeps none: new ones tear holes in the heap."""
+        height, width = picture.shape[:2]
+        if self._frame is None:
+            self._frame = av.VideoFrame(width, height, "yuv420p")
+        yuv = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8).reshape(-1)
+        for plane in self._frame.planes:
+            lines = pixels(plane, np.uint8)
+            lines[:], yuv = yuv[: lines.size].reshape(lines.shape), yuv[lines.size :]
+        return self._frame
 
     def _close_container(self) -> None:
         try:
