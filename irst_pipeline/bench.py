@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from irst_pipeline.config import RunSettings
 from irst_pipeline.detection import detect
-from irst_pipeline.disk import prepare_folder, write_file
+from irst_pipeline.disk import prepare_folder, write_file, write_json
 from irst_pipeline.engine import DeviceEngine, Engine, SharedEngine, find_device, load_model, open_engine
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.normalise import normalise_image
@@ -172,8 +172,7 @@ def run_bench(
         if profile:
             write_file(out / f"trace-{result.size}.json", json.dumps(trace(work, engine.slots)).encode())
         # After each size, so that what was measured is there however long the rest takes.
-        report = json.dumps(what | {"sizes": [asdict(r) for r in results]}, indent=2)
-        write_file(out / REPORT_FILE, f"{report}\n".encode())
+        write_json(out / REPORT_FILE, what | {"sizes": [asdict(r) for r in results]})
         write_file(out / PICTURE_FILE, draw(f"{weights.name} on {engine.device}", results))
     print(table(results))
     print(f"results  {out}: {' '.join([REPORT_FILE, PICTURE_FILE, *traces])}")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from irst_pipeline.calibration.file import to_bytes
 from irst_pipeline.calibration.flat import CUT_OFF_MAX, FlatField, calibrate_flat, cut_off, flat_change
-from irst_pipeline.calibration.maps import Calibration, Defect, Plane
+from irst_pipeline.calibration.maps import Calibration, Defect
 from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_change
 from irst_pipeline.disk import write_file
 from irst_pipeline.errors import IrstError, UsageError
@@ -25,6 +25,7 @@ from irst_pipeline.pictures import png
 from irst_pipeline.sources import open_source, redact
 from irst_pipeline.sources.address import printable
 from irst_pipeline.sources.base import describe
+from irst_pipeline.types import Map
 
 log = logging.getLogger("irst")
 
@@ -164,7 +165,7 @@ def draw(calibration: Calibration, level: float) -> Figure:
     return figure
 
 
-def _show(axes: Axes, plane: Plane, title: str, middle: float) -> None:
+def _show(axes: Axes, plane: Map, title: str, middle: float) -> None:
     reach = max(float(np.percentile(np.abs(plane - middle), 99.9)), 1e-6)
     shown = axes.imshow(plane, cmap="RdBu_r", vmin=middle - reach, vmax=middle + reach, interpolation="nearest")
     axes.set(title=title, xticks=[], yticks=[])

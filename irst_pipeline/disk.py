@@ -2,15 +2,17 @@
 
 import errno
 import fcntl
+import json
 import logging
 import os
 import resource
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from irst_pipeline.errors import IrstError, UsageError
 
@@ -193,6 +195,11 @@ def write_file(path: Path, data: bytes) -> None:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
         raise _cannot_write(path, error) from None
+
+
+def write_json(path: Path, report: Mapping[str, Any]) -> None:
+    """Write a report that people read as well, as `write_file` does."""
+    write_file(path, f"{json.dumps(report, indent=2)}\n".encode())
 
 
 def part_file(path: Path, number: int) -> Path:

@@ -1,6 +1,5 @@
 """How the network takes one frame apart: background, target, noise and what none of them accounts for, by stage."""
 
-import json
 from contextlib import closing
 from dataclasses import dataclass, fields
 from io import BytesIO
@@ -12,9 +11,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from irst_pipeline.disk import prepare_folder, write_file
+from irst_pipeline.disk import prepare_folder, write_file, write_json
 from irst_pipeline.engine import load_model
 from irst_pipeline.engine.base import check_size
 from irst_pipeline.lsnet.model import LSNet
@@ -23,9 +21,7 @@ from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.memory import told_out_of_memory
 from irst_pipeline.pictures import as_written, png
 from irst_pipeline.sources import open_source, redact
-from irst_pipeline.types import Floats, Frame, Image
-
-Plane = NDArray[np.float32]
+from irst_pipeline.types import Floats, Frame, Image, Map
 
 FIGURE_FILE, ARRAYS_FILE, NUMBERS_FILE = "explain.png", "stages.npz", "stages.json"
 QUANTISATION = 12**-0.5  # standard deviation of rounding to whole grey levels
@@ -35,10 +31,10 @@ QUANTISATION = 12**-0.5  # standard deviation of rounding to whole grey levels
 class StageView:
     """The variables after one stage, each (H, W) float32 in grey levels, and what they look like in numbers."""
 
-    background: Plane
-    target: Plane
-    noise: Plane
-    residual: Plane
+    background: Map
+    target: Map
+    noise: Map
+    residual: Map
     """D - B - T - N."""
     singular_values: Floats
     """(min(H, W),) of B less its mean, largest first, grey levels."""
@@ -57,7 +53,7 @@ class StageView:
         return float(np.sqrt(np.mean(np.square(self.residual, dtype=np.float64))))
 
 
-def singular_values(image: Plane | Image) -> Floats:
+def singular_values(image: Map | Image) -> Floats:
     """Of an image (H, W) less its mean: a camera's offset would else be the first and greatest of them."""
     levels = torch.from_numpy(image.astype(np.float64))
     return torch.linalg.svdvals(levels - levels.mean()).numpy()
@@ -70,7 +66,7 @@ def effective_rank(values: Floats) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum())) if len(shares) else 0.0
 
 
-def sparsity(target: Plane) -> float:
+def sparsity(target: Map) -> float:
     """Hoyer's measure, (sqrt(n) - |T|_1 / |T|_2) / (sqrt(n) - 1): 1 for one pixel alone or none, about 0.2 for normal
     noise, 0 for a flat map (Hoyer, "Non-negative matrix factorization with sparseness constraints", JMLR 2004)."""
     values = np.abs(target, dtype=np.float64)
@@ -141,7 +137,7 @@ def _write(frame: Frame, weights: Weights, uri: str, out: Path) -> None:
     stages: dict[str, Any] = {name: np.stack([getattr(view, name) for view in views]) for name in names}
     np.savez_compressed(arrays, image=image, **stages)
     figure = draw(image, views, f"{frame.source}, frame {frame.index}, {weights.name}")
-    write_file(out / NUMBERS_FILE, (json.dumps(numbers, indent=2) + "\n").encode())
+    write_json(out / NUMBERS_FILE, numbers)
     write_file(out / ARRAYS_FILE, arrays.getvalue())
     write_file(out / FIGURE_FILE, figure)
 
@@ -182,7 +178,7 @@ def draw(image: Image, views: list[StageView], title: str) -> bytes:
     return png(figure)
 
 
-def _show(axes: Axes, plane: Plane | Image, title: str, low: float, high: float, colours: str) -> None:
+def _show(axes: Axes, plane: Map | Image, title: str, low: float, high: float, colours: str) -> None:
     """A map in grey levels with its scale beside it."""
     shown = axes.imshow(plane, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
     axes.set(title=title, xticks=[], yticks=[])

@@ -24,7 +24,7 @@ from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.memory import told_out_of_memory
 from irst_pipeline.sources.images import ImageFile, ImageSource, find_images
-from irst_pipeline.types import MIN_SIZE, Image
+from irst_pipeline.types import MIN_SIZE, Image, Map
 
 PROBABILITY_LEVELS = 255
 TARGET_FOLDER, BACKGROUND_FOLDER = "target", "background"
@@ -34,11 +34,11 @@ TARGET_FOLDER, BACKGROUND_FOLDER = "target", "background"
 class Prediction:
     """What the network says of one image; each is (H, W) float32."""
 
-    probability: NDArray[np.float32]
+    probability: Map
     """0..1: that a pixel belongs to a target."""
-    target: NDArray[np.float32]
+    target: Map
     """T, grey levels above the background; may be negative."""
-    background: NDArray[np.float32]
+    background: Map
     """B, grey levels of the image."""
 
 

@@ -1,6 +1,5 @@
 """One run of the pipeline: its source, its folder, its checkpoints and its report."""
 
-import json
 import logging
 import math
 from collections.abc import Callable, Generator
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from irst_pipeline.bearings import Platform
 from irst_pipeline.checkpoint import CHECKPOINT_FILE, Checkpoint, of_another_version, write_checkpoint
 from irst_pipeline.config import RunSettings
-from irst_pipeline.disk import write_file
+from irst_pipeline.disk import write_json
 from irst_pipeline.engine import Engine
 from irst_pipeline.errors import IrstError
 from irst_pipeline.memory import give_back_large_blocks
@@ -184,7 +183,7 @@ def _write_report(run: Run, outcome: str, statistics: RunStatistics, read: Sourc
     ran = {"outcome": outcome, **run.header.record(), "finished": _now()}
     report = ran | statistics.report(read)
     try:
-        write_file(run.folder / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
+        write_json(run.folder / REPORT_FILE, report)
     except IrstError as error:
         return report | {"error": str(error)}
     return report

@@ -17,6 +17,7 @@ from irst_pipeline.state import State
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Image = NDArray[np.uint8] | NDArray[np.uint16]
+Map = NDArray[np.float32]
 MIN_SIZE = 16  # px, the smallest height and width of a frame that a network takes
 
 

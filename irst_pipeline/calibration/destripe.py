@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 
 from irst_pipeline.calibration.defects import SD_OF_MAD
-from irst_pipeline.calibration.maps import DEPTHS, Plane
+from irst_pipeline.calibration.maps import DEPTHS
 from irst_pipeline.config import Stripes
-from irst_pipeline.types import Image
+from irst_pipeline.types import Image, Map
 
 SIDE_PX = 15  # that a stripe is compared with on either side; what is wider than both is the scene's
 LINES = 96  # across the stripes are looked at, which are some of a large frame
@@ -29,7 +29,7 @@ def destripe(image: Image, stripes: Stripes) -> Image:
     return found
 
 
-def stripe_offsets(image: Image) -> Plane:
+def stripe_offsets(image: Image) -> Map:
     """(W,) grey levels by which each column of a frame (H, W) is above the 15 columns on either side of it.
 
     In some 96 rows each pixel is compared with the mean of the pixels on either side, and a column's offset is the mean

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from irst_pipeline.types import Image, Integers
+from irst_pipeline.types import Image, Integers, Map
 
-Plane = NDArray[np.float32]
 """(H, W)"""
 
 NEIGHBOURS = 8  # good pixels that stand in for a bad one
@@ -50,9 +49,9 @@ class Calibration:
     It belongs to a camera with its lens and settings, to frames of one size, and to their depth.
     """
 
-    gain: Plane
+    gain: Map
     """(H, W) float32."""
-    offset: Plane
+    offset: Map
     """(H, W) float32, grey levels."""
     bad: NDArray[np.uint8]
     """(H, W): 0 for a good pixel, or a `Defect`. A bad pixel's gain and offset do not count."""
@@ -65,7 +64,7 @@ class Calibration:
         height, width = self.bad.shape
         return f"{width}x{height} {self.depth}"
 
-    def correction(self, level: float) -> Plane:
+    def correction(self, level: float) -> Map:
         """(H, W) grey levels that are added to a raw `level`."""
         return self.gain * np.float32(level) + self.offset - np.float32(level)
 

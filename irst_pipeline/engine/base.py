@@ -9,13 +9,11 @@ from time import perf_counter
 from typing import Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from irst_pipeline.errors import IrstError
-from irst_pipeline.types import MIN_SIZE, Frame, Image, Span, TargetPixels
+from irst_pipeline.types import MIN_SIZE, Frame, Image, Map, Span, TargetPixels
 
 Ticket = TypeVar("Ticket")
-Map = NDArray[np.float32]
 
 
 def above_threshold(probability: Map, intensity: Map, threshold: float) -> TargetPixels:

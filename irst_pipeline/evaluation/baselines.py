@@ -7,12 +7,9 @@ All look for small bright targets, MPCM for dark ones as well; "small" is what S
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, median_filter
 
-from irst_pipeline.types import Floats, Image
-
-Map = NDArray[np.float32]
+from irst_pipeline.types import Floats, Image, Map
 
 TARGET_SIDE = 9  # px
 CELL_SIDES = (3, 5, 7, 9)  # px, the scales of the local contrast

@@ -9,11 +9,11 @@ from tqdm import tqdm
 
 from irst_pipeline.datasets import Sample
 from irst_pipeline.errors import IrstError, UsageError
-from irst_pipeline.evaluation.baselines import Map, local_contrast, max_median, pstnn, white_top_hat
+from irst_pipeline.evaluation.baselines import local_contrast, max_median, pstnn, white_top_hat
 from irst_pipeline.evaluation.detection import DetectionScores
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.predict import predict
-from irst_pipeline.types import Floats, Image
+from irst_pipeline.types import Floats, Image, Map
 
 PROBABILITIES = 1 / (1 + np.exp(-np.linspace(-9, 9, 37)))
 """Thresholds of a network's curve, evenly spaced in logits; 0.5 is in their middle."""

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
@@ -11,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from irst_pipeline.disk import write_file
+from irst_pipeline.disk import write_file, write_json
 from irst_pipeline.evaluation.detection import Counts, DetectionScores, Scores
 from irst_pipeline.pictures import as_written, png
 
@@ -35,7 +34,7 @@ def write_report(folder: Path, what: dict[str, Any], detectors: ScoresByName) ->
             for name, scores in detectors.items()
         ],
     }
-    write_file(folder / SUMMARY_FILE, (json.dumps(summary, indent=2) + "\n").encode())
+    write_json(folder / SUMMARY_FILE, summary)
     counted = [field.name for field in fields(Counts)]
     images = (
         [detector, image, counts.iou, *(getattr(counts, name) for name in counted)]

@@ -1,6 +1,5 @@
 """The files and the table of an evaluation of tracks."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from irst_pipeline.disk import write_file
+from irst_pipeline.disk import write_file, write_json
 from irst_pipeline.evaluation.report import record
 from irst_pipeline.evaluation.tracking import (
     CUTOFF,
@@ -35,8 +34,7 @@ def write_tracking_report(
     Raises IrstError, one line, when a file cannot be written.
     """
     settings = {"frame_rate": sequence.frame_rate, "radius_px": RADIUS, "cutoff_px": CUTOFF}
-    report = json.dumps(what | settings | record(asdict(evaluation.scores)), indent=2)
-    write_file(folder / SCORES_FILE, f"{report}\n".encode())
+    write_json(folder / SCORES_FILE, what | settings | record(asdict(evaluation.scores)))
     write_file(folder / PICTURE_FILE, draw(sequence, evaluation))
 
 
