@@ -1,5 +1,6 @@
 """Runs of `irst`, what they are given and what they leave, for tests."""
 
+import csv
 import json
 import os
 import subprocess
@@ -54,6 +55,17 @@ def wait_for(path: Path, size: int) -> None:
 def report(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "run.json").read_text())
     return found
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Records of a log in JSON lines."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Rows of a table, by column."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def shown(video: Path) -> int:

@@ -20,8 +20,7 @@ from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.sources import open_source
 from irst_pipeline.types import Image
-
-CLOUDS = Path(__file__).parents[1] / "videos" / "clouds" / "sequence16.mkv"
+from tests.running import CLOUDS
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from irst_pipeline.cli import main
 from irst_pipeline.export import DESCRIPTION, INPUT, OPSET, RawTargetNet, export_onnx
 from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.sources import open_source
+from tests.running import CLOUDS
 
-CLOUDS = Path(__file__).parents[1] / "videos" / "clouds" / "sequence16.mkv"
 Maps = list[NDArray[np.float32]]
 Runs = Callable[[NDArray[np.float32]], Maps]
 

@@ -6,7 +6,7 @@ import sys
 import zlib
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.running import ROOT
 
 
 def test_no_mutated_file_crashes_or_hangs_what_reads_it(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The threads between the stages, and the clock."""
 
-import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from irst_pipeline.sources import open_source
 from irst_pipeline.stage import Stage
 from irst_pipeline.statistics import LatencyHistogram, RunStatistics
 from irst_pipeline.types import FrameResult, Image
-from tests.running import CLOUDS, StubSink, shown
+from tests.running import CLOUDS, StubSink, read_jsonl, shown
 
 pytestmark = pytest.mark.alone
 
@@ -210,7 +209,7 @@ def test_a_device_that_vanishes_leaves_all_that_came_before(tmp_path: Path) -> N
         results: list[FrameResult] = []
         with pytest.raises(IrstError, match="the device is gone"):
             results.extend(carry_out(run, engine, threading.Event(), RunStatistics()))
-    written = [json.loads(line) for line in (tmp_path / "tracks.jsonl").read_text().splitlines()]
+    written = read_jsonl(tmp_path / "tracks.jsonl")
     last = max(record["frame"] for record in written if "frame" in record)
     assert last >= 20 - engine.slots - 1
     assert shown(tmp_path / "annotated.mp4") == last + 1

@@ -23,7 +23,7 @@ from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.runs import run_recordings
 from irst_pipeline.sources import Position, open_source
 from irst_pipeline.statistics import RunStatistics
-from tests.running import ROOT, report, shown, start, wait_for, write_video
+from tests.running import ROOT, read_jsonl, report, shown, start, wait_for, write_video
 from tests.sources.cameras import recorded, thermal
 from tests.sources.test_live import serving
 
@@ -194,7 +194,7 @@ def test_no_two_processes_write_into_one_folder(tmp_path: Path, capsys: pytest.C
             )
         process.communicate(timeout=60)
         assert process.returncode == 0
-    records = [json.loads(line) for line in (out / "tracks.jsonl").read_text().splitlines()]
+    records = read_jsonl(out / "tracks.jsonl")
     assert [record["record"] for record in records].count("header") == 1
     assert report(out)["outcome"] == "complete"
 

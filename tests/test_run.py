@@ -1,6 +1,5 @@
 """`irst run` as its users meet it: real processes, files and signals."""
 
-import csv
 import json
 import os
 import re
@@ -28,7 +27,19 @@ from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.runs import result_folders, run_recordings
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
-from tests.running import CLOUDS, HORIZON, ROOT, report, shown, start, wait_for, write_images, write_video
+from tests.running import (
+    CLOUDS,
+    HORIZON,
+    ROOT,
+    read_csv,
+    read_jsonl,
+    report,
+    shown,
+    start,
+    wait_for,
+    write_images,
+    write_video,
+)
 
 EAGER = "tracker.false_tracks_per_hour=100"
 FILES = {"annotated.mp4", "detections.csv", "mot.txt", "run.json", "tracks.csv", "tracks.jsonl"}
@@ -47,7 +58,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
 
 
 def log(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "tracks.jsonl").read_text().splitlines()]
+    return read_jsonl(out / "tracks.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -89,8 +100,7 @@ def test_the_header_tells_what_ran(clouds: Path) -> None:
 def test_the_logs_agree(clouds: Path) -> None:
     tracks = [r for r in log(clouds) if r["record"] == "track" and r["status"] != "tentative"]
     events = [r for r in log(clouds) if r["record"] == "event"]
-    with (clouds / "tracks.csv").open() as file:
-        table = list(csv.DictReader(file))
+    table = read_csv(clouds / "tracks.csv")
     mot = [line.split(",") for line in (clouds / "mot.txt").read_text().splitlines()]
     assert len(tracks) == len(table) == len(mot) > 100
     for record, row, line in zip(tracks, table, mot, strict=True):
@@ -166,7 +176,7 @@ def test_targets_keep_their_ids_where_a_recording_was_cut_and_are_smoothed_on_ei
     jumped = [r for r in log(out) if r.get("event") == "jumped"]
     assert len(jumped) >= 3
     assert {r["frame"] // 10 for r in jumped} == {6}
-    smoothed = [json.loads(line) for line in (out / "smoothed.jsonl").read_text().splitlines()]
+    smoothed = read_jsonl(out / "smoothed.jsonl")
     places: list[dict[tuple[int, int], tuple[float, float]]] = [
         {(r["id"], r["frame"]): (r["x"], r["y"]) for r in records if r.get("status") == "confirmed"}
         for records in (log(out), smoothed)

@@ -1,6 +1,5 @@
 """The shipped network and the default settings on the two sample sequences, through the command."""
 
-import csv
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -12,8 +11,8 @@ import pytest
 
 from irst_pipeline.cli import main
 from irst_pipeline.evaluation.matching import match
+from tests.running import ROOT, read_csv
 
-ROOT = Path(__file__).parents[1]
 VIDEOS = ROOT / "videos"
 SAMPLES = {"clouds": "sequence16.mkv", "horizon": "sequence8.mp4"}
 TARGETS = {"clouds": range(1, 6), "horizon": range(1, 7)}
@@ -42,10 +41,9 @@ class Tracked:
 def rows(path: Path) -> Places:
     """Of a CSV with those columns; of the truth only what is in the picture."""
     frames = defaultdict(list)
-    with path.open() as file:
-        for row in csv.DictReader(file):
-            if row.get("visible", "1") == "1":
-                frames[int(row["frame"])].append((int(row["id"]), float(row["x_px"]), float(row["y_px"])))
+    for row in read_csv(path):
+        if row.get("visible", "1") == "1":
+            frames[int(row["frame"])].append((int(row["id"]), float(row["x_px"]), float(row["y_px"])))
     return frames
 
 

@@ -11,8 +11,7 @@ from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import LSNetConfig
 from irst_pipeline.settings import read_settings
 from irst_pipeline.training.settings import TrainSettings
-
-ROOT = Path(__file__).parents[1]
+from tests.running import ROOT
 
 
 def test_the_documented_defaults_are_the_defaults() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.running import ROOT
+
 pytestmark = pytest.mark.alone
 
-ROOT = Path(__file__).parents[1]
 SYSTEM_PYTHON = "/usr/bin/python3"
 Soaks = dict[str, Future["subprocess.CompletedProcess[str]"]]
 

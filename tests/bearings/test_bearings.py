@@ -1,6 +1,5 @@
 """From a recording, a camera and a pointing to the logs."""
 
-import csv
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from irst_pipeline.cli import main
 from irst_pipeline.simulation import simulate
 from irst_pipeline.sinks.base import BEARINGS
+from tests.running import read_csv, read_jsonl
 from tests.simulation.small_scenes import scene, target
 
 RATE, FOCAL, PAN, AZIMUTH = 25.0, 600.0, 3.0, 358 + 0.98 * 3.0
@@ -45,13 +45,9 @@ def run(*arguments: str) -> int:
     return main(["run", *arguments, "--no-video", "--device", "cpu", "--set", "tracker.false_tracks_per_hour=100"])
 
 
-def records(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def seen(path: Path) -> list[dict[str, Any]]:
     """The records of the one track that goes on to the end."""
-    found = [r for r in records(path) if r["record"] == "track"]
+    found = [r for r in read_jsonl(path) if r["record"] == "track"]
     return [r for r in found if r["id"] == found[-1]["id"]]
 
 
@@ -91,21 +87,20 @@ def test_after_the_pointing_has_ended_nothing_is_invented(folder: Path) -> None:
 
 def test_logs_agree_and_say_what_they_come_of(folder: Path) -> None:
     out = folder / "out" / "sequence16"
-    with (out / "tracks.csv").open(newline="") as file:
-        table = list(csv.DictReader(file))
-    logged = [r for r in records(out / "tracks.jsonl") if r["record"] == "track" and r["status"] != "tentative"]
+    table = read_csv(out / "tracks.csv")
+    logged = [r for r in read_jsonl(out / "tracks.jsonl") if r["record"] == "track" and r["status"] != "tentative"]
     assert len(table) == len(logged) > 30
     for row, record in zip(table, logged, strict=True):
         assert [row[key] for key in BEARINGS] == ["" if record[key] is None else str(record[key]) for key in BEARINGS]
-    for head in (records(out / "tracks.jsonl")[0], json.loads((out / "run.json").read_text())):
+    for head in (read_jsonl(out / "tracks.jsonl")[0], json.loads((out / "run.json").read_text())):
         assert head["camera"]["pointing"] == str(folder / "sequence16.pointing.csv")
         assert head["camera"]["focal_px"] == [FOCAL, FOCAL]
 
 
 def test_without_a_camera_logs_are_as_ever(folder: Path) -> None:
     assert run(str(folder / "sequence16.mkv"), "--out", str(folder / "plain")) == 0
-    head, *plain = records(folder / "plain" / "tracks.jsonl")
-    _, *full = records(folder / "out" / "sequence16" / "tracks.jsonl")
+    head, *plain = read_jsonl(folder / "plain" / "tracks.jsonl")
+    _, *full = read_jsonl(folder / "out" / "sequence16" / "tracks.jsonl")
     assert "camera" not in head
     assert plain == [{key: value for key, value in record.items() if key not in BEARINGS} for record in full]
     texts = [(path / "tracks.csv").read_text().splitlines() for path in (folder / "plain", folder / "out/sequence16")]

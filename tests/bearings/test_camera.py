@@ -10,8 +10,8 @@ from irst_pipeline.bearings.camera import Camera, PinholeSettings
 from irst_pipeline.errors import UsageError
 from irst_pipeline.settings import read_settings
 from irst_pipeline.types import Floats
+from tests.running import ROOT
 
-ROOT = Path(__file__).parents[2]
 LENS: dict[str, Any] = {
     "width_px": 640,
     "height_px": 512,

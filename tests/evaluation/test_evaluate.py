@@ -1,6 +1,5 @@
 """`irst evaluate detection`: the command, its files and its figures."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,10 @@ from irst_pipeline.datasets import read_masked_images
 from irst_pipeline.engine import load_model
 from irst_pipeline.evaluation import score_network
 from irst_pipeline.evaluation.detectors import BASELINES, score
+from tests.running import read_csv
 
 NAMES = ["lsnet-nano", "white top-hat", "max-median", "MPCM", "PSTNN"]
 FILES = {"summary.json", "images.csv", "curve.csv", "curve.png"}
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def summary(out: Path) -> dict[str, Any]:
@@ -46,13 +41,13 @@ def test_network_and_baselines_are_scored_on_the_same_frames(
     nano = found["detectors"][0]
     assert (nano["threshold"], nano["targets"], nano["pd"]) == (0.5, 2, 1)
     assert nano["iou"] > 0.3
-    images = rows(out / "images.csv")
+    images = read_csv(out / "images.csv")
     assert [(r["detector"], r["image"]) for r in images] == [(name, image) for name in NAMES for image in "ab"]
     own = images[:2]
     overlap, union = (sum(int(r[key]) for r in own) for key in ("overlap", "union"))
     assert overlap / union == nano["iou"]
     assert sum(int(r["pixels"]) for r in own) == 64 * (48 + 56)
-    curve = [r for r in rows(out / "curve.csv") if r["detector"] == "lsnet-nano"]
+    curve = [r for r in read_csv(out / "curve.csv") if r["detector"] == "lsnet-nano"]
     assert len(curve) > 30
     assert [float(r["iou"]) for r in curve if r["threshold"] == "0.5"] == [nano["iou"]]
     picture = cv2.imread(str(out / "curve.png"))
@@ -85,7 +80,7 @@ def test_a_set_without_targets_has_no_pd(field_set: Path, tmp_path: Path) -> Non
     cv2.imwrite(str(field_set / "masks" / "c.png"), np.zeros((64, 64), np.uint8))
     assert evaluate(field_set, tmp_path / "out") == 0
     assert summary(tmp_path / "out")["detectors"][0]["pd"] is None
-    assert rows(tmp_path / "out" / "curve.csv")[0]["pd"] == ""
+    assert read_csv(tmp_path / "out" / "curve.csv")[0]["pd"] == ""
 
 
 @pytest.mark.parametrize(

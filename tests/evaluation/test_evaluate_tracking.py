@@ -1,6 +1,5 @@
 """`irst evaluate tracking`: the command, its files and what it says of files it cannot use."""
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from irst_pipeline.cli import main
 from irst_pipeline.sinks.jsonl import TracksJsonl
+from tests.running import read_csv, read_jsonl
 from tests.sinks.sink_streams import T, header, result, tracks
 
 SCENE = """
@@ -40,8 +40,7 @@ def log(truth: Path, tmp_path: Path) -> Path:
     """The folder of a run that follows the visible targets exactly from frame 6 on, and has a tentative track."""
     run = tmp_path / "run"
     run.mkdir()
-    with (truth / "truth.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["visible"] == "1"]
+    rows = [row for row in read_csv(truth / "truth.csv") if row["visible"] == "1"]
     sink = TracksJsonl(run / "tracks.jsonl", header())
     for frame in range(30):
         seen = [row for row in rows if int(row["frame"]) == frame and frame >= 6]
@@ -84,8 +83,7 @@ def test_a_run_is_scored_against_a_simulated_sequence(
     s = scores(out)
     assert [s[key] for key in ("frames", "frame_rate", "targets", "tracks", "false_tracks")] == [30, 30, 2, 2, 0]
     assert s["initiation_delay_s"] == pytest.approx(6 / 30)
-    with (truth / "truth.csv").open() as file:
-        visible = sum(row["visible"] == "1" for row in csv.DictReader(file))
+    visible = sum(row["visible"] == "1" for row in read_csv(truth / "truth.csv"))
     assert visible < 2 * 30
     assert s["mota"] == pytest.approx(1 - 2 * 6 / visible)
     assert s["position_rmse_px"] < 0.002
@@ -109,10 +107,9 @@ def test_files_do_for_folders(truth: Path, log: Path, tmp_path: Path) -> None:
 def test_tracks_of_another_tracker_score_alike(
     truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    records = [json.loads(line) for line in (log / "tracks.jsonl").read_text().splitlines()]
     rows = [
         f"{r['frame'] + 1},{r['id']},{r['x'] - 1},{r['y'] - 1},2,2,0,-1,-1,-1\n"
-        for r in records
+        for r in read_jsonl(log / "tracks.jsonl")
         if r.get("status", "tentative") != "tentative"
     ]
     mot = tmp_path / "theirs.txt"
@@ -147,10 +144,9 @@ def perfect_run(scene: str, folder: Path) -> dict[str, Any]:
     (folder / "scene.yaml").write_text(scene)
     assert main(["simulate", str(folder / "scene.yaml"), "--out", str(folder / "scene")]) == 0
     sink = TracksJsonl(folder / "tracks.jsonl", header())
-    with (folder / "scene" / "truth.csv").open() as file:
-        for row in csv.DictReader(file):
-            x, y, vx, vy = (float(row[key]) for key in ("x_px", "y_px", "vx_px_s", "vy_px_s"))
-            sink.write(result(int(row["frame"]), tracks([x], [y], velocity=(vx, vy))))
+    for row in read_csv(folder / "scene" / "truth.csv"):
+        x, y, vx, vy = (float(row[key]) for key in ("x_px", "y_px", "vx_px_s", "vy_px_s"))
+        sink.write(result(int(row["frame"]), tracks([x], [y], velocity=(vx, vy))))
     sink.close()
     assert evaluate(folder / "scene", folder / "tracks.jsonl", folder / "out") == 0
     return scores(folder / "out")

@@ -12,8 +12,8 @@ from irst_pipeline.lsnet.model import LSNet, LSNetConfig
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import SHIPPED, WEIGHTS_FILE, load_weights, packed_weights, shipped_names
 from irst_pipeline.settings import read_settings
+from tests.running import ROOT
 
-ROOT = Path(__file__).parents[2]
 NANO = ROOT / "configs" / "models" / "lsnet-nano.yaml"
 
 

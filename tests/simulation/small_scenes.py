@@ -1,6 +1,5 @@
 """Small scenes for the tests of the simulator."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, TrueFrame, render
 from irst_pipeline.types import Floats
+from tests.running import read_csv
 
 CLEAR = {"sky": {"level": 7300, "glow": 0}, "clouds": {"coverage": 0}}
 
@@ -48,5 +48,4 @@ def path_of(frames: list[TrueFrame], number: int = 0) -> Floats:
 
 
 def rows(path: Path) -> list[dict[str, float]]:
-    with path.open() as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return [{key: float(value) for key, value in row.items()} for row in read_csv(path)]

@@ -19,9 +19,9 @@ from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation import SceneSettings, simulate
 from irst_pipeline.simulation.sensor import Sensor, SensorSettings
 from irst_pipeline.simulation.simulate import render
+from tests.running import ROOT
 from tests.simulation.small_scenes import centroid, frames_of, images, rows, scene, target
 
-ROOT = Path(__file__).parents[2]
 SAMPLES = {"clouds": ("sequence16.mkv", 7), "horizon": ("sequence8.mp4", 3)}
 
 

@@ -17,7 +17,7 @@ from irst_pipeline.disk import parts_set_aside
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks import Sink, open_sinks
 from irst_pipeline.types import FrameResult
-from tests.running import shown
+from tests.running import read_jsonl, shown
 from tests.sinks import sink_streams
 from tests.sinks.sink_streams import ALL, detections, header, result, tracks
 
@@ -172,7 +172,7 @@ def test_a_live_run_counts_what_its_logs_cannot_take_and_says_where_they_go_on(
         sink.close()
     assert [sink.missed for sink in sinks] == missing
     assert 20 < missing[0] <= 30
-    records = [json.loads(line) for line in (small_disk / "tracks.jsonl").read_text().splitlines()]
+    records = read_jsonl(small_disk / "tracks.jsonl")
     (gap,) = (record for record in records if record["record"] == "gap")
     assert gap["frame"] + gap["frames"] == 40
     assert gap["frames"] == missing[0]

@@ -1,6 +1,5 @@
 """The logs hold what the tracker said, in forms that other people's readers take."""
 
-import csv
 import json
 import re
 from pathlib import Path
@@ -13,6 +12,7 @@ from irst_pipeline.config import RunSettings, SinkName
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks import open_sinks
 from irst_pipeline.types import Bearings, FrameResult, TrackEvent, Tracks
+from tests.running import read_csv
 from tests.sinks.sink_streams import C, P, T, detections, header, result, tracks
 
 
@@ -31,11 +31,6 @@ def read_jsonl(folder: Path) -> list[dict[str, Any]]:
 
     lines = (folder / "tracks.jsonl").read_text().splitlines()
     return [json.loads(line, parse_constant=refuse) for line in lines]
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def read_mot(folder: Path) -> list[tuple[int, int, float, float]]:

@@ -1,7 +1,6 @@
 """Live streams over real sockets, pipes and processes, which end, freeze, talk nonsense and come again."""
 
 import io
-import json
 import os
 import resource
 import signal
@@ -29,7 +28,7 @@ from irst_pipeline.errors import IrstError
 from irst_pipeline.sources import Source, open_source
 from irst_pipeline.sources.live import Clock
 from irst_pipeline.types import Frame, Image
-from tests.running import ROOT, report, shown
+from tests.running import ROOT, read_jsonl, report, shown
 from tests.sources.cameras import BLOCKS, HEIGHT, LOSSLESS, RATE, WIDTH, free_port, paced, recorded, thermal, transmit
 
 pytestmark = pytest.mark.alone
@@ -647,7 +646,7 @@ def test_a_run_goes_on_over_losses_and_other_sizes_until_it_is_stopped(tmp_path:
     assert counted["outcome"] == "interrupted"
     assert counted["reconnects"] >= 3
     assert f"{counted['reconnects']} reconnects" in out
-    written = [json.loads(line) for line in (tmp_path / "out" / "tracks.jsonl").read_text().splitlines()]
+    written = read_jsonl(tmp_path / "out" / "tracks.jsonl")
     assert written[0]["uri"] == uri
     assert shown(tmp_path / "out" / "annotated.mp4") == counted["frames_read"] - counted["frames_dropped"] > 0
 

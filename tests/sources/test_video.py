@@ -1,6 +1,5 @@
 """Video files written with FFmpeg and read back through open_source."""
 
-import csv
 import logging
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.sources import open_source
 from irst_pipeline.types import Frame
+from tests.running import read_csv
 
 WIDTH, HEIGHT = 160, 128
 X265_LOSSLESS = {"x265-params": "lossless=1:log-level=none"}
@@ -358,8 +358,7 @@ def test_a_missing_file_is_a_usage_error() -> None:
 @pytest.mark.real
 def test_every_frame_of_real_recordings_is_read(real_data: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = real_data / "drone-ir"
-    with (data / "index.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "val"][::24]
+    rows = [row for row in read_csv(data / "index.csv") if row["split"] == "val"][::24]
     assert len(rows) >= 3
     with caplog.at_level(logging.WARNING, "irst"):
         for row in rows:

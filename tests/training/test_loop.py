@@ -28,6 +28,7 @@ from irst_pipeline.training.finish import bring_to_scale, shift_logits
 from irst_pipeline.training.loop import Curve, build_network, learning_rate, open_run, train
 from irst_pipeline.training.preview import draw_preview
 from irst_pipeline.training.settings import TrainSettings
+from tests.running import read_csv
 
 MODEL = Path(__file__).with_name("small.yaml")
 NANO = Path(__file__).parents[2] / "configs" / "models" / "lsnet-nano.yaml"
@@ -247,7 +248,7 @@ def test_a_first_checkpoint_that_was_not_written_whole_is_made_again(data: Path,
 
 def losses_of(curve: Path) -> dict[int, float]:
     """By step."""
-    return {int(row["step"]): float(row["loss"]) for row in csv.DictReader(curve.read_text().splitlines())}
+    return {int(row["step"]): float(row["loss"]) for row in read_csv(curve)}
 
 
 def step_of(state: Path) -> int:
