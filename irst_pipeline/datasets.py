@@ -1,6 +1,7 @@
 """Frames with target masks from the sets the field trains on, held in memory at their own depth."""
 
 import csv
+import logging
 import zlib
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from irst_pipeline.simulation import SceneSettings, TrueFrame, render
 from irst_pipeline.sources import open_source
 from irst_pipeline.sources.images import SUFFIXES, decode, luminance
 from irst_pipeline.types import MIN_SIZE, Image
+
+log = logging.getLogger("irst")
 
 MASKED, UNKNOWN = 255, 128  # mask values: target, and "not to be judged"
 HALF_MAXIMUM = 0.5
@@ -113,6 +116,8 @@ def read_masked_images(folder: Path, split: str) -> list[Sample]:
                 f"in {listed}"
             )
         samples.append(Sample(name, image, mask))
+    if not any(sample.mask.any() for sample in samples):
+        log.warning("%s: no mask of %s has a target; are they saved with targets as 255?", folder, listed.name)
     return samples
 
 

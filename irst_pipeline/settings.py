@@ -28,9 +28,9 @@ def _not_tiny(value: float) -> float:
     return value
 
 
-FiniteFloat = Annotated[float, Field(gt=-1e9, lt=1e9)]
-Positive = Annotated[float, Field(gt=0, lt=1e9), AfterValidator(_not_tiny)]
-NotNegative = Annotated[float, Field(ge=0, lt=1e9)]
+FiniteFloat = Annotated[float, Field(gt=-1e9, lt=1e9, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, lt=1e9, allow_inf_nan=False), AfterValidator(_not_tiny)]
+NotNegative = Annotated[float, Field(ge=0, lt=1e9, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=10**9)]
 UNKNOWN = "extra_forbidden"  # what pydantic calls a key that is not known
 NO_LIST = ("tuple_type", "too_long")  # what it calls a value that should be a list, and a list that is too long
@@ -152,7 +152,7 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> tuple[str, 
     # Keys that are not known come first: a misspelt one is missing as well, and its section incomplete.
     problems = [problem for problem in problems if problem["type"] == UNKNOWN] or problems
     first = problems[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the file"
+    key = ".".join(str(part) for part in first["loc"])
     plain = ".".join(part for part in first["loc"] if isinstance(part, str))
     if first["type"] == UNKNOWN:
         line = f"unknown key `{key}`; {_hint(key, list(_fields(kind)))}"
@@ -163,7 +163,7 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> tuple[str, 
         if first["type"] in NO_LIST:
             expected = _list(_fields(kind).get(plain))
         found = "" if isinstance(first["input"], (dict, list)) else f", found {first['input']!r}"
-        line = f"key `{key}`: expected {expected}{found}"
+        line = f"key `{key}`: expected {expected}{found}" if key else f"expected {expected}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return key, " ".join(f"{line}{more}".split())  # a key may be of several lines
 

@@ -94,6 +94,15 @@ def test_the_fields_layout_is_read(field_set: Path) -> None:
     assert [s.name for s in read_masked_images(field_set, "test_SET")] == ["c"]
 
 
+def test_masks_that_are_all_black_are_said(field_set: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_masked_images(field_set, "train")
+    assert not caplog.records
+    for path in (field_set / "masks").iterdir():
+        edit(path, np.zeros_like)
+    read_masked_images(field_set, "train")
+    assert "train_SET.txt has a target; are they saved with targets as 255?" in caplog.text
+
+
 def edit(path: Path, change: Callable[[np.ndarray], np.ndarray], to: Path | None = None) -> None:
     """Change an image in place, or into another file instead of it."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)

@@ -174,6 +174,8 @@ def _read_mot(path: Path, what: str) -> list[_MotRow]:
         cells = line.split(",")
         if cells[0].strip().isidentifier():
             raise UsageError(f"{where}: has names where numbers are due; strike out the header")
+        if len(cells) == 1:
+            raise UsageError(f"{where}: one column; separate them by commas, as frame,id,left,top,width,height")
         row = validate(_MotRow, dict(zip(_MotRow.model_fields, cells, strict=False)), where)
         _refuse_twice(f"{where}: {what}", row.frame, row.id, seen)
         rows.append(row)

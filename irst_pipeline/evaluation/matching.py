@@ -1,17 +1,21 @@
 """Which of what was found serves which of what is true."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from irst_pipeline.types import Floats, Integers
 
 
-def match(distance: Floats, reach: float) -> tuple[Integers, Integers]:
+def match(distance: Floats, reach: float, before: NDArray[np.bool_] | None = None) -> tuple[Integers, Integers]:
     """Rows and columns of `distance` (n, m) that are matched one to one.
 
-    As many as lie within `reach`, and of all ways to do that the one with the least distance in sum.
+    As many as lie within `reach`; of all ways to do that the one with the most pairs that were matched `before` (n, m),
+    and of these the one with the least distance in sum.
     """
-    # Any pair out of reach costs more than all pairs within it together.
-    rows, columns = linear_sum_assignment(np.where(distance <= reach, distance, (len(distance) + 1) * reach))
+    most = len(distance) + 1
+    # A pair that is new costs more than all distances together, and one out of reach more than all that are new.
+    cost = distance / reach + (0 if before is None else most * ~before)
+    rows, columns = linear_sum_assignment(np.where(distance <= reach, cost, most * (most + 1)))
     near = distance[rows, columns] <= reach
     return rows[near], columns[near]

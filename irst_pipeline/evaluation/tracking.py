@@ -175,15 +175,13 @@ class _Gospa(NamedTuple):
 def evaluate(sequence: TrackedSequence) -> Evaluation:
     """Score the tracks of a sequence; a target is covered by at most one track, at most `RADIUS` px away.
 
-    In each frame as many targets are covered as can be, by the tracks that are nearest in sum. Raises UsageError if
-    TrackEval is not installed.
+    In each frame as many targets are covered as can be, by the tracks that covered them last where these may, else by
+    those that are nearest in sum. Raises UsageError if TrackEval is not installed.
     """
     truth, tracks = sequence.truth, sequence.tracks
     meetings = _meetings(truth, tracks, np.union1d(truth.frame, tracks.frame))
     (targets, target_of), (found, track_of) = (np.unique(paths.id, return_inverse=True) for paths in (truth, tracks))
-    matched = [match(meeting.distance, RADIUS) for meeting in meetings]
-    covering = [(m.truth[t], m.tracks[k]) for m, (t, k) in zip(meetings, matched, strict=True)]
-    pairs = Pairs(*(np.concatenate([np.empty(0, np.int64), *(both[side] for both in covering)]) for side in (0, 1)))
+    pairs = _covering(meetings, target_of, track_of)
     covered = np.zeros(len(truth.id), bool)
     covered[pairs.truth] = True
     fragmentations, delays = _coverage(truth, covered)
@@ -251,6 +249,19 @@ def _meetings(truth: Paths, tracks: Paths, frames: Integers) -> list[_Meeting]:
         _Meeting(frame, t, k, np.linalg.norm(truth.position[t][:, None] - tracks.position[k][None], axis=-1))
         for frame, t, k in rows
     ]
+
+
+def _covering(meetings: list[_Meeting], target_of: Integers, track_of: Integers) -> Pairs:
+    """Which track covers which target in each frame; where targets cross, those that did before (Bernardin and
+    Stiefelhagen, 2008): the nearest may be the other's there, which moves elsewhere."""
+    pairs = [Pairs(np.empty(0, np.int64), np.empty(0, np.int64))]
+    last = np.full(target_of.max(initial=-1) + 1, -1)  # of each target, the track that covered it last
+    for meeting in meetings:
+        targets, found = target_of[meeting.truth], track_of[meeting.tracks]
+        rows, columns = match(meeting.distance, RADIUS, last[targets, None] == found)
+        last[targets[rows]] = found[columns]
+        pairs.append(Pairs(meeting.truth[rows], meeting.tracks[columns]))
+    return Pairs(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
 
 
 def _rows_by_frame(frame: Integers, frames: Integers) -> list[Integers]:

@@ -65,7 +65,6 @@ def _count_pages(path: Path) -> int:
         name = os.fsencode(path).decode()
     except UnicodeDecodeError:
         raise UsageError(f"{path}: OpenCV takes no name of a TIFF that is not UTF-8; rename it") from None
-    _silence_opencv()
     return max(1, cv2.imcount(name, cv2.IMREAD_UNCHANGED))
 
 
@@ -183,7 +182,6 @@ def level_range(image: NDArray[Any]) -> tuple[float, float]:
 
 def decode(path: Path) -> NDArray[Any]:
     """The image at its own depth, (H, W) or (H, W, channels). Raises FrameError if it cannot be read whole."""
-    _silence_opencv()
     try:
         data = path.read_bytes()
         if data.startswith(PNG_SIGNATURE) and not _has_all_chunks(data):
@@ -198,11 +196,6 @@ def decode(path: Path) -> NDArray[Any]:
     if path.suffix.lower() in (".jpg", ".jpeg") and data.find(JPEG_END, len(data) // 2) < 0:
         raise FrameError(f"{path}: the image is cut short")
     return np.asarray(image)
-
-
-def _silence_opencv() -> None:
-    """What cannot be read is said by us."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def _has_all_chunks(png: bytes) -> bool:

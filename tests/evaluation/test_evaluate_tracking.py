@@ -237,11 +237,12 @@ def refusal(truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     ("content", "said"),
     [
         (b"1,1,5,5,2,2\n2,1,5,x,2,2\n", "truth.mot.txt line 2: key `top`: expected a valid number"),
-        (b"1,1,5,5,nan,2\n", "truth.mot.txt line 1: key `width`"),
+        (b"1,1,5,5,nan,2\n", "truth.mot.txt line 1: key `width`: expected a finite number, found 'nan'"),
         (
             b"frame,id,x,y,w,h\n1,1,5,5,2,2\n",
             "truth.mot.txt line 1: has names where numbers are due; strike out the header",
         ),
+        (b"1 1 5 5 2 2\n", "truth.mot.txt line 1: one column; separate them by commas"),
         (b"1,1,5,5\n", "truth.mot.txt line 1: key `width` is missing"),
         (b"1,1,5,5" + b" " * 200_000, "truth.mot.txt line 1: key `width` is missing"),
         (b"0,1,5,5,2,2\n", "truth.mot.txt line 1: key `frame`: expected greater than or equal to 1, found '0'"),

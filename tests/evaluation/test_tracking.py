@@ -233,6 +233,19 @@ def test_the_delay_is_the_median_of_the_targets_that_are_covered() -> None:
     assert s.targets_missed == 1
 
 
+def test_where_targets_cross_each_keeps_its_track() -> None:
+    """They meet in the middle, where each track is half a pixel behind and so nearer to the other target."""
+    truth = flights(2)
+    velocity = np.where(truth.id[:, None] == 1, [[40.0, 0]], [[-40.0, 0]])
+    position = np.array([[60.0, 50]]) + velocity * (truth.frame[:, None] - (FRAMES - 1) / 2) / RATE
+    truth = replace(truth, position=position, velocity=velocity)
+    late = tracks_of(truth, position=position - 1.5 * velocity / RATE)
+    s = scores(truth, late)
+    assert s.velocity_rmse_px_s == 0
+    assert s.position_rmse_px == pytest.approx(1.5 * 40 / RATE)
+    assert (s.fragmentations, s.targets_missed, s.false_tracks) == (0, 0, 0)
+
+
 def test_a_track_covers_within_the_radius() -> None:
     truth = flights(1)
     for away, mota, missed in ((8, 1, 0), (12, -1, 1)):
