@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import os
 import re
 import signal
@@ -11,10 +12,13 @@ from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from threading import Event
+from time import perf_counter
 from typing import Any, NoReturn, TypeAlias
 
 from irst_pipeline import __version__
 from irst_pipeline.errors import IrstError, UsageError, refusal
+
+SAME_STOP_SECONDS = 1.0
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -63,6 +67,17 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         _flush()
     return 0
+
+
+def command() -> NoReturn:
+    """`irst` as a process of its own, which ends with the verb.
+
+    The network may still be compiled then, in a thread that nothing interrupts and for which Python's own end waits.
+    """
+    code = main()
+    with suppress(OSError):
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _open_standard_streams() -> None:
@@ -227,17 +242,25 @@ def rate(text: str) -> float:
 
 
 def stop_on_signals() -> Event:
-    """An event that Ctrl-C or SIGTERM sets; a second signal ends the process at once."""
-    stop, asking = Event(), (signal.SIGINT, signal.SIGTERM)
+    """An event that Ctrl-C or SIGTERM sets; a signal that comes a second or more later ends the process at once.
+
+    One sooner is the same stop: `timeout` and service managers signal a process, and then once more its whole group.
+    """
+    stop, asked = Event(), math.inf
 
     def ask(number: int, _frame: object) -> None:
+        nonlocal asked
+        if stop.is_set():
+            if perf_counter() > asked + SAME_STOP_SECONDS:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            return
+        asked = perf_counter()
         stop.set()
-        for each in asking:
-            signal.signal(each, signal.SIG_DFL)
         with suppress(OSError):  # the same signal may have ended who read it
             print(f"irst: {signal.Signals(number).name}: finishing what is under way", file=sys.stderr, flush=True)
 
-    for each in asking:
+    for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, ask)
     return stop
 
@@ -412,4 +435,4 @@ def _shared_flags() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser, a
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

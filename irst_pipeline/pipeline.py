@@ -6,6 +6,7 @@ the slowest stage; a live source does not wait, and what the network is too late
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import chain
 from threading import Event, Semaphore
@@ -21,7 +22,7 @@ from irst_pipeline.engine import Engine
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sinks import Sink
 from irst_pipeline.sources import Source
-from irst_pipeline.stage import Stage
+from irst_pipeline.stage import POLL_SECONDS, Stage
 from irst_pipeline.state import State, Stateful, part_of, state_of
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.tracking.stabilise import Stabiliser
@@ -59,11 +60,11 @@ def run_pipeline(
     # A frame that waits grows old: of a live source none waits but the newest.
     depth, drop = (1, statistics.drop) if source.live else (settings.queue_frames, None)
     sends_on = first.arrived is not None  # while the engine gets ready; a recording waits
-    if not sends_on:
-        engine.prepare(first)
+    if not (sends_on or _prepared(engine, first, stop)):
+        return
     with _closing(Stage(_read(chain([first], frames_in), stop, statistics), depth, drop), source) as frames:
-        if sends_on:
-            engine.prepare(first)
+        if sends_on and not _prepared(engine, first, stop):
+            return
         statistics.engine_ready()
         places = engine.slots * engine.gathered + 1  # what the network works on, and one behind it
         room = Semaphore(places)
@@ -85,6 +86,21 @@ def run_pipeline(
                     yield result
             finally:
                 room.release(places)  # so that the network comes to another result, and sees that nobody takes it
+
+
+def _prepared(engine: Engine[Any], first: Frame, stop: Event) -> bool:
+    """Have the engine get ready for frames like the first; whether it has before a stop, which does not wait for it.
+
+    A large network takes a minute for large frames, and nothing interrupts it: Python's end would wait for it.
+    """
+    preparing = ThreadPoolExecutor(1)
+    ready = preparing.submit(engine.prepare, first)
+    preparing.shutdown(wait=False)
+    while not wait([ready], POLL_SECONDS).done:
+        if stop.is_set():
+            return False
+    ready.result()
+    return True
 
 
 @contextmanager

@@ -32,6 +32,7 @@ FiniteFloat = Annotated[float, Field(gt=-1e9, lt=1e9, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, lt=1e9, allow_inf_nan=False), AfterValidator(_not_tiny)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e9, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=10**9)]
+YAML_MAX = 1 << 20  # letters of a file of settings; a recording given for one would fill the memory
 UNKNOWN = "extra_forbidden"  # what pydantic calls a key that is not known
 NO_LIST = ("tuple_type", "too_long")  # what it calls a value that should be a list, and a list that is too long
 
@@ -112,17 +113,21 @@ def validate(kind: type[T], tree: dict[str, Any], origin: str, flags: Mapping[st
         raise UsageError(f"{flag}: {line}") from None
 
 
-def read_text(path: Path, encoding: str | None = None) -> str:
-    """The text of a file; raises UsageError, one line, for one that cannot be read."""
+def read_text(path: Path, encoding: str | None = None, longest: int | None = None) -> str:
+    """The text of a file; raises UsageError, one line, for one that cannot be read or is of more letters than that."""
     try:
-        return path.read_text(encoding)
+        with path.open(encoding=encoding) as file:
+            text = file.read() if longest is None else file.read(longest + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
+    if longest is not None and len(text) > longest:
+        raise UsageError(f"{path}: more than {longest} letters; is it the file that was meant?")
+    return text
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The tree in a YAML file, empty for an empty one; raises UsageError, one line, for any other file."""
-    tree = _parse(read_text(path), str(path))
+    tree = _parse(read_text(path, longest=YAML_MAX), str(path))
     if tree is None:
         return {}
     if not isinstance(tree, dict):

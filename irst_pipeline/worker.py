@@ -195,7 +195,10 @@ class RunProcess:
             what, words, arrays = wire.hear()
             self._heard, self._speaks = perf_counter(), True
             match what:
-                case "prepare" | "search":  # meanwhile it may have other things to say
+                # Meanwhile it may have other things to say, such as that it has stopped while its network is compiled.
+                case "prepare":
+                    Thread(target=_answer, args=[wire, engine, what, arrays[0], stop]).start()
+                case "search":
                     answering.submit(_answer, wire, engine, what, arrays[0], stop)
                 case "frame":
                     yield {stage: Span(*times) for stage, times in words.items()}

@@ -62,6 +62,7 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ("a: [1", "not valid YAML"),
         ("video: {clahe: 2}\ndevice: cpu\nvideo: {agc: plateau}", "key `video` is there twice in .* line 3"),
         ("queue_frames: !!int ''", "not valid YAML"),
+        ("#" + (1 << 20) * "#", "more than 1048576 letters; is it the file that was meant?"),
         ("device: !!bool maybe", "not valid YAML"),
         ("device: !!timestamp today", "not valid YAML"),
         ('"dev\\nice": cpu', "unknown key `dev ice`"),

@@ -128,10 +128,13 @@ class LiveStream(Reader):
         A server that has yet to notice the loss may answer and then send nothing. One that is slow to begin is given
         enough time in the end.
         """
-        longest = self._settings.open_seconds
+        longest, now = self._settings.open_seconds, perf_counter()
+        if (limit := self._settings.give_up_seconds) is not None:
+            left = limit if self._lost_since is None else limit - (now - self._lost_since)
+            longest = min(longest, max(left, RETRY_SECONDS))
         if self._last is None:
             return longest
-        return min(longest, max(self._settings.read_seconds, PATIENCE * (perf_counter() - self._last)))
+        return min(longest, max(self._settings.read_seconds, PATIENCE * (now - self._last)))
 
     def _frames(self, arrivals: Iterator[Picture | Damage | None]) -> Iterator[Frame]:
         """The whole frames of one connection; raises IrstError after too long a time without any."""

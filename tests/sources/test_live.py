@@ -485,6 +485,17 @@ def test_a_source_that_stays_away_is_given_up_where_that_is_asked_for() -> None:
         assert 1 < time.monotonic() - begun < 15
 
 
+def test_a_source_that_says_nothing_is_given_up_after_the_time_set() -> None:
+    """However much longer a connection may take to begin."""
+    settings = LiveSettings(open_seconds=30.0, give_up_seconds=1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        begun = time.monotonic()
+        with closing(open_source(uri, live=settings)) as source, pytest.raises(IrstError, match="given up"):
+            next(iter(source))
+        assert 1 < time.monotonic() - begun < 15
+
+
 @pytest.mark.parametrize("frames", [0, 5])
 def test_a_fifo_that_stays_silent_is_given_up_where_that_is_asked_for(frames: int, tmp_path: Path) -> None:
     os.mkfifo(fifo := tmp_path / "y16")
