@@ -28,7 +28,7 @@ from irst_pipeline.errors import IrstError
 from irst_pipeline.sources import Source, open_source
 from irst_pipeline.sources.live import Clock
 from irst_pipeline.types import Frame, Image
-from tests.running import ROOT, read_jsonl, report, shown
+from tests.running import ROOT, read_jsonl, report, shown, wait_for
 from tests.sources.cameras import BLOCKS, HEIGHT, LOSSLESS, RATE, WIDTH, free_port, paced, recorded, thermal, transmit
 
 pytestmark = pytest.mark.alone
@@ -650,6 +650,7 @@ def test_a_run_goes_on_over_losses_and_other_sizes_until_it_is_stopped(tmp_path:
         again = (line for line in process.stderr if "frames come again" in line)
         for _ in range(3):
             next(again)
+        wait_for(tmp_path / "out" / "checkpoint.safetensors", 0)  # a frame is through, for the network is ready
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=20)
     assert process.returncode == 0
