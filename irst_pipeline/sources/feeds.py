@@ -65,7 +65,7 @@ def feed_of(uri: str) -> Feed:
 def _networked(uri: str, scheme: str) -> StreamFeed:
     said = re.split(QUERY, redact(uri).partition("://")[2].rpartition("@")[2], flags=re.IGNORECASE)[0]
     name = _plain(said)
-    if not name:
+    if not name or said.startswith("/"):
         raise UsageError(f"{redact(uri)}: no host in it; write {scheme}://HOST:PORT/PATH")
     port = re.fullmatch(r"(?:\[.*\]|[^:/]*)(?::(\d+))?(?:/.*)?", said)
     if port is None or (port[1] is None and scheme in PORTLESS) or not 0 < int(port[1] or 1) < 1 << 16:

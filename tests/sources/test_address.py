@@ -79,6 +79,7 @@ def test_names_are_fit_for_folders(uri: str, name: str) -> None:
         ("usb3://?gain=3", "no camera in it"),
         ("gige://10.0.0.9?size=640x512", "no field size; there are format, exposure, gain, region and fps"),
         ("rtsp://user:secret@", "no host"),
+        ("rtsp://user:secret@/ir", "no host"),
         ("carrier-pigeon://user:secret@loft", "no such kind"),
         ("rtsp:/user:secret@cam", "no such file"),
     ],
