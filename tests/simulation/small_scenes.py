@@ -38,7 +38,7 @@ def centroid(frame: TrueFrame) -> tuple[float, float]:
     left, top = round(frame.targets[0].x) - 5, round(frame.targets[0].y) - 5
     spot = frame.image[top : top + 11, left : left + 11] - 7300.0
     y, x = np.indices(spot.shape)
-    return (spot * x).sum() / spot.sum() + left, (spot * y).sum() / spot.sum() + top
+    return left + float((spot * x).sum() / spot.sum()), top + float((spot * y).sum() / spot.sum())
 
 
 def path_of(frames: list[TrueFrame], number: int = 0) -> Floats:
