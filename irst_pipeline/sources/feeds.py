@@ -22,6 +22,7 @@ PORTLESS = ("rtp", "udp", "tcp")  # protocols without a port of their own
 SEALED = {"protocol_whitelist": "pipe"}  # nothing else is opened, whatever a playlist in a pipe asks for
 LISTEN = {"rtsp_flags": "listen", "listen_timeout": "3600"}  # s, FFmpeg's own limit, which its default sets wrongly
 NONBLOCKING = {"fflags": "+4"}  # AVFMT_FLAG_NONBLOCK, which has no name there; a driver waits for ever otherwise
+VIDEO4LINUX = 81  # major number of its devices
 NUMBER = r"\d{1,9}(\.\d+)?"
 FIELDS = {  # what is expected of them, in words and as a pattern
     "size": (f"WIDTHxHEIGHT; {SIZES}", r"[1-9]\d{0,8}x[1-9]\d{0,8}"),
@@ -47,8 +48,8 @@ def feed_of(uri: str) -> Feed:
     _check(uri, fields, ("format", "size", "fps"))
     rate = float(fields["fps"]) if "fps" in fields else None
     if scheme == "v4l2":
-        if not Path(path).is_char_device():
-            raise UsageError(f"{uri}: there is no device {path}; cameras are /dev/video0 and so on")
+        if not (device := Path(path)).is_char_device() or os.major(device.stat().st_rdev) != VIDEO4LINUX:
+            raise UsageError(f"{uri}: there is no camera {path}; cameras are /dev/video0 and so on")
         keys = {"format": "input_format", "size": "video_size", "fps": "framerate"}
         options = NONBLOCKING | {keys[key]: value for key, value in fields.items()}
         return StreamFeed(Path(path).name, path, "v4l2", options, rate)

@@ -55,9 +55,10 @@ def test_names_are_fit_for_folders(uri: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("v4l2:///dev/video99?format=gray16le&size=640x512&fps=60", "no device /dev/video99"),
-        ("v4l2://?size=640x512", "there is no device ; cameras are /dev/video0 and so on"),
-        (f"v4l2://{__file__}", f"there is no device {__file__}"),
+        ("v4l2:///dev/video99?format=gray16le&size=640x512&fps=60", "no camera /dev/video99"),
+        ("v4l2://?size=640x512", "there is no camera ; cameras are /dev/video0 and so on"),
+        (f"v4l2://{__file__}", f"there is no camera {__file__}"),
+        ("v4l2:///dev/null", "there is no camera /dev/null"),
         ("v4l2:///dev/null?bits=14", "no field bits"),
         ("stdin://?format=gray16le", "need format and size"),
         ("stdin://?format=grey16&size=64x48", "no pixel format grey16"),
