@@ -255,11 +255,24 @@ def test_a_live_run_counts_what_it_drops(tmp_path: Path) -> None:
     assert processed.isdisjoint(frame for r in dropped for frame in range(r["first"], r["last"] + 1))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_in_order(number: signal.Signals, tmp_path: Path) -> None:
+def long_run(tmp_path: Path) -> tuple["subprocess.Popen[str]", Path]:
+    """A run that would last for minutes and has begun to write its video, and its folder."""
     out = tmp_path / "out"
     process = start("run", write_images(tmp_path / "long", 20_000, (256, 320)), "--out", out)
     wait_for(out / "annotated.mp4", 10_000)
+    return process, out
+
+
+def ask_to_stop(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
+    """Wait until it says that it will."""
+    process.send_signal(number)
+    assert process.stderr is not None
+    assert any("finishing" in line for line in iter(process.stderr.readline, ""))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_in_order(number: signal.Signals, tmp_path: Path) -> None:
+    process, out = long_run(tmp_path)
     process.send_signal(number)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 0
@@ -282,12 +295,8 @@ def test_a_signal_ends_a_run_whose_network_is_being_compiled(tmp_path: Path) -> 
 
 def test_a_stop_that_is_told_twice_ends_the_run_in_order(tmp_path: Path) -> None:
     """As `timeout` does, which signals its child and then its own group."""
-    out = tmp_path / "out"
-    process = start("run", write_images(tmp_path / "long", 20_000, (256, 320)), "--out", out)
-    wait_for(out / "annotated.mp4", 10_000)
-    process.send_signal(signal.SIGTERM)
-    assert process.stderr is not None
-    assert any("finishing" in line for line in iter(process.stderr.readline, ""))
+    process, out = long_run(tmp_path)
+    ask_to_stop(process, signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 0
@@ -295,12 +304,8 @@ def test_a_stop_that_is_told_twice_ends_the_run_in_order(tmp_path: Path) -> None
 
 
 def test_a_second_signal_of_either_kind_ends_the_process_at_once(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    process = start("run", write_images(tmp_path / "long", 20_000, (256, 320)), "--out", out)
-    wait_for(out / "annotated.mp4", 10_000)
-    process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    assert any("finishing" in line for line in iter(process.stderr.readline, ""))
+    process, _ = long_run(tmp_path)
+    ask_to_stop(process, signal.SIGINT)
     process.send_signal(signal.SIGSTOP)  # so that it does not come to an end meanwhile
     time.sleep(1.1)
     process.send_signal(signal.SIGTERM)
@@ -314,9 +319,7 @@ def test_a_signal_that_also_ends_who_reads_what_is_said_ends_the_run_in_order(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     """As Ctrl-C does under `2>&1 | tee log`."""
-    out = tmp_path / "out"
-    process = start("run", write_images(tmp_path / "long", 20_000, (256, 320)), "--out", out)
-    wait_for(out / "annotated.mp4", 10_000)
+    process, out = long_run(tmp_path)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
