@@ -9,7 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from socket import socketpair
 from typing import Any
@@ -40,12 +40,11 @@ def running(*arguments: object, **streams: Any) -> Iterator[subprocess.Popen[byt
 
 def workers(process: subprocess.Popen[bytes]) -> list[int]:
     """Processes that a run has started."""
-    found = [
-        child
-        for task in Path(f"/proc/{process.pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    ]
-    return [int(child) for child in found]
+    found: list[int] = []
+    for task in Path(f"/proc/{process.pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread may end while the others are asked
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def alive(pid: int) -> bool:
