@@ -76,10 +76,11 @@ def gate(tracks: Mixture, measured: Floats, noise: Floats, limit: float) -> tupl
     if not n or not len(measured):
         return Pairs(np.empty(0, np.int64), np.empty(0, np.int64)), np.empty(0)
     places = positions(tracks.by_model)  # (n, m, 2)
-    centre = places.mean.mean(1)
-    variances = places.covariance.diagonal(axis1=-2, axis2=-1).max(-1)
+    centre = places.mean.sum(1) / places.mean.shape[1]
+    variances = np.maximum(places.covariance[..., 0, 0], places.covariance[..., 1, 1])
     reach = np.sqrt(2 * limit * (variances + noise.max()))  # the largest axis of S is at most the sum of both
-    reach = (reach + np.hypot(*(places.mean - centre[:, None]).T).T).max(1)
+    away = places.mean - centre[:, None]
+    reach = (reach + np.hypot(away[..., 0], away[..., 1])).max(1)
     rows, columns = _within(centre, reach, measured)
     difference = innovations(
         Gaussians(places.mean[rows], places.covariance[rows]), measured[columns, None], noise[columns, None]

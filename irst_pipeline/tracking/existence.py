@@ -1,6 +1,8 @@
 """Whether a track is of a target or of clutter: a sequential probability ratio test (Wald, 1945), as in Blackman and
 Popoli, "Design and Analysis of Modern Tracking Systems", section 6.2."""
 
+import math
+
 import numpy as np
 from scipy.special import betaln
 
@@ -55,7 +57,7 @@ class Persistence(Stateful):
 
     def add(self, count: int, lasting: int) -> None:
         """So many weak detections in a frame, of which so many go on."""
-        fade = np.exp(-1 / MEMORY_FRAMES)
+        fade = math.exp(-1 / MEMORY_FRAMES)
         self._count, self._lasting = self._count * fade + count, self._lasting * fade + lasting
 
     def but_for(self, own: Integers, age: Integers) -> Floats:
@@ -76,10 +78,10 @@ class Starts(Stateful):
 
     def add(self, count: int, dt: float) -> None:
         watched = min(dt, self.FRAME_SECONDS_MAX)
-        fade = np.exp(-watched / self.MEMORY_SECONDS)
+        fade = math.exp(-watched / self.MEMORY_SECONDS)
         self._count, self._seconds = self._count * fade + count, self._seconds * fade + watched
 
     def evidence_needed(self, false_tracks_per_hour: float) -> float:
         """The log likelihood ratio that one start in so many reaches by chance that so few become false tracks."""
         allowed = false_tracks_per_hour / 3600 * self._seconds / max(self._count, 1e-3)
-        return float(-np.log(min(allowed, 0.5)))
+        return -math.log(min(allowed, 0.5))

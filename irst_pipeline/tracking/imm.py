@@ -81,10 +81,10 @@ def updated_softly(mixture: Mixture, tracks: Integers, probability: Floats, meas
     those of one normal distribution for every model (Bar-Shalom, Li and Kirubarajan, section 3.4 of "Tracking and Data
     Fusion", for a bank of models). measured: (k, 2); noise: (k, 2, 2).
     """
-    each = updated(Mixture(*(part[tracks] for part in mixture)), measured, noise)
     if len(tracks) == len(mixture.weight) and probability.min(initial=1) == 1:  # each has its own, whole
         order = tracks.argsort()
-        return Mixture(*(part[order] for part in each))
+        return updated(mixture, measured[order], noise[order])
+    each = updated(Mixture(*(part[tracks] for part in mixture)), measured, noise)
     unseen = 1 - np.bincount(tracks, probability, len(mixture.weight)).clip(0, 1)
     weight = unseen[:, None] * mixture.weight
     step, covariance = np.zeros_like(mixture.mean), weight[..., None, None] * mixture.covariance

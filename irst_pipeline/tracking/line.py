@@ -46,11 +46,11 @@ def carried(misfit: Floats, dt: float, motion: CameraMotion) -> Floats:
     return np.asarray(np.swapaxes(before, -1, -2) @ misfit @ before)
 
 
-def extended(
-    misfit: Floats, count: Integers, measured: Floats, noise: Floats, speed_sd: float
-) -> tuple[Floats, Integers]:
-    """With one more detection (n, 2) to each, of `count` (n,) so far; begun anew where that fits no line at all."""
-    last = misfit_to(measured, noise)
+def extended(misfit: Floats, count: Integers, last: Floats, speed_sd: float) -> tuple[Floats, Integers]:
+    """With the misfit to one more detection, `last`, to each, of `count` (n,) so far.
+
+    Begun anew where that fits no line at all.
+    """
     longer = misfit + last
     broken = fitted(longer)[1] > BROKEN * 2 * count
     return np.where(broken[:, None, None], begun(last, speed_sd), longer), np.where(broken, 1, count + 1)

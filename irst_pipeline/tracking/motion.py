@@ -139,8 +139,8 @@ class Manoeuvres:
 
 def beyond(places: Floats, shape: tuple[int, ...]) -> Floats:
     """(...,) px from the border of an image (H, W) out to places (..., 2); below 0 inside."""
-    middle = (np.array(shape[::-1]) - 1) / 2
-    return np.asarray((np.abs(places - middle) - middle - 0.5).max(-1))
+    (height, width), x, y = shape, places[..., 0], places[..., 1]
+    return np.asarray(np.maximum(np.abs(x - (width - 1) / 2) - width / 2, np.abs(y - (height - 1) / 2) - height / 2))
 
 
 def moved(states: Gaussians, motion: CameraMotion) -> Gaussians:

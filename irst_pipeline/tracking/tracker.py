@@ -10,7 +10,7 @@ from scipy.special import chdtri, expit
 from irst_pipeline.config import DetectionSettings, TrackerSettings
 from irst_pipeline.state import Stateful
 from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
-from irst_pipeline.tracking.clutter import ClutterMap, Spots
+from irst_pipeline.tracking.clutter import CROWD, ClutterMap, Spots, regions
 from irst_pipeline.tracking.existence import (
     ASTRAY,
     FADED,
@@ -70,12 +70,20 @@ class DetectionStatistics(Stateful):
 
     kept = ("clutter", "spots", "starts")
 
-    def __init__(self, false_alarms: float, spared: float) -> None:
-        self.clutter, self.spots, self.starts = ClutterMap(false_alarms), Spots(spared), Starts()
+    def __init__(self, false_alarms: float, spots: Spots) -> None:
+        self.clutter, self.spots, self.starts = ClutterMap(false_alarms), spots, Starts()
 
-    def density(self, places: Floats, shape: tuple[int, ...]) -> Floats:
-        """(k,) mean number a px^2 of such detections of clutter at places (k, 2) in an image (H, W)."""
-        return np.maximum(self.clutter.density(places, shape), self.spots.density(places))
+    def density(self, places: Floats, where: Integers, shape: tuple[int, ...]) -> Floats:
+        """(k,) mean number a px^2 of such detections of clutter at places (k, 2), in the regions `where` (k,).
+
+        They are those of the clutter map of an image (H, W).
+        """
+        return np.maximum(self.clutter.density(where, shape), self.spots.density(places))
+
+    def add(self, places: Floats, where: Integers, shape: tuple[int, ...], dt: float) -> None:
+        """Those of a frame that are of no target, `dt` seconds after the one before."""
+        self.clutter.add(where, shape, dt)
+        self.spots.add(places)
 
 
 class ConfirmationEvidence(NamedTuple):
@@ -104,6 +112,10 @@ class Measurements:
     """(2, k) what the score says for a target, and for a dim one: log likelihood ratios against clutter."""
     clutter: Floats
     """Mean number a px^2 of such detections of clutter, where each is."""
+    region: Integers
+    """Of the clutter map, where each is."""
+    misfit: Floats
+    """(k, 5, 5) of lines to each, as in `line`."""
 
 
 class Tracker(Stateful):
@@ -141,7 +153,8 @@ class Tracker(Stateful):
         self._gate = float(chdtri(2, 1 - s.gate_probability))
         self._scores = Scores(s.target_score, s.clutter_score)
         # Bright targets are found where they stand still, dim ones only where they fly.
-        self._strong, self._weak = DetectionStatistics(s.false_alarms, 1), DetectionStatistics(s.weak_false_alarms, 0)
+        self._strong = DetectionStatistics(s.false_alarms, Spots(spared=1, sides=(1, CROWD)))
+        self._weak = DetectionStatistics(s.weak_false_alarms, Spots(spared=0, sides=(1,)))
         self._persistence = Persistence()
         self._tracks = Population.empty(len(models), len(models[0].transition(0.0)))
         self._time: float | None = None
@@ -220,19 +233,21 @@ class Tracker(Stateful):
         # A tentative track that no strong detection began is too likely clutter to keep a bright target from its own.
         starts = bright & ~by_strong, ~bright & ~by_any
         for kind, looked, started in zip(self._kinds, (~measurements.weak, measurements.weak), starts, strict=True):
-            kind.clutter.add(measurements.position[clutter & looked], shape, dt)
-            kind.spots.add(measurements.position[clutter & looked])
+            false = (clutter & looked).nonzero()[0]
+            kind.add(measurements.position[false], measurements.region[false], shape, dt)
             kind.starts.add(int(started.sum()), dt)
         return (starts[0] | starts[1]).nonzero()[0]
 
     def _measurements(self, detections: Detections, shape: tuple[int, ...]) -> Measurements:
         measured, score = detections.position, detections.score
-        weak, clutter = score < self._weak_below, self._strong.density(measured, shape)
-        score_gain = np.stack([self._scores.gain(score), weak_gain(score)])
+        noise, region, weak = detections.noise, regions(measured, shape), score < self._weak_below
+        clutter = self._strong.density(measured, region, shape)
+        score_gain = np.array([self._scores.gain(score), weak_gain(score)])
         if weak.any():
             score_gain[0, weak] = score_gain[1, weak]
-            clutter[weak] = self._weak.density(measured[weak], shape)
-        return Measurements(measured, detections.noise, detections.box[:, 2:], score, weak, score_gain, clutter)
+            clutter[weak] = self._weak.density(measured[weak], region[weak], shape)
+        size, misfit = detections.box[:, 2:], misfit_to(measured, noise)
+        return Measurements(measured, noise, size, score, weak, score_gain, clutter, region, misfit)
 
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
         mixture = predicted(self._tracks.mixture, self._motion, dt)
@@ -269,7 +284,9 @@ class Tracker(Stateful):
             places, missed = expected_places(tracks.mixture, which), 1 - detected[which]
             shared = measurements.position[at], measurements.noise[at], measurements.size[at]
             both = both[seen_as_one(places, density[both], missed, *shared)]
-        rest = (~np.isin(pairs.detections, pairs.detections[both])).nonzero()[0]
+        of_one = np.ones(len(measurements.score), bool)
+        of_one[pairs.detections[both]] = False
+        rest = of_one[pairs.detections].nonzero()[0]
         single = self._shares(tracks, pairs.take(rest), gain[rest], detected, needed)
         return single.join_unresolved(pairs.take(both.ravel())) if len(both) else single
 
@@ -310,7 +327,7 @@ class Tracker(Stateful):
     ) -> Population:
         columns = {name: column.copy() for name, column in tracks._asdict().items()}
         touched = np.bincount(shares.pairs.tracks, minlength=len(tracks.id)).nonzero()[0]
-        which = np.searchsorted(touched, shares.pairs.tracks)
+        which = touched.searchsorted(shares.pairs.tracks)
         near = shares.pairs.detections
         measured, noise = measurements.position[near], measurements.noise[near]
         if len(both := shares.unresolved):
@@ -324,9 +341,9 @@ class Tracker(Stateful):
         rows, seen = shares.pairs.tracks[own], near[own]
         if measurements.weak.any() or tracks.begun_weakly.any():  # else no track is asked whether it flies
             fresh = ~tracks.confirmed[rows]
-            new, of_new = rows[fresh], own[fresh]
+            new = rows[fresh]
             columns["misfit"][new], columns["in_line"][new] = extended(
-                tracks.misfit[new], tracks.in_line[new], measured[of_new], noise[of_new], self._settings.speed_sd
+                tracks.misfit[new], tracks.in_line[new], measurements.misfit[seen[fresh]], self._settings.speed_sd
             )
         # What is seen weakly is for the strong evidence as if it had not been seen.
         share, count = shares.probability, len(tracks.id)
@@ -409,7 +426,7 @@ class Tracker(Stateful):
             mean=mean,
             covariance=covariance,
             weight=np.full((n, models), self._motion.shares),
-            misfit=begun(misfit_to(measurements.position[rows], measurements.noise[rows]), self._settings.speed_sd),
+            misfit=begun(measurements.misfit[rows], self._settings.speed_sd),
             in_line=np.ones(n, np.int64),
             evidence=np.where(weakly, -np.inf, bright),
             dim_evidence=np.where(weakly, dim, bright),
@@ -496,6 +513,6 @@ def _report(tracks: Population, shape: tuple[int, ...], usable: Integers) -> Tra
         snr=tracks.snr,
         age=tracks.age,
         hits=tracks.hits,
-        detection=np.append(usable, -1)[tracks.detection],
+        detection=np.concatenate([usable, [-1]])[tracks.detection],
         nis=tracks.nis,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from irst_pipeline.tracking.clutter import ClutterMap, Spots
+from irst_pipeline.tracking.clutter import CROWD, ClutterMap, Spots, regions
 from irst_pipeline.tracking.existence import SCORE_GAIN_MAX, Scores, Starts
 from irst_pipeline.types import STANDS_STILL, CameraMotion, Floats
 
@@ -46,37 +46,40 @@ def test_the_density_of_clutter_is_learnt_by_region() -> None:
     rng, clutter = np.random.default_rng(0), ClutterMap(1.0)
     area = SHAPE[0] * SHAPE[1]
     places = np.array([[20.0, 20.0], [300.0, 240.0]])
-    np.testing.assert_allclose(clutter.density(places, SHAPE), 1 / area)
+    np.testing.assert_allclose(clutter.density(regions(places, SHAPE), SHAPE), 1 / area)
     for _ in range(600):
         busy = rng.uniform(0, 64, (rng.poisson(3), 2))  # a corner of 64 x 64
-        clutter.add(busy, SHAPE, 1 / 30)
-    corner, quiet = clutter.density(places, SHAPE)
+        clutter.add(regions(busy, SHAPE), SHAPE, 1 / 30)
+    corner, quiet = clutter.density(regions(places, SHAPE), SHAPE)
     assert corner == pytest.approx((3 / 64**2 + 3 / area) / 2, rel=0.1)
     assert quiet == pytest.approx(3 / area / 2, rel=0.1)
 
 
 def test_clutter_that_has_gone_is_forgotten_and_a_new_size_starts_anew() -> None:
-    clutter, centre = ClutterMap(1.0), np.array([[100.0, 100.0]])
+    clutter, centre = ClutterMap(1.0), regions(np.array([[100.0, 100.0]]), SHAPE)
     for _ in range(300):
-        clutter.add(np.tile(centre, (5, 1)), SHAPE, 1 / 30)
+        clutter.add(np.tile(centre, 5), SHAPE, 1 / 30)
     before = clutter.density(centre, SHAPE)[0]
     for _ in range(1800):
-        clutter.add(np.empty((0, 2)), SHAPE, 1 / 30)
+        clutter.add(centre[:0], SHAPE, 1 / 30)
     assert clutter.density(centre, SHAPE)[0] < 0.05 * before
-    assert clutter.density(centre, (512, 640))[0] == pytest.approx(1 / (512 * 640))
+    assert clutter.density(regions(np.array([[100.0, 100.0]]), (512, 640)), (512, 640))[0] == pytest.approx(
+        1 / (512 * 640)
+    )
 
 
 def test_a_place_outside_counts_to_the_nearest_region() -> None:
-    clutter = ClutterMap(1.0)
-    clutter.add(np.array([[-5.0, -5.0], [400.0, 300.0]]), SHAPE, 1 / 30)
-    inside = clutter.density(np.array([[10.0, 10.0], [310.0, 250.0], [10.0, 250.0]]), SHAPE)
-    np.testing.assert_allclose(clutter.density(np.array([[-9.0, -9.0], [999.0, 999.0], [-9.0, 999.0]]), SHAPE), inside)
-    assert inside[0] == inside[1] > inside[2]
+    outside = regions(np.array([[-9.0, -9.0], [999.0, 999.0], [-9.0, 999.0]]), SHAPE)
+    inside = regions(np.array([[10.0, 10.0], [310.0, 250.0], [10.0, 250.0]]), SHAPE)
+    np.testing.assert_array_equal(outside, inside)
+    assert len(set(inside)) == 3
 
 
-def spotted(places: Callable[[int], Floats], motion: CameraMotion = STANDS_STILL) -> Spots:
+def spotted(
+    places: Callable[[int], Floats], motion: CameraMotion = STANDS_STILL, spared: float = 0, side: int = 1
+) -> Spots:
     """After two seconds of the places (k, 2) of each frame, ready for the next one."""
-    spots = Spots(0)
+    spots = Spots(spared, (side,))
     for frame in range(60):
         spots.carry(frame / 30, motion)
         spots.add(places(frame))
@@ -103,7 +106,16 @@ def test_what_flies_past_leaves_no_spot_where_it_is() -> None:
     assert behind > 0
 
 
+def test_a_crowd_is_as_dense_as_it_is_in_its_middle_and_a_target_that_stays_is_none() -> None:
+    rng, middle = np.random.default_rng(0), np.array([[200.0, 100.0]])
+    crowd = spotted(lambda _: rng.normal(middle, 10, (30, 2)), spared=1, side=CROWD)
+    assert crowd.density(middle)[0] == pytest.approx(0.84**2 * 30 / 28**2, rel=0.1)  # 0.84: within 1.4 deviations
+    assert crowd.density(middle + 60) == 0
+    target = spotted(lambda _: rng.normal(middle, 1), spared=1, side=CROWD)
+    assert target.density(middle) == 0
+
+
 def test_of_the_first_frames_no_spot_is_known() -> None:
-    spots = Spots(0)
+    spots = Spots(0, (1,))
     spots.carry(0.0, STANDS_STILL)
     assert spots.density(np.array([[1.0, 2.0]])) == [0]

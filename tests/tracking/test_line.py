@@ -17,7 +17,7 @@ def drawn(places: Floats, noise: Floats = NOISE) -> tuple[Floats, Integers]:
     """Misfit (1, 5, 5) and count of detections (n, 2), one a frame."""
     misfit, count = begun(misfit_to(places[:1], noise[None]), UNKNOWN), np.ones(1, np.int64)
     for place in places[1:]:
-        misfit, count = extended(carried(misfit, DT, STANDS_STILL), count, place[None], noise[None], UNKNOWN)
+        misfit, count = extended(carried(misfit, DT, STANDS_STILL), count, misfit_to(place[None], noise[None]), UNKNOWN)
     return misfit, count
 
 
@@ -53,7 +53,9 @@ def test_a_camera_that_turns_and_zooms_changes_no_misfit() -> None:
             place = TURNS_AND_ZOOMS.apply(place)
         turn = TURNS_AND_ZOOMS.matrix[:2, :2] @ turn
         noise = turn @ NOISE @ turn.T  # it looks turned and magnified as well
-        misfit, count = extended(carried(misfit, DT, TURNS_AND_ZOOMS), count, place[None], noise[None], UNKNOWN)
+        misfit, count = extended(
+            carried(misfit, DT, TURNS_AND_ZOOMS), count, misfit_to(place[None], noise[None]), UNKNOWN
+        )
     assert fitted(misfit)[1] == pytest.approx(fitted(drawn(places)[0])[1], rel=1e-4)
 
 

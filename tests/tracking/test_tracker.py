@@ -277,13 +277,16 @@ def test_clutter_confirms_no_more_than_is_stated(settings: TrackerSettings) -> N
     assert sum(e.kind == "confirmed" for e in scene.events) <= 3, "one was allowed in this minute"
 
 
-def test_glints_of_a_few_pixels_confirm_nothing() -> None:
-    """Eight a frame, of any score, as those of the sun on water."""
+@pytest.mark.parametrize(("side", "mean_count"), [(10, 8), (60, 100)])
+def test_glints_at_one_place_confirm_nothing(side: float, mean_count: float) -> None:
+    """So many a frame in a square of so many pixels, of any score, as those of the sun on water."""
     rng, tracker = np.random.default_rng(0), Tracker(SETTINGS)
     (mean, sd), events = SETTINGS.clutter_score, list[TrackEvent]()
     count = mean * (1 - mean) / sd**2 - 1
     for i in range(int(40 * RATE)):
-        glints = detections(rng.uniform([150, 120], [160, 130], (rng.poisson(8), 2)).tolist(), 0.5)
+        glints = detections(
+            rng.uniform([150, 120], [150 + side, 120 + side], (rng.poisson(mean_count), 2)).tolist(), 0.5
+        )
         glints.score[:] = rng.beta(mean * count, (1 - mean) * count, len(glints))
         events += tracker.step(Frame(IMAGE, i, i / RATE, "scene"), glints)[1]
     assert not events
