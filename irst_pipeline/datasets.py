@@ -101,7 +101,7 @@ def read_masked_images(folder: Path, split: str) -> list[Sample]:
         for kind, paths in (("images", images), ("masks", masks)):
             if name not in paths:
                 raise UsageError(
-                    f"{folder / kind / name}.png: not there, but {listed} names it; add it or strike it out"
+                    f"{folder / kind / name}: no image of this name, but {listed} names it; add it or strike it out"
                 )
         image, mask = read_image(images[name]), read_mask(masks[name])
         if image.shape != mask.shape:
