@@ -35,7 +35,6 @@ from irst_pipeline.worker import RunProcess
 log = logging.getLogger("irst")
 
 RECORDINGS_AT_ONCE = min(max(2, os.cpu_count() or 1), 16)  # the next ones wait; cameras do not
-STOP_SECONDS = 0.1  # after which a stop is noticed
 
 
 def run_recordings(
@@ -175,9 +174,6 @@ class _RunHere:
     def results(self, engine: Engine[Any], stop: Event) -> Generator[FrameResult, None, dict[str, Any]]:
         return finish(self.run, engine, stop, self._statistics)
 
-    def stop(self) -> None:
-        """It sees the `stop` that its results were asked for with."""
-
 
 Worker = RunProcess | _RunHere
 
@@ -212,19 +208,12 @@ def _carry_out(
         for result in ended if tell else ():
             result.add_done_callback(_tell_failure)  # at once, for the others may go on for weeks
         try:
-            _wait(ended, workers, stop)
+            wait(ended)
         except BaseException:  # as Ctrl-C is in a program that does not catch it
             stop.set()
-            _wait(ended, workers, stop)  # before what they work with is closed
+            wait(ended)  # before what they work with is closed
             raise
     return ended
-
-
-def _wait(ended: list[Future[dict[str, Any]]], workers: Sequence[Worker], stop: Event) -> None:
-    """Until all runs have ended; those in processes of their own are told of a stop."""
-    while wait(ended, STOP_SECONDS).not_done:
-        for worker in workers if stop.is_set() else ():
-            worker.stop()
 
 
 def _finish(worker: Worker, engine: Engine[Any], stop: Event, progress: "tqdm[Never]") -> dict[str, Any]:
