@@ -120,12 +120,16 @@ def _open_sources(
 
 
 def _names(uris: list[str], sources: list[Source | None]) -> list[str]:
-    """What the results of each source are called; streams of one host are told apart, also in what is logged."""
+    """What the results of each source are called; streams of one host are told apart, also in what is logged.
+
+    A file goes by its name without the suffix. A folder, or a glob for what is in one, has none.
+    """
     names = [source.name if source else uri for uri, source in zip(uris, sources, strict=True)]
     for row, (source, name) in enumerate(zip(sources, distinct(names), strict=True)):
         if source and source.live:
             names[row] = source.name = name
-    return names
+    whole = (scheme_of(uri) is None and not Path(uri).is_file() for uri in uris)
+    return [name if kept else Path(name).stem for name, kept in zip(names, whole, strict=True)]
 
 
 def _refuse_misfits(runs: list[Run]) -> None:
@@ -242,7 +246,7 @@ def result_folders(names: list[str], out: Path | None) -> list[Path]:
     """A folder for each source: of one alone `out` itself, of several one in it by each one's name."""
     if out and len(names) == 1:
         return [out]
-    return [(out or Path("runs")) / name for name in distinct([Path(name).stem for name in names])]
+    return [(out or Path("runs")) / name for name in distinct(names)]
 
 
 def distinct(names: list[str]) -> list[str]:
