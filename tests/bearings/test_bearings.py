@@ -113,6 +113,7 @@ def test_without_a_camera_logs_are_as_ever(folder: Path) -> None:
     ("arguments", "expected"),
     [
         ("--camera none.yaml", "none.yaml: cannot read it (No such file or directory)"),
+        (r'--set camera.model="no\0file"', "cannot read it (embedded null byte)"),
         ("--camera camera.yaml --pointing {}.csv", "sequence16.csv: cannot read it (No such file or directory)"),
         (
             "--pointing sequence16.pointing.csv",
