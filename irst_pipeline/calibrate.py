@@ -21,7 +21,7 @@ from irst_pipeline.calibration.maps import Calibration, Defect
 from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_change
 from irst_pipeline.disk import write_file
 from irst_pipeline.errors import IrstError, UsageError
-from irst_pipeline.pictures import png
+from irst_pipeline.pictures import png, show_map
 from irst_pipeline.sources import open_source, redact
 from irst_pipeline.sources.address import printable
 from irst_pipeline.sources.base import describe
@@ -161,12 +161,10 @@ def draw(calibration: Calibration, level: float) -> Figure:
     shown = bad.imshow(grown, cmap=ListedColormap(COLOURS), vmin=-0.5, vmax=len(Defect) + 0.5, interpolation="nearest")
     bad.set(title=_bad_pixels(calibration), xticks=[], yticks=[])
     names = ["good", *(kind.name.lower() for kind in Defect)]
-    figure.colorbar(shown, ax=bad, shrink=0.6).set_ticks(range(len(names)), labels=names)
+    figure.colorbar(shown, ax=bad, shrink=0.8).set_ticks(range(len(names)), labels=names)
     return figure
 
 
 def _show(axes: Axes, plane: Map, title: str, middle: float) -> None:
     reach = max(float(np.percentile(np.abs(plane - middle), 99.9)), 1e-6)
-    shown = axes.imshow(plane, cmap="RdBu_r", vmin=middle - reach, vmax=middle + reach, interpolation="nearest")
-    axes.set(title=title, xticks=[], yticks=[])
-    axes.figure.colorbar(shown, ax=axes, shrink=0.6)
+    show_map(axes, plane, title, middle - reach, middle + reach, "RdBu_r")

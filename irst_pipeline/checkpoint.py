@@ -28,6 +28,8 @@ SAME = ("source", "uri", "model", "weights_sha256", "camera", "config")
 
 
 class Checkpoint(NamedTuple):
+    """What was stored after a frame."""
+
     header: dict[str, Any]
     """The run's header record."""
     position: Position

@@ -99,9 +99,11 @@ class CalibrationSettings(Settings):
 
 
 def beside(pattern: str, uri: str) -> Path:
-    """The file that `pattern` names for the recording `uri`: {} in it is the recording's path without its suffix."""
+    """The file that `pattern` names for the recording `uri`: {} in it is the recording's path without its suffix, of
+    which a folder has none."""
     recording = Path(uri)
-    return Path(pattern.replace("{}", str(recording.parent / recording.stem)))
+    plain = recording if recording.is_dir() else recording.parent / recording.stem
+    return Path(pattern.replace("{}", str(plain)))
 
 
 class CameraSettings(Settings):

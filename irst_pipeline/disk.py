@@ -151,9 +151,11 @@ class OutputFile:
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
+        """The place in the file."""
         return self._file.tell()
 
     def close(self) -> None:
+        """Let the file go as it is; quiet when called again."""
         with self._one_line():
             self._file.close()
 

@@ -19,7 +19,7 @@ from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.memory import told_out_of_memory
-from irst_pipeline.pictures import as_written, png
+from irst_pipeline.pictures import as_written, png, show_map
 from irst_pipeline.sources import open_source, redact
 from irst_pipeline.types import Floats, Frame, Image, Map
 
@@ -154,13 +154,13 @@ def draw(image: Image, views: list[StageView], title: str) -> bytes:
     target_reach = float(np.abs(views[-1].target).max())
     rest_reach = float(np.percentile(np.abs([views[-1].noise, views[-1].residual]), 99.9))
     for stage, (view, row) in enumerate(zip(views, axes, strict=False), start=1):
-        _show(row[0], view.background, f"background B, stage {stage}", low, high, "gray")
-        _show(row[1], view.target, f"target T, stage {stage}", -target_reach, target_reach, "RdBu_r")
-        _show(row[2], view.noise, f"noise N, stage {stage}", -rest_reach, rest_reach, "RdBu_r")
-        _show(row[3], view.residual, f"residual D - B - T - N, stage {stage}", -rest_reach, rest_reach, "RdBu_r")
+        show_map(row[0], view.background, f"background B, stage {stage}", low, high, "gray")
+        show_map(row[1], view.target, f"target T, stage {stage}", -target_reach, target_reach, "RdBu_r")
+        show_map(row[2], view.noise, f"noise N, stage {stage}", -rest_reach, rest_reach, "RdBu_r")
+        show_map(row[3], view.residual, f"residual D - B - T - N, stage {stage}", -rest_reach, rest_reach, "RdBu_r")
     frame, spectrum, rank, rest = axes[-1]
     own_values = singular_values(image)
-    _show(frame, image, "frame D", low, high, "gray")
+    show_map(frame, image, "frame D", low, high, "gray")
     _draw_spectra(spectrum, own_values, views)
     stages = range(1, len(views) + 1)
     rank.plot(stages, [view.effective_rank for view in views], "o-")
@@ -176,13 +176,6 @@ def draw(image: Image, views: list[StageView], title: str) -> bytes:
     ratio.set_ylabel("RMS of the residual / noise level", color="C1")
     ratio.set_ylim(bottom=0)
     return png(figure)
-
-
-def _show(axes: Axes, plane: Map | Image, title: str, low: float, high: float, colours: str) -> None:
-    """A map in grey levels with its scale beside it."""
-    shown = axes.imshow(plane, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
-    axes.set(title=title, xticks=[], yticks=[])
-    axes.figure.colorbar(shown, ax=axes, shrink=0.8)
 
 
 def _draw_spectra(axes: Axes, own: Floats, views: list[StageView]) -> None:

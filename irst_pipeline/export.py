@@ -17,6 +17,7 @@ from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import Weights
+from irst_pipeline.memory import told_out_of_memory
 from irst_pipeline.sources.base import SIDE_MAX
 from irst_pipeline.types import MIN_SIZE
 
@@ -45,7 +46,8 @@ class RawTargetNet(nn.Module):
 def export_onnx(weights: Weights, path: Path, width: int, height: int) -> None:
     """Write the network for frames of width x height px; `DESCRIPTION` and what it is are in the file's metadata.
 
-    Raises UsageError for a size the network does not take, a file that exists, or if the package onnx is missing.
+    Raises UsageError for a size the network does not take, a file that exists, or if the package onnx is missing, and
+    IrstError for a size that the memory is too small for, or a file that cannot be written.
     """
     try:
         import onnx
@@ -60,7 +62,7 @@ def export_onnx(weights: Weights, path: Path, width: int, height: int) -> None:
     if path.exists():
         raise UsageError(f"{path}: exists already; remove it, or choose another name with --out")
     make_folder(path.parent)
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
+    with told_out_of_memory("export", (height, width)), TemporaryDirectory() as folder, warnings.catch_warnings():
         # PyTorch warns that a trace holds for one size alone, which is said above, and that its other exporter is to
         # replace this one; that one asks for another package and gains nothing at a fixed size.
         warnings.simplefilter("ignore")

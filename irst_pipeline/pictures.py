@@ -3,7 +3,10 @@
 import io
 import warnings
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from irst_pipeline.types import Image, Map
 
 
 def png(figure: Figure) -> bytes:
@@ -19,3 +22,10 @@ def png(figure: Figure) -> bytes:
 def as_written(name: str) -> str:
     """A name for a figure, which takes what stands between two dollar signs for a formula."""
     return name.replace("$", r"\$")
+
+
+def show_map(axes: Axes, plane: Map | Image, title: str, low: float, high: float, colours: str) -> None:
+    """Draw a map (H, W) with its scale beside it; `low` and `high` get the colours at either end."""
+    shown = axes.imshow(plane, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    axes.set(title=title, xticks=[], yticks=[])
+    axes.figure.colorbar(shown, ax=axes, shrink=0.8)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from irst_pipeline.disk import prepare_folder, write_file
+from irst_pipeline.disk import make_folder, prepare_folder, write_file
 from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.errors import FrameError, IrstError, UsageError
 from irst_pipeline.lsnet.model import LSNet
@@ -117,5 +117,5 @@ def output_names(files: list[ImageFile]) -> list[tuple[str, str, str]]:
 
 def _write_image(path: Path, image: NDArray[Any]) -> None:
     _, data = cv2.imencode(path.suffix, image)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_file(path, data.tobytes())

@@ -35,7 +35,6 @@ from irst_pipeline.worker import RunProcess
 log = logging.getLogger("irst")
 
 RECORDINGS_AT_ONCE = min(max(2, os.cpu_count() or 1), 16)  # the next ones wait; cameras do not
-STOP_SECONDS = 0.1  # after which a stop is noticed
 
 
 def run_recordings(
@@ -121,12 +120,16 @@ def _open_sources(
 
 
 def _names(uris: list[str], sources: list[Source | None]) -> list[str]:
-    """What the results of each source are called; streams of one host are told apart, also in what is logged."""
+    """What the results of each source are called; streams of one host are told apart, also in what is logged.
+
+    A file goes by its name without the suffix. A folder, or a glob for what is in one, has none.
+    """
     names = [source.name if source else uri for uri, source in zip(uris, sources, strict=True)]
     for row, (source, name) in enumerate(zip(sources, distinct(names), strict=True)):
         if source and source.live:
             names[row] = source.name = name
-    return names
+    whole = (scheme_of(uri) is None and not Path(uri).is_file() for uri in uris)
+    return [name if kept else Path(name).stem for name, kept in zip(names, whole, strict=True)]
 
 
 def _refuse_misfits(runs: list[Run]) -> None:
@@ -175,9 +178,6 @@ class _RunHere:
     def results(self, engine: Engine[Any], stop: Event) -> Generator[FrameResult, None, dict[str, Any]]:
         return finish(self.run, engine, stop, self._statistics)
 
-    def stop(self) -> None:
-        """It sees the `stop` that its results were asked for with."""
-
 
 Worker = RunProcess | _RunHere
 
@@ -212,19 +212,12 @@ def _carry_out(
         for result in ended if tell else ():
             result.add_done_callback(_tell_failure)  # at once, for the others may go on for weeks
         try:
-            _wait(ended, workers, stop)
+            wait(ended)
         except BaseException:  # as Ctrl-C is in a program that does not catch it
             stop.set()
-            _wait(ended, workers, stop)  # before what they work with is closed
+            wait(ended)  # before what they work with is closed
             raise
     return ended
-
-
-def _wait(ended: list[Future[dict[str, Any]]], workers: Sequence[Worker], stop: Event) -> None:
-    """Until all runs have ended; those in processes of their own are told of a stop."""
-    while wait(ended, STOP_SECONDS).not_done:
-        for worker in workers if stop.is_set() else ():
-            worker.stop()
 
 
 def _finish(worker: Worker, engine: Engine[Any], stop: Event, progress: "tqdm[Never]") -> dict[str, Any]:
@@ -253,7 +246,7 @@ def result_folders(names: list[str], out: Path | None) -> list[Path]:
     """A folder for each source: of one alone `out` itself, of several one in it by each one's name."""
     if out and len(names) == 1:
         return [out]
-    return [(out or Path("runs")) / name for name in distinct([Path(name).stem for name in names])]
+    return [(out or Path("runs")) / name for name in distinct(names)]
 
 
 def distinct(names: list[str]) -> list[str]:

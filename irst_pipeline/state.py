@@ -32,7 +32,7 @@ class Stateful:
     def restore(self, state: State) -> None:
         """Go on from where another of its kind was when it gave this state; raises StateError for one of another."""
         for name in self.kept:
-            setattr(self, name, _restored(getattr(self, name), name, state))
+            setattr(self, name, restored(getattr(self, name), name, state))
 
 
 def state_of(things: Mapping[str, Any]) -> State:
@@ -54,16 +54,16 @@ def part_of(state: State, name: str) -> State:
     return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
 
 
-def _restored(now: Any, name: str, state: State) -> Any:
-    """The thing of this name as `state` has it, of the kind that it has now."""
+def restored(now: Any, name: str, state: State) -> Any:
+    """The thing of this name as `state` has it, of the kind that it has now; raises StateError where it lacks it."""
     inner = part_of(state, name)
     if isinstance(now, Stateful):
         now.restore(inner)
     elif isinstance(now, defaultdict):
         for key in {key.partition(".")[0] for key in inner}:
-            _restored(now[key], key, inner)
+            restored(now[key], key, inner)
     elif hasattr(now, "_asdict"):
-        return now._replace(**{field: _restored(value, field, inner) for field, value in now._asdict().items()})
+        return now._replace(**{field: restored(value, field, inner) for field, value in now._asdict().items()})
     elif (found := state.get(name)) is None:
         raise StateError(f"it lacks {name}")
     elif found.shape == NONE.shape and found.dtype == NONE.dtype:

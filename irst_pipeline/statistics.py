@@ -15,7 +15,7 @@ from irst_pipeline.memory import resident_bytes
 from irst_pipeline.sinks import Sink
 from irst_pipeline.sources import Source
 from irst_pipeline.stage import Stage
-from irst_pipeline.state import State, Stateful, part_of, state_of
+from irst_pipeline.state import State, Stateful, restored, state_of
 from irst_pipeline.types import DroppedFrames, Frame, FrameResult, Span, TrackStatus
 
 
@@ -230,9 +230,9 @@ class RunStatistics(Stateful):
         return state_of({"counts": counts, "resumed": self.resumed})
 
     def restore(self, state: State) -> None:
-        self._counts.restore(part_of(state, "counts"))
+        self._counts = restored(self._counts, "counts", state)
         self._seconds_before, self._logged = self._counts.seconds, self._counts.frames_dropped
-        self.resumed = state["resumed"].item() + 1
+        self.resumed = restored(self.resumed, "resumed", state) + 1
 
     def take_over(self, account: Account) -> None:
         """Go on from what another process has counted, if it has; what is in flight there will not come."""

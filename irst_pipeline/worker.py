@@ -43,6 +43,7 @@ from irst_pipeline.types import Image, Span, TargetPixels, Work
 log = logging.getLogger("irst")
 
 ACCOUNT_SECONDS = 0.2  # between two accounts of a run
+STOP_SECONDS = 0.1  # after which a stop is noticed
 SILENT_MAX = 4.0  # s; a process that is to stop and has said nothing for so long is killed
 STOP_MAX = 60.0  # s; so is one so long after it was told that still speaks, or has yet to begin
 TOLD_SECONDS = 1.0  # after which a signal that went to all processes has come to this one as well
@@ -111,36 +112,18 @@ class RunProcess:
             return account
         return account._replace(ailment=f"its process has said nothing for {silent:.1f} s")
 
-    def stop(self) -> None:
-        """Have the process, if there is one, stop; to be called again until it has ended, for one that hangs is killed.
-
-        Any thread may call it; it does not wait.
-        """
-        process, now = self._process, perf_counter()
-        if process is None:
-            return
-        if not self._told_to_stop:
-            self._told_to_stop = now
-            process.terminate()
-            return
-        until = self._told_to_stop + STOP_MAX
-        if self._speaks:
-            until = min(until, max(self._told_to_stop, self._heard) + SILENT_MAX)
-        if now > until:
-            process.kill()
-
     def results(self, engine: Engine[Any], stop: Event) -> Generator[Work, None, dict[str, Any]]:
         """The work on each frame, once it is in all files; returns what `run.json` says of the run.
 
-        Raises IrstError also if the process is ended from outside; it ends by itself if this one does. It does not see
-        the event `stop`: call the method. A run that is stopped before it begins has no process.
+        Raises IrstError also if the process is ended from outside; it ends by itself if this one does, and once `stop`
+        is set, after which one that hangs is killed. A run that is stopped before it begins has no process.
         """
         if stop.is_set():
             return exhaust(finish(self.run, engine, stop, RunStatistics()), lambda _: None)
         self.run.source.close()
         self._heard, self._account = perf_counter(), self._account._replace(ailment="its process is starting")
         try:
-            with ThreadPoolExecutor(1) as answering, self._started() as (process, wire):
+            with ThreadPoolExecutor(1) as answering, self._started(stop) as (process, wire):
                 try:
                     report = yield from self._attend(wire, engine, stop, answering)
                 except (EOFError, ConnectionError):
@@ -156,7 +139,7 @@ class RunProcess:
             self._process, self._account = None, self._account._replace(waiting={}, memory_bytes=0)
 
     @contextmanager
-    def _started(self) -> Iterator[tuple["Popen[bytes]", Wire]]:
+    def _started(self, stop: Event) -> Iterator[tuple["Popen[bytes]", Wire]]:
         """The process and the wire to it; in the end there is neither, for what it has to do is done, or cannot be."""
         stdin = None if scheme_of(self.run.header.uri) == "stdin" else DEVNULL
         modules = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # from where this process has its own
@@ -179,8 +162,26 @@ class RunProcess:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             ending.callback(process.wait)
             ending.callback(process.kill)
-            self._process = process
+            self._process, ended = process, Event()
+            stopping = Thread(target=self._stop, args=[process, stop, ended], daemon=True)
+            stopping.start()
+            ending.callback(stopping.join)
+            ending.callback(ended.set)
             yield process, wire
+
+    def _stop(self, process: "Popen[bytes]", stop: Event, ended: Event) -> None:
+        """Have the process stop once `stop` is set, unless it has `ended` by then; one that hangs is killed."""
+        while not stop.wait(STOP_SECONDS):
+            if ended.is_set():
+                return
+        self._told_to_stop = perf_counter()
+        process.terminate()
+        while not ended.wait(STOP_SECONDS):
+            until = self._told_to_stop + STOP_MAX
+            if self._speaks:
+                until = min(until, max(self._told_to_stop, self._heard) + SILENT_MAX)
+            if perf_counter() > until:
+                process.kill()
 
     def _attend(
         self, wire: Wire, engine: Engine[Any], stop: Event, answering: Executor

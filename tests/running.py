@@ -41,6 +41,24 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+SHORT_OF_MEMORY = """
+import resource, sys
+import irst_pipeline.explain, irst_pipeline.export, irst_pipeline.predict
+from irst_pipeline.cli import main
+
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 1_500_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def short_of_memory(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command in a process that may take 1.5 GB more than it has when it begins."""
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def wait_until(true: Callable[[], bool], what: str = "it comes true", seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():

@@ -14,7 +14,7 @@ from irst_pipeline.cli import main
 from irst_pipeline.export import DESCRIPTION, INPUT, OPSET, RawTargetNet, export_onnx
 from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.sources import open_source
-from tests.running import CLOUDS
+from tests.running import CLOUDS, short_of_memory
 
 Maps = list[NDArray[np.float32]]
 Runs = Callable[[NDArray[np.float32]], Maps]
@@ -112,6 +112,14 @@ def test_a_size_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
         main(["export", "--model", "lsnet-nano", "--out", str(tmp_path / "net.onnx"), "--size", "320,256"])
     assert ended.value.code == 2
     assert "320,256: expected WIDTHxHEIGHT" in capsys.readouterr().err
+
+
+def test_a_size_that_is_too_large_for_the_memory_is_said(tmp_path: Path) -> None:
+    out = tmp_path / "net.onnx"
+    ran = short_of_memory("export", "--model", "lsnet-nano", "--out", out, "--size", "6000x5000")
+    said = "irst: error: export: out of memory with frames of 6000x5000; use smaller ones, or end other programs\n"
+    assert (ran.returncode, ran.stderr) == (1, said)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(("model", "size"), [("lsnet-nano", (640, 512)), ("lsnet-base", (200, 120))])

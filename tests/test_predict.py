@@ -1,7 +1,5 @@
 """`irst predict`: maps of image folders, read back from disk."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from irst_pipeline.engine import load_model
 from irst_pipeline.errors import UsageError
 from irst_pipeline.predict import Prediction, output_names, predict
 from irst_pipeline.sources.images import ImageFile
+from tests.running import short_of_memory
 
 CPU = torch.device("cpu")
 
@@ -145,24 +144,6 @@ def test_images_that_cannot_be_taken_are_said_and_left_out(
     assert "broken.png: not a readable image" in caplog.text
     assert main(["predict", str(tmp_path / "in/[bt]*.png"), "--out", str(tmp_path / "none")]) == 1
     assert "not one image could be read (2 failed)" in capsys.readouterr().err
-
-
-SHORT_OF_MEMORY = """
-import resource, sys
-import irst_pipeline.explain, irst_pipeline.predict
-from irst_pipeline.cli import main
-
-pages = int(open("/proc/self/statm").read().split()[0])
-limit = pages * resource.getpagesize() + 1_500_000_000
-resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def short_of_memory(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command in a process that may take 1.5 GB more than it has when it begins."""
-    command = [sys.executable, "-c", SHORT_OF_MEMORY, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_an_image_that_is_too_large_for_the_memory_is_said_and_the_others_go_on(tmp_path: Path) -> None:

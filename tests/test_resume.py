@@ -131,7 +131,9 @@ def test_another_recordings_results_stay_also_without_a_checkpoint(
     assert before == {path: path.read_bytes() for path in broken_off.iterdir()}
 
 
-@pytest.mark.parametrize("lost", ["pipeline.tracker._interval", "statistics.", "sinks.video."])
+@pytest.mark.parametrize(
+    "lost", ["pipeline.tracker._interval", "statistics.counts.", "statistics.resumed", "sinks.video."]
+)
 def test_a_checkpoint_that_lacks_what_is_remembered_today_is_told(
     lost: str, clip: Path, broken_off: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -215,9 +215,15 @@ def test_several_recordings_run_at_once_each_as_if_alone(clouds: Path, tmp_path:
 
 
 def test_a_numbered_name_and_a_namesakes_have_folders_of_their_own() -> None:
-    names = ["clip.mp4", "clip.mkv", "clip-2.mp4", "clip.avi"]
-    folders = [folder.name for folder in result_folders(names, Path("out"))]
+    folders = [folder.name for folder in result_folders(["clip", "clip", "clip-2", "clip"], Path("out"))]
     assert folders == ["clip", "clip-2", "clip-2-2", "clip-3"]
+
+
+def test_a_folders_name_has_no_suffix(short: Path, tmp_path: Path) -> None:
+    nights, out = [write_images(tmp_path / f"2026.05.0{day}", 3) for day in (1, 2)], tmp_path / "out"
+    sources = [str(nights[0]), f"{nights[1]}/*.png", str(short)]
+    assert main(["run", *sources, "--no-video", "--device", "cpu", "--out", str(out)]) == 0
+    assert {folder.name for folder in out.iterdir()} == {"2026.05.01", "2026.05.02", short.stem}
 
 
 def test_a_recording_may_have_a_name_that_is_not_utf8(tmp_path: Path) -> None:

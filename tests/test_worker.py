@@ -19,9 +19,12 @@ import pytest
 from numpy.typing import NDArray
 
 from irst_pipeline.config import RunSettings
+from irst_pipeline.engine import load_model, open_engine
 from irst_pipeline.errors import IrstError
+from irst_pipeline.run import Run, run_header
 from irst_pipeline.runs import RECORDINGS_AT_ONCE, run_recordings
-from irst_pipeline.worker import Wire
+from irst_pipeline.sources import open_source
+from irst_pipeline.worker import RunProcess, Wire
 from tests.running import ROOT, report, wait_until, write_images
 from tests.sources.cameras import free_port
 
@@ -126,6 +129,19 @@ def test_a_process_that_hangs_does_not_keep_the_others_from_a_stop(tmp_path: Pat
         "failed: a: the process that worked on it did not stop and was ended (SIGKILL)"
     )
     assert report(out / "b")["outcome"] == "interrupted"
+
+
+def test_a_run_in_a_process_of_its_own_sees_the_stop_that_its_results_were_asked_for_with(tmp_path: Path) -> None:
+    recording, out, stop = write_images(tmp_path / "a", 2000), tmp_path / "out", threading.Event()
+    out.mkdir()
+    settings, weights = RunSettings(device="cpu", sinks=("mot",)), load_model("lsnet-nano")
+    engine = open_engine(weights.network, "cpu", settings.detection.lowest)
+    with closing(open_source(str(recording))) as source:
+        run = Run(source, out, run_header(str(recording), source, weights, engine, settings))
+        for _ in RunProcess(run, realtime=False).results(engine, stop):
+            stop.set()
+    assert report(out)["outcome"] == "interrupted"
+    assert 0 < report(out)["frames_processed"] < 2000
 
 
 def test_a_process_that_cannot_be_started_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

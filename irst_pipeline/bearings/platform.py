@@ -87,7 +87,8 @@ def azimuth_elevation(directions: Floats) -> Floats:
     x, y, z = directions.T
     level = np.hypot(x, z)
     azimuth = np.where(level < ZENITH * np.abs(y), np.nan, np.arctan2(x, z))
-    return np.column_stack([np.rad2deg(azimuth) % 360, np.rad2deg(np.arctan2(-y, level))])
+    # Twice, for the remainder of -1e-17 is 360.
+    return np.column_stack([np.rad2deg(azimuth) % 360 % 360, np.rad2deg(np.arctan2(-y, level))])
 
 
 def _change(directions: Floats) -> Floats:

@@ -13,6 +13,7 @@ SD_OF_MAD = 1.4826  # of a normal distribution
 FLOOR = 0.1  # grey levels; a smaller spread than this is rounding
 
 Mask = NDArray[np.bool_]
+"""(H, W)"""
 
 
 def surroundings(values: Floats) -> Floats:

@@ -12,8 +12,6 @@ from scipy.spatial import KDTree
 
 from irst_pipeline.types import Image, Integers, Map
 
-"""(H, W)"""
-
 NEIGHBOURS = 8  # good pixels that stand in for a bad one
 DEPTHS = {"uint8": cv2.CV_8U, "uint16": cv2.CV_16U}
 

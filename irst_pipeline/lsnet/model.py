@@ -72,6 +72,8 @@ class Decomposition(NamedTuple):
 
 
 class Stage(nn.Module):
+    """One iteration of the solver, in the working domain: maps (B, channels, h, w) at 1/`stride` of the resolution."""
+
     def __init__(self, config: LSNetConfig) -> None:
         super().__init__()
         self.background = BackgroundStep(
@@ -89,7 +91,7 @@ class Stage(nn.Module):
     def forward(
         self, d: Tensor, b: Tensor, t: Tensor, n: Tensor, y: Tensor, code: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """One iteration: each variable from the newest others. Returns B, T, N, Y and the sparse code.
+        """Each variable from the newest others. Returns B, T, N, Y and the sparse code, (B, target_widths[0], h, w).
 
         T comes first: in the first stage, where B is nothing yet, it sees the whole frame.
         """
@@ -131,12 +133,14 @@ class Lattice(nn.Module):
                     self.decoder.weight[channel, channel] = 1
 
     def encode(self, image: Tensor) -> Tensor:
+        """(B, 1, H, W), sides multiples of the stride, to (B, channels, H / stride, W / stride)."""
         if self.stride == 1:
             return image
         with full_precision(image):
             return self.encoder(F.pixel_unshuffle(image, 2))
 
     def decode(self, latent: Tensor) -> Tensor:
+        """(B, channels, H / stride, W / stride) to (B, 1, H, W)."""
         if self.stride == 1:
             return latent
         with full_precision(latent):
@@ -144,7 +148,7 @@ class Lattice(nn.Module):
 
 
 class Head(nn.Module):
-    """Logits from the sparse code and the frame less its background.
+    """Logits (B, 1, H, W) from the sparse code (B, channels, H / stride, W / stride) and the frame less its background.
 
     Outlines are seen and drawn at full resolution, where a kernel means the same at every pixel; in between, at half
     the stride, they meet the code.
@@ -176,7 +180,7 @@ class Head(nn.Module):
 
 
 class Glance(nn.Module):
-    """Logits straight from the sparse code: what the stages before the last are held to in training."""
+    """Logits straight from the sparse code, as of `Head`: what the stages before the last are held to in training."""
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
@@ -189,7 +193,10 @@ class Glance(nn.Module):
 
 
 class LSNet(nn.Module):
-    """The network. Takes normalised frames (B, 1, H, W) with H, W >= 16 of any size."""
+    """The network. Takes normalised frames (B, 1, H, W) with H, W >= 16 of any size.
+
+    Raises ValueError for others, and for a config that makes no network.
+    """
 
     def __init__(self, config: LSNetConfig) -> None:
         super().__init__()
@@ -204,6 +211,7 @@ class LSNet(nn.Module):
             raise ValueError(f"its coarsest scale is 1/{self.multiple} of the image, at most 1/{MIN_SIZE} is taken")
 
     def forward(self, frames: Tensor) -> Decomposition:
+        """The decomposition after the last stage."""
         return self.unfold(frames, 1)[-1]
 
     def unfold(self, frames: Tensor, last: int) -> list[Decomposition]:

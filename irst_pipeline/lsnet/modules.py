@@ -50,6 +50,7 @@ def in_two_passes(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Te
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """A convolution that keeps the size, but for the stride, and the norm of what it puts out."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False), FrameNorm(outputs)
     )
@@ -82,6 +83,7 @@ def sum_of_taps(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def depthwise(channels: int, kernel: int) -> nn.Module:
+    """Each channel by a square kernel of its own, px, or if that is wide by two strips."""
     if kernel <= SQUARE_MAX:
         return Depthwise(channels, kernel, kernel)
     return nn.Sequential(Depthwise(channels, 1, kernel), Depthwise(channels, kernel, 1))

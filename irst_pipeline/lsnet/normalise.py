@@ -18,6 +18,8 @@ SPREAD = 4.65  # p99 - p1 of a normal distribution, in standard deviations
 
 
 class Normalised(NamedTuple):
+    """Frames as the network takes them, and the way back: level = centre + scale * value."""
+
     frames: Tensor
     """float32 (B, 1, H, W), zero median and about unit spread."""
     centre: Tensor

@@ -40,7 +40,14 @@ def packed(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     return save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
 
 
+def unpacked(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; raises SafetensorError or OSError."""
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no dict)
+
+
 def shipped_names() -> list[str]:
+    """Networks that come with the package, in the order of the alphabet."""
     return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
 
 
@@ -53,9 +60,7 @@ def load_weights(name: str) -> Weights:
     if not path.is_file():
         raise UsageError(f"{name}: no such model; shipped: {', '.join(shipped_names())}, or give a .safetensors file")
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is not a dict)
+        tensors, metadata = unpacked(path)
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path}: not a readable safetensors file ({error})") from None
     if metadata.get("format") != FORMAT:

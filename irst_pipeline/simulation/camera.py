@@ -79,9 +79,11 @@ class View:
         return self.centre + self.offset - self._turn * self.centre
 
     def to_scene(self, place: complex) -> complex:
+        """Where a place in the image, px, is in the scene."""
         return self._turn * place + self._origin
 
     def to_image(self, place: complex) -> complex:
+        """Where a place in the scene, px, is in the image, whether the frame shows it or not."""
         return (place - self._origin) * self._turn.conjugate()
 
     def turned(self, velocity: complex) -> complex:

@@ -31,7 +31,6 @@ class Layer(Protocol):
 
     def at(self, time: float, window: Window) -> tuple[Floats, Floats]:
         """Grey levels at `time`, s, and the share of each pixel that it covers, both for all pixels of `window`."""
-        ...
 
 
 class StillLayer:

@@ -1,4 +1,4 @@
-"""What every sink is, what it may know at the start, and how it writes to disk."""
+"""What every sink is, what it may know at the start, and how logs write numbers."""
 
 import json
 import math

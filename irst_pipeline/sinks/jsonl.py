@@ -54,8 +54,9 @@ def _dropped_record(dropped: DroppedFrames) -> dict[str, Any]:
 
 def _camera_records(frame: int, time: float, motion: CameraMotion) -> list[dict[str, Any]]:
     """One where the camera moved, none where it stood still or nothing is known."""
-    matrix = significant(motion.matrix, 9)
-    return [{"record": "camera", "frame": frame, "time": time, "matrix": matrix}] if motion.moved else []
+    if not motion.moved:
+        return []
+    return [{"record": "camera", "frame": frame, "time": time, "matrix": significant(motion.matrix, 9)}]
 
 
 def track_records(frame: int, time: float, tracks: Tracks, bearings: Bearings | None) -> list[dict[str, Any]]:

@@ -118,6 +118,7 @@ class VideoSource(Recording):
 
 
 def open_container(path: Path, raw: dict[str, str] | None = None) -> InputContainer:
+    """A video file, or with FFmpeg's options for them a file of raw frames; raises IrstError, one line, for others."""
     try:
         container = av.open(str(path), "r", "rawvideo" if raw else None, raw, **LENIENT)
     except av.InvalidDataError:
@@ -132,7 +133,8 @@ def open_container(path: Path, raw: dict[str, str] | None = None) -> InputContai
 
 
 def video_stream(container: InputContainer, name: str) -> VideoStream:
-    """The first video stream that is not a cover picture and that this FFmpeg can decode."""
+    """The first video stream that is not a cover picture. Raises IrstError, one line, with the container closed, where
+    there is none, or none that this FFmpeg can decode."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if streams and streams[0].codec_context is not None:
         return streams[0]

@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -32,7 +32,7 @@ from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation import score_network
 from irst_pipeline.evaluation.report import write_table
 from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
-from irst_pipeline.lsnet.weights import WEIGHTS_FILE, packed, packed_weights
+from irst_pipeline.lsnet.weights import WEIGHTS_FILE, packed, packed_weights, unpacked
 from irst_pipeline.settings import read_settings
 from irst_pipeline.training.batches import Batch, DataSet, draw_batch, read_sources
 from irst_pipeline.training.finish import bring_to_scale, shift_logits
@@ -213,9 +213,7 @@ class TrainingRun:
         if not path.exists():
             return False
         try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata()
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (it is not a dict)
+            tensors, metadata = unpacked(path)
             asked = self._asked()
             if metadata["config"] != asked["config"]:
                 raise ValueError(f"it has another network than {self.settings.model}")

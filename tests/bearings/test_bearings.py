@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from irst_pipeline.cli import main
+from irst_pipeline.config import beside
 from irst_pipeline.simulation import simulate
 from irst_pipeline.sinks.base import BEARINGS
 from tests.running import read_csv, read_jsonl
@@ -112,6 +113,7 @@ def test_without_a_camera_logs_are_as_ever(folder: Path) -> None:
     ("arguments", "expected"),
     [
         ("--camera none.yaml", "none.yaml: cannot read it (No such file or directory)"),
+        (r'--set camera.model="no\0file"', "cannot read it (embedded null byte)"),
         ("--camera camera.yaml --pointing {}.csv", "sequence16.csv: cannot read it (No such file or directory)"),
         (
             "--pointing sequence16.pointing.csv",
@@ -129,3 +131,10 @@ def test_what_does_not_fit_is_told_in_one_line(
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("irst: error: ")
     assert expected in last
+
+
+def test_the_file_beside_a_folder_has_its_whole_name(tmp_path: Path) -> None:
+    night = tmp_path / "2026.05.01"
+    night.mkdir()
+    assert beside("{}.pointing.csv", str(night)) == tmp_path / "2026.05.01.pointing.csv"
+    assert beside("{}.pointing.csv", str(night / "seq.1.mkv")) == night / "seq.1.pointing.csv"

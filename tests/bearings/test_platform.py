@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from irst_pipeline.bearings.camera import Camera, MountSettings, PinholeSettings
-from irst_pipeline.bearings.platform import Platform
+from irst_pipeline.bearings.platform import Platform, azimuth_elevation
 from irst_pipeline.bearings.pointing import Pointing
 from irst_pipeline.config import TrackerSettings
 from irst_pipeline.errors import UsageError
@@ -57,6 +57,11 @@ def seen(pointing: tuple[float, ...], shown: Tracks, camera: Camera = CAMERA) ->
 def test_the_middle_is_where_the_platform_points(pointing: tuple[float, float, float]) -> None:
     found = seen(pointing, tracks([MIDDLE[0]], [MIDDLE[1]]))
     assert (found.azimuth[0], found.elevation[0]) == pytest.approx(pointing[:2], abs=1e-9)
+
+
+def test_an_azimuth_is_below_360_also_a_hair_left_of_north() -> None:
+    azimuth = azimuth_elevation(np.array([[x, 0.0, 1.0] for x in (-1e-3, -1e-17, 0.0, 1e-17)]))[:, 0]
+    assert ((azimuth >= 0) & (azimuth < 360)).all(), azimuth
 
 
 @pytest.mark.parametrize("pointing", [(0, 0, 0), (30, 10, 5), (359.5, -40, 33), (200, 84, -170)])
