@@ -1,7 +1,10 @@
 """LSNet's shapes, sizes and mathematics."""
 
+from itertools import islice
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,7 +20,11 @@ from irst_pipeline.lsnet.modules import (
     sum_of_taps,
 )
 from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.weights import load_weights
+from irst_pipeline.predict import predict
 from irst_pipeline.settings import read_settings
+from irst_pipeline.sources import open_source
+from tests.running import CLOUDS
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "models"
 SIZES_M = {"lsnet-nano": (0.15, 0.25), "lsnet-base": (2.0, 2.3)}
@@ -166,6 +173,34 @@ def test_normalisation_does_not_feel_a_hot_pixel() -> None:
     away = torch.ones(64, 80, dtype=torch.bool)
     away[6, 6] = False
     torch.testing.assert_close(normalise(hot).frames[0, 0][away], normalise(raw).frames[0, 0][away], rtol=0, atol=0.05)
+
+
+def test_of_what_is_large_normalisation_leaves_little_and_a_point_on_it_stays() -> None:
+    raw = torch.randint(7000, 7100, (1, 1, 128, 160))
+    sun = raw.clone()
+    sun[..., 60:66, 70:76] = 9000
+    sun[..., 90:96, 20:26] = 5000
+    sun[..., 61, 71] = 9000 + 100
+    plain, found = normalise(raw).frames[0, 0], normalise(sun).frames[0, 0]
+    assert found.max() < 20 + 100 / normalise(sun).scale.item() + 0.1
+    assert found[63, 73] == pytest.approx(20, abs=0.1)
+    assert found[93, 23] == pytest.approx(-20, abs=0.1)
+    assert found[61, 71] - found[63, 73] == pytest.approx(100 / normalise(sun).scale.item(), abs=0.1)
+    torch.testing.assert_close(found[:50], plain[:50], rtol=0, atol=0.2)
+
+
+@pytest.mark.parametrize("radius", [4, 6, 10])
+def test_the_sun_in_the_picture_blinds_the_network_to_nothing_else(radius: int) -> None:
+    image = next(islice(open_source(str(CLOUDS)), 60, None)).image
+    network = load_weights("lsnet-nano").network
+    plain = predict(network, image, torch.device("cpu")).probability
+    sunny = image.copy()
+    cv2.circle(sunny, (200, 40), radius, 16383, -1)
+    found = predict(network, sunny, torch.device("cpu")).probability
+    away = np.hypot(*(np.indices(image.shape) - np.array([40, 200])[:, None, None])) > 3 * radius
+    targets = (plain > 0.9) & away
+    assert targets.any()
+    assert (cv2.dilate(found, np.ones((3, 3), np.uint8))[targets] > 0.5).all()
 
 
 def test_normalisation_leaves_a_flat_frame_flat() -> None:
