@@ -1,4 +1,4 @@
-"""Frames that show nothing new: a camera of 9 Hz whose recorder or converter gives 27 or 30 frames/s repeats its own."""
+"""Frames that show nothing new, as a camera of 9 Hz has them that is recorded or converted at 27 or 30 frames/s."""
 
 from dataclasses import replace
 

@@ -214,10 +214,7 @@ def write_levels(path: Path) -> None:
     ("spoil", "said"),
     [
         (lambda s: (s / "masks/b.png").unlink(), r"SET/masks/b: no image of this name, but .*train_SET\.txt names it"),
-        (
-            lambda s: (s / "images/b.png").unlink(),
-            r"SET/images/b: no image of this name, but .*train_SET\.txt names it",
-        ),
+        (lambda s: (s / "images/b.png").unlink(), r"SET/images/b: no image of this name, but .*train_SET\.txt names it"),
         (lambda s: shutil.rmtree(s / "masks"), "SET/masks: no such folder"),
         (
             lambda s: (s / "images/b.bmp").write_bytes(b"another"),

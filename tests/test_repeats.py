@@ -6,7 +6,6 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -26,8 +25,8 @@ COMMON = ["--no-video", "--device", "cpu", "--set", "tracker.false_tracks_per_ho
 
 
 def pictures() -> list[Image]:
-    with av.open(str(CLOUDS)) as container:
-        return [frame.to_ndarray() for frame in islice(container.decode(video=0), NEW)]
+    with closing(open_source(str(CLOUDS))) as source:
+        return [frame.image for frame in islice(source, NEW)]
 
 
 def write(folder: Path, images: list[Image]) -> Path:
@@ -141,7 +140,7 @@ def test_a_target_that_hovers_in_a_picture_that_stays_keeps_its_track(tmp_path: 
 
 def test_a_picture_of_another_size_or_depth_is_new() -> None:
     repeats, black = Repeats(), np.zeros(5120, np.uint8)
-    shapes = [black.reshape(64, 80), black.reshape(80, 64), black.view(np.uint16).reshape(64, 40)]
+    shapes: list[Image] = [black.reshape(64, 80), black.reshape(80, 64), black.view(np.uint16).reshape(64, 40)]
     marked = [repeats.marked(Frame(image, 0, 0.0, "camera")).repeats for image in shapes for _ in range(2)]
     assert marked == [False, True] * 3
 
