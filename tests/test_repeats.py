@@ -13,7 +13,7 @@ import pytest
 from irst_pipeline.cli import main
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model, open_engine
-from irst_pipeline.repeats import REPEAT_SECONDS, Repeats
+from irst_pipeline.repeats import Repeats
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
@@ -134,7 +134,7 @@ def test_a_target_that_hovers_in_a_picture_that_stays_keeps_its_track(tmp_path: 
     seen = {id_ for id_, what in status[14].items() if what == "confirmed"}
     assert len(seen) >= 2
     for frame in range(15, 75):
-        what = "coasting" if (frame - 14) / 30 <= REPEAT_SECONDS else "confirmed"
+        what = "coasting" if (frame - 14) / 30 <= 0.25 else "confirmed"
         assert {id_: status[frame].get(id_) for id_ in seen} == dict.fromkeys(seen, what), frame
 
 
