@@ -50,7 +50,7 @@ class Frame:
     arrived: float | None = None
     """When it came, on the clock of `time.perf_counter`; None for one that was there before it was asked for."""
     repeats: bool = False
-    """Whether it shows, bit for bit, what the frame before it showed, and so nothing of its own time."""
+    """Whether it shows, bit for bit, what the frame before it showed a moment ago, and so nothing of its own time."""
 
 
 @dataclass(frozen=True)
