@@ -22,7 +22,7 @@ from irst_pipeline.state import State, state_of
 from irst_pipeline.types import FrameResult
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-SCHEMA = "irst.checkpoint/3"
+SCHEMA = "irst.checkpoint/4"
 SAME = ("source", "uri", "model", "weights_sha256", "camera", "config")
 """What of a run's header must not change."""
 

@@ -20,6 +20,7 @@ from irst_pipeline.config import RunSettings
 from irst_pipeline.detection import detect
 from irst_pipeline.engine import Engine
 from irst_pipeline.errors import UsageError
+from irst_pipeline.repeats import Repeats
 from irst_pipeline.sinks import Sink
 from irst_pipeline.sources import Source
 from irst_pipeline.stage import POLL_SECONDS, Stage
@@ -27,7 +28,7 @@ from irst_pipeline.state import State, Stateful, part_of, state_of
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.tracking.stabilise import Stabiliser
 from irst_pipeline.tracking.tracker import Tracker
-from irst_pipeline.types import Frame, FrameResult, Span, TargetPixels, TrackStatus
+from irst_pipeline.types import STANDS_STILL, Frame, FrameResult, Span, TargetPixels, TrackStatus
 
 T = TypeVar("T")
 DRAIN_SECONDS = 1.0  # after a stop, frames that were read are worked on for so long; all ends within some 5 s
@@ -172,8 +173,8 @@ def _track(
     state: State,
 ) -> Iterator[FrameResult]:
     tracker = Tracker(settings.tracker, settings.detection.threshold)
-    stabiliser = Stabiliser(settings.camera_motion)
-    stateful: dict[str, Stateful] = {"tracker": tracker, "stabiliser": stabiliser}
+    stabiliser, repeats = Stabiliser(settings.camera_motion), Repeats()
+    stateful: dict[str, Stateful] = {"tracker": tracker, "stabiliser": stabiliser, "repeats": repeats}
     if platform:
         stateful["platform"] = platform
     for name, thing in stateful.items() if state else ():
@@ -182,7 +183,8 @@ def _track(
         t0 = perf_counter()
         detections = detect(frame, found, settings.detection)
         t1 = perf_counter()
-        motion = stabiliser(frame.image)
+        frame = repeats.marked(frame)
+        motion = STANDS_STILL if frame.repeats else stabiliser(frame.image)
         t2 = perf_counter()
         tracks, events = tracker.step(frame, detections, motion)
         view = platform(frame, motion) if platform else None

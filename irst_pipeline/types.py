@@ -49,6 +49,8 @@ class Frame:
     """Name of the source, for logs."""
     arrived: float | None = None
     """When it came, on the clock of `time.perf_counter`; None for one that was there before it was asked for."""
+    repeats: bool = False
+    """Whether it shows, bit for bit, what the frame before it showed a moment ago, and so nothing of its own time."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class TrackStatus(IntEnum):
     TENTATIVE = 0
     CONFIRMED = 1
     COASTING = 2
-    """Confirmed, but without a detection in this frame: the position is a prediction."""
+    """Confirmed, but without a detection in this frame, or the frame repeats another: the position is a prediction."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class Tracks(_Places):
     snr: Floats
     """(n,) of the last detection."""
     age: Integers
-    """(n,) frames processed since the track's first detection, that frame included."""
+    """(n,) frames processed since the track's first detection, that frame included, repeats left out."""
     hits: Integers
     """(n,) detections so far."""
     detection: Integers

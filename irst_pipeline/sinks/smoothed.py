@@ -45,6 +45,7 @@ class SmoothedJsonl:
         self._file = OutputFile(path, head(header))
         self._times: dict[int, float] = {}
         self._shapes: dict[int, tuple[int, ...]] = {}
+        self._repeats: list[int] = []
         self._cameras: dict[int, Floats] = {}  # (3, 3) by frame: its px to those of the first
         self._camera = np.eye(3)
         self._views: dict[int, View | None] = {}
@@ -56,6 +57,7 @@ class SmoothedJsonl:
         frame, time = result.frame.index, result.frame.time
         self._camera = self._camera @ np.linalg.inv(result.motion.matrix)
         self._times[frame], self._shapes[frame] = time, result.frame.image.shape
+        self._repeats += [frame] * result.frame.repeats
         self._cameras[frame], self._views[frame] = self._camera, result.view
         tracks, detections = result.tracks, result.detections
         self._jumps |= {self._leg(event.id): event.was for event in result.events if event.was is not None}
@@ -96,7 +98,7 @@ class SmoothedJsonl:
         for leg, following in self._jumps.items():  # in their order
             track_of[following] = track_of.get(leg, leg)
         rows = [
-            _Rows.of(track_of.get(leg, leg), history, smooth(history, self._speed_sd))
+            _Rows.of(track_of.get(leg, leg), history, smooth(history, self._speed_sd), self._repeats)
             for leg, history in sorted(histories.items())
         ]
         columns: list[Any] = [np.concatenate(column) for column in zip(*rows, strict=True)]
@@ -126,11 +128,11 @@ class _Rows(NamedTuple):
     hits: Integers
 
     @classmethod
-    def of(cls, id_: int, history: History, states: Gaussians) -> "_Rows":
+    def of(cls, id_: int, history: History, states: Gaussians, repeats: list[int]) -> "_Rows":
         count, seen = len(history.frame), history.seen
         hits = np.cumsum(seen, dtype=np.int64)
         look = history.look[np.flatnonzero(seen)[hits - 1]]
-        ids, age = np.full(count, id_), np.arange(1, count + 1)
+        ids, age = np.full(count, id_), np.cumsum(~np.isin(history.frame, repeats), dtype=np.int64)
         # What shifts all detections alike is in their mean as well.
         covariance = states.covariance + np.diag([1.0, 0, 1, 0]) * LOCALISATION_SD**2
         return cls(history.frame, ids, states.mean, covariance, look, seen, age, hits)

@@ -10,7 +10,7 @@ from zlib import crc32
 import numpy as np
 
 from irst_pipeline.errors import UsageError
-from irst_pipeline.sources.base import Source, SourceWrapper
+from irst_pipeline.sources.base import Source, SourceWrapper, describe
 from irst_pipeline.sources.live import STEP_SECONDS
 from irst_pipeline.sources.realtime import RealTime
 from irst_pipeline.types import Frame
@@ -32,8 +32,8 @@ class Position(NamedTuple):
 
 
 def checksum(frame: Frame) -> int:
-    """By which a frame is told from another one."""
-    return crc32(np.ascontiguousarray(frame.image).view(np.uint8).data)
+    """By which a picture is told from another one, also of another size or depth."""
+    return crc32(np.ascontiguousarray(frame.image).view(np.uint8).data, crc32(describe(frame).encode()))
 
 
 def resume_source(

@@ -169,10 +169,14 @@ class Tracker(Stateful):
 
         A frame that is not later than the one before it, or of no known time, adds no evidence; those after it count
         from its time. Detections that are not finite, or whose covariance is not positive definite, or of a place or a
-        variance that no image has, are left out.
+        variance that no image has, are left out. A frame that repeats the one before says nothing: the tracks are told
+        as they are expected by then, and for the frames after it, it is as if it had not been.
         """
-        time, dt = self._clock(frame.time)
+        time, behind, dt = self._clock(frame.time)
         shape = frame.image.shape
+        if frame.repeats:
+            return self._expected(dt, shape), ()
+        self._time, self._behind = time, behind
         usable = usable_rows(detections)
         if len(usable) < len(detections):
             detections = detections.take(usable)
@@ -195,15 +199,22 @@ class Tracker(Stateful):
         self._tracks = tracks.join(self._born(detections, founders, measurements, time))
         return _report(self._tracks, shape, usable), events
 
-    def _clock(self, stamp: float) -> tuple[float, float]:
-        """The time of a frame on a clock that never runs backwards, and the seconds since the frame before."""
-        before = self._time
-        now = stamp + self._behind if np.isfinite(stamp) else before or 0.0
+    def _clock(self, stamp: float) -> tuple[float, float, float]:
+        """The time of a frame on a clock that never runs backwards, the seconds by which the frames' own has been set
+        back by then, and those since the frame before."""
+        before, behind = self._time, self._behind
+        now = stamp + behind if np.isfinite(stamp) else before or 0.0
         if before is not None and now < before:
-            self._behind += before - now
+            behind += before - now
             now = before
-        self._time = now
-        return now, 0.0 if before is None else min(now - before, STEP_SECONDS_MAX)
+        return now, behind, 0.0 if before is None else min(now - before, STEP_SECONDS_MAX)
+
+    def _expected(self, dt: float, shape: tuple[int, ...]) -> Tracks:
+        """The tracks `dt` seconds after the last frame that was new, of images (H, W)."""
+        unseen = np.full_like(self._tracks.detection, -1)
+        tracks = self._predicted(dt, STANDS_STILL)
+        tracks = tracks._replace(age=self._tracks.age, detection=unseen, nis=np.full(len(unseen), np.nan))
+        return _report(tracks, shape, np.empty(0, np.int64))
 
     def _after_gap(self, dt: float) -> bool:
         """Whether frames are usually much less apart than these `dt` seconds; learns how much that is."""

@@ -45,9 +45,9 @@ class Scene:
         self.tracker, self.index, self.events = Tracker(settings), 0, list[TrackEvent]()
         self.score, self.motion = 0.95, STANDS_STILL
 
-    def __call__(self, *points: tuple[float, float], time: float | None = None) -> Tracks:
+    def __call__(self, *points: tuple[float, float], time: float | None = None, repeats: bool = False) -> Tracks:
         when = self.index / RATE if time is None else time
-        frame = Frame(IMAGE, self.index, when, "scene")
+        frame = Frame(IMAGE, self.index, when, "scene", repeats=repeats)
         tracks, events = self.tracker.step(frame, detections(points, self.score), self.motion)
         self.index += 1
         self.events += events
@@ -340,6 +340,47 @@ def test_a_frame_that_is_not_later_ends_nothing() -> None:
     for _ in range(50):
         again(moving(0), time=0.0)
     assert not again.events, "the same frame many times confirms nothing"
+
+
+@every_kind
+def test_frames_that_repeat_the_one_before_are_as_if_they_had_not_been(settings: TrackerSettings) -> None:
+    """Of two targets, one of which is lost for a while, in clutter; all are dim in some frames."""
+    rng, each_thrice, once = np.random.default_rng(0), Scene(settings), Scene(settings)
+    for i in range(90):
+        lost = [] if 40 <= i < 48 else [moving(i, x=200, vx=-30)]
+        points = [moving(i), *lost, *map(tuple, rng.uniform((0, 0), (320, 256), (2, 2)))]
+        each_thrice.score = once.score = 0.95 if i % 5 else 0.2
+        seen, alone = each_thrice(*points, time=i / RATE), once(*points, time=i / RATE)
+        for name in Tracks.__dataclass_fields__:
+            np.testing.assert_array_equal(getattr(seen, name), getattr(alone, name), err_msg=name)
+        for third in (1, 2):
+            later = third / 3 / RATE
+            expected = each_thrice(*points, time=i / RATE + later, repeats=True)
+            kept = np.isin(seen.id, expected.id)
+            np.testing.assert_array_equal(expected.age, seen.age[kept])
+            np.testing.assert_array_equal(expected.hits, seen.hits[kept])
+            steady = seen.confirmed[kept]
+            np.testing.assert_allclose(expected.x[steady], (seen.x + later * seen.vx)[kept][steady], atol=0.1)
+            assert set(expected.status[expected.confirmed]) <= {TrackStatus.COASTING}
+            assert set(expected.detection) <= {-1}
+    assert [(e.kind, e.id) for e in each_thrice.events] == [(e.kind, e.id) for e in once.events]
+    assert sum(event.kind == "confirmed" for event in once.events) >= 2
+
+
+def test_repeats_of_any_time_change_nothing() -> None:
+    scene = Scene()
+    for i in range(30):
+        scene(moving(i), time=i / RATE)
+        for time in (-1.0, np.nan, np.inf, 1e9):
+            tracks = scene(moving(i), time=time, repeats=True)
+            assert np.isfinite([tracks.x, tracks.y, tracks.vx, tracks.vy]).all()
+    tracks = scene(moving(30), time=30 / RATE)
+    assert (tracks.id.tolist(), tracks.age.tolist()) == ([1], [31])
+    np.testing.assert_allclose([tracks.vx[0], tracks.vy[0]], [40, -10], atol=5)
+
+
+def test_a_first_frame_that_repeats_one_unseen_is_empty() -> None:
+    assert len(Scene()(moving(0), repeats=True)) == 0
 
 
 def test_after_the_clock_is_set_back_tracks_end_and_begin_as_ever() -> None:

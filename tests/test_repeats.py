@@ -1,0 +1,153 @@
+"""Frames that show, bit for bit, what the one before them showed."""
+
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from irst_pipeline.cli import main
+from irst_pipeline.config import RunSettings
+from irst_pipeline.engine import load_model, open_engine
+from irst_pipeline.repeats import Repeats
+from irst_pipeline.run import Run, carry_out, run_header
+from irst_pipeline.sources import open_source
+from irst_pipeline.statistics import RunStatistics
+from irst_pipeline.types import Frame, Image
+from tests.running import CLOUDS, read_csv, read_jsonl, report
+
+NEW = 30  # frames
+COMMON = ["--no-video", "--device", "cpu", "--set", "tracker.false_tracks_per_hour=100"]
+
+
+def pictures() -> list[Image]:
+    with closing(open_source(str(CLOUDS))) as source:
+        return [frame.image for frame in islice(source, NEW)]
+
+
+def write(folder: Path, images: list[Image]) -> Path:
+    folder.mkdir()
+    for index, image in enumerate(images):
+        cv2.imwrite(str(folder / f"{index:03}.png"), image)
+    return folder
+
+
+def run(recording: Path, rate: int, out: Path, *more: str) -> Path:
+    assert main(["run", str(recording), *COMMON, "--set", f"image_rate={rate}", "--out", str(out), *more]) == 0
+    return out
+
+
+def tracks(out: Path, name: str = "tracks.jsonl") -> list[dict[str, Any]]:
+    return [record for record in read_jsonl(out / name) if record["record"] == "track"]
+
+
+@pytest.fixture(scope="module")
+def thrice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of 30 frames/s, of a camera that gives 10."""
+    folder = tmp_path_factory.mktemp("film") / "film"
+    return write(folder, [image for image in pictures() for _ in range(3)])
+
+
+@pytest.fixture(scope="module")
+def repeated(thrice: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of its run."""
+    return run(thrice, 30, tmp_path_factory.mktemp("run") / "out", "--smooth")
+
+
+def test_tracks_are_those_of_a_recording_without_repeats(repeated: Path, tmp_path: Path) -> None:
+    once = run(write(tmp_path / "film", pictures()), 10, tmp_path / "once", "--smooth")
+    new = [record | {"frame": record["frame"] // 3} for record in tracks(repeated) if record["frame"] % 3 == 0]
+    assert new == tracks(once)
+    assert len({record["id"] for record in new if record["status"] == "confirmed"}) >= 3
+    assert {r["status"] for r in tracks(repeated) if r["frame"] % 3} == {"tentative", "coasting"}
+    events = [[r["id"] for r in read_jsonl(out / "tracks.jsonl") if r["record"] == "event"] for out in (repeated, once)]
+    assert events[0] == events[1]
+    ages = [
+        {(r["id"], r["frame"] // by): r["age"] for r in tracks(out, "smoothed.jsonl") if r["frame"] % by == 0}
+        for out, by in ((repeated, 3), (once, 1))
+    ]
+    assert ages[0] == ages[1]
+
+
+def test_tracks_fly_on_through_repeats(repeated: Path) -> None:
+    """By a third of a step in each."""
+    by_track = {(r["id"], r["frame"]): r for r in tracks(repeated)}
+    moved = 0
+    for (id_, frame), record in by_track.items():
+        before = by_track.get((id_, frame - frame % 3))
+        if frame % 3 and before and record["status"] == "coasting":
+            later = (frame % 3) / 30
+            assert record["x"] == pytest.approx(before["x"] + later * before["vx"], abs=0.2)
+            assert record["y"] == pytest.approx(before["y"] + later * before["vy"], abs=0.2)
+            moved += 1
+    assert moved > NEW
+
+
+def test_repeats_are_counted_and_have_detections_as_any_frame(repeated: Path) -> None:
+    assert report(repeated)["frames_processed"] == 3 * NEW
+    in_frame: dict[int, list[tuple[str, str]]] = {}
+    for row in read_csv(repeated / "detections.csv"):
+        if float(row["score"]) >= RunSettings().detection.threshold:
+            in_frame.setdefault(int(row["frame"]), []).append((row["x_px"], row["y_px"]))
+    assert all(in_frame[frame] == in_frame[frame - frame % 3] for frame in in_frame)
+
+
+@pytest.mark.parametrize("written", [10, 11, 12])
+def test_a_run_that_is_resumed_knows_what_the_last_frame_showed(
+    written: int, thrice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irst_pipeline.run.CHECKPOINT_SECONDS", 0.0)
+    whole, left, weights = run(thrice, 30, tmp_path / "whole"), tmp_path / "left", load_model("lsnet-nano")
+    settings = RunSettings.model_validate(
+        {
+            "device": "cpu",
+            "image_rate": 30,
+            "tracker": {"false_tracks_per_hour": 100},
+            "sinks": [sink for sink in RunSettings().sinks if sink != "video"],
+        }
+    )
+    left.mkdir()
+    engine = open_engine(weights.network, "cpu", settings.detection.lowest)
+    with closing(open_source(str(thrice), settings.image_rate)) as source:
+        begun = Run(source, left, run_header(str(thrice), source, weights, engine, settings))
+        with closing(carry_out(begun, engine, Event(), RunStatistics())) as results:
+            assert len(list(islice(results, written))) == written
+    run(thrice, 30, left, "--resume")
+    assert report(left)["resumed"] == 1
+    assert read_jsonl(left / "tracks.jsonl")[1:] == read_jsonl(whole / "tracks.jsonl")[1:]
+    for name in ("tracks.csv", "mot.txt", "detections.csv"):
+        assert (left / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_target_that_hovers_in_a_picture_that_stays_keeps_its_track(tmp_path: Path) -> None:
+    """As in video in which what stands still is not coded again; for twice as long as tracks coast."""
+    rng, image = np.random.default_rng(0), pictures()[0]
+    noisy = [image + rng.integers(0, 3, image.shape, np.uint16) for _ in range(15)]
+    out = run(write(tmp_path / "film", noisy + [noisy[-1]] * 60), 30, tmp_path / "out")
+    status: dict[int, dict[int, str]] = {}
+    for record in tracks(out):
+        status.setdefault(record["frame"], {})[record["id"]] = record["status"]
+    seen = {id_ for id_, what in status[14].items() if what == "confirmed"}
+    assert len(seen) >= 2
+    for frame in range(15, 75):
+        what = "coasting" if (frame - 14) / 30 <= 0.25 else "confirmed"
+        assert {id_: status[frame].get(id_) for id_ in seen} == dict.fromkeys(seen, what), frame
+
+
+def test_a_picture_of_another_size_or_depth_is_new() -> None:
+    repeats, black = Repeats(), np.zeros(5120, np.uint8)
+    shapes: list[Image] = [black.reshape(64, 80), black.reshape(80, 64), black.view(np.uint16).reshape(64, 40)]
+    marked = [repeats.marked(Frame(image, 0, 0.0, "camera")).repeats for image in shapes for _ in range(2)]
+    assert marked == [False, True] * 3
+
+
+def test_a_repeat_counts_for_a_quarter_of_a_second_after_what_was_new() -> None:
+    repeats, images = Repeats(), [np.full((64, 80), level, np.uint8) for level in (1, 2)]
+    for begun in (0, 60):
+        for index in range(begun, begun + 60):
+            marked = repeats.marked(Frame(images[begun // 60], index, index / 40, "camera"))
+            assert marked.repeats == (0 < index - begun <= 10)
