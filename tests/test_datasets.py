@@ -213,7 +213,7 @@ def write_levels(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda s: (s / "masks/b.png").unlink(), r"SET/masks/b: no image of this name, but .*train_SET\.txt names it"),
+        (lambda s: (s / "masks/b.png").unlink(), r"SET/masks/b: no image of this name, but .*train_SET\.txt names"),
         (
             lambda s: (s / "images/b.png").unlink(),
             r"SET/images/b: no image of this name, but .*train_SET\.txt names it",

@@ -67,7 +67,7 @@ def normalise_image(image: Image, device: torch.device | str = "cpu") -> Normali
 def in_units(frames: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
     """Raw frames (B, 1, H, W), or parts of them, in the units of the whole frame's `grey_levels`; float32."""
     units = ((frames.float() - centre) / scale).clamp(-UNITS_MAX, UNITS_MAX)
-    units = units - (_opened(units) - LARGE_MAX).clamp(min=0) + (_opened(-units) - LARGE_MAX).clamp(min=0)
+    units = units - units.sign() * _opened((units.abs() - LARGE_MAX).clamp(min=0))
     around = F.pad(units, (1, 1, 1, 1), mode="reflect")
     cross = around[..., :-2, 1:-1], around[..., 2:, 1:-1], around[..., 1:-1, :-2], around[..., 1:-1, 2:]
     highest, lowest = reduce(torch.maximum, cross), reduce(torch.minimum, cross)
