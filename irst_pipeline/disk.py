@@ -74,7 +74,9 @@ def prepare_folder(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder with --out")
     if folder.is_dir() and any(folder.iterdir()) and not (overwrite or keep):
-        raise UsageError(f"{folder}: holds results already; add --overwrite, or choose another folder with --out")
+        raise UsageError(
+            f"{folder}: not empty; add --overwrite to replace the results in it, or choose another folder with --out"
+        )
     results = {path.resolve(): path for path in (folder / name for name in names)}
     for path in inputs:
         if path.resolve() in results:

@@ -243,9 +243,14 @@ def _tell(error: BaseException) -> None:
 
 
 def result_folders(names: list[str], out: Path | None) -> list[Path]:
-    """A folder for each source: of one alone `out` itself, of several one in it by each one's name."""
+    """A folder for each source: of one alone `out` itself, of several one in it by each one's name.
+
+    Raises UsageError where they would lie among the results of one.
+    """
     if out and len(names) == 1:
         return [out]
+    if out and (out / REPORT_FILE).exists():
+        raise UsageError(f"{out}: holds the results of one source; choose another folder for several with --out")
     return [(out or Path("runs")) / name for name in distinct(names)]
 
 

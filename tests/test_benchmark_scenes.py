@@ -15,5 +15,5 @@ def test_a_folder_in_use_is_one_line(
     assert start_tool("benchmark_scenes", "--only", "weak", "--out", tmp_path) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
-        f"benchmark_scenes: error: {tmp_path / 'scenes' / 'weak-0'}: holds results already; add --over"
+        f"benchmark_scenes: error: {tmp_path / 'scenes' / 'weak-0'}: not empty; add --overwrite to re"
     )

@@ -164,7 +164,7 @@ def test_nothing_is_replaced_unasked(tmp_path: Path, capsys: pytest.CaptureFixtu
     out.mkdir()
     (out / "mine.txt").write_text("keep me")
     assert main(["predict", str(images), "--out", str(out)]) == 2
-    assert "holds results already; add --overwrite" in capsys.readouterr().err
+    assert "not empty; add --overwrite" in capsys.readouterr().err
     assert main(["predict", str(images), "--out", str(out), "--overwrite"]) == 0
     assert files(out) == {"a.png", "mine.txt"}
     assert main(["predict", str(images), "--out", str(images), "--overwrite"]) == 2

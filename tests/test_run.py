@@ -219,6 +219,19 @@ def test_a_numbered_name_and_a_namesakes_have_folders_of_their_own() -> None:
     assert folders == ["clip", "clip-2", "clip-2-2", "clip-3"]
 
 
+def test_the_results_of_several_sources_do_not_mix_with_those_of_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nights, out = [str(write_images(tmp_path / name, 3)) for name in "ab"], tmp_path / "out"
+    options = ["--no-video", "--device", "cpu", "--out", str(out)]
+    assert main(["run", nights[0], *options]) == 0
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    for also in ([], ["--overwrite"], ["--resume"]):
+        assert main(["run", *nights, *options, *also]) == 2
+        assert f"{out}: holds the results of one source; choose another folder" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_a_folders_name_has_no_suffix(short: Path, tmp_path: Path) -> None:
     nights, out = [write_images(tmp_path / f"2026.05.0{day}", 3) for day in (1, 2)], tmp_path / "out"
     sources = [str(nights[0]), f"{nights[1]}/*.png", str(short)]

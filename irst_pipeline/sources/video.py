@@ -2,6 +2,7 @@
 
 import math
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ NEUTRAL = 128  # 8-bit chroma of a grey pixel
 COLOUR_MIN = 8  # levels from neutral; lossy coding of a grey picture stays below
 # Titles that are not UTF-8 are nothing to end for; since PyAV 19 they do not have to be.
 LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-ESTIMATE_SLACK = 0.01  # of the frames that duration times rate promises may be missing without a word
+ESTIMATE_SLACK = 0.01  # of the frames that fit a file's times may be missing without a word
+GAP = 1.5  # times that a step in time is longer than those beside it, where a frame is missing
+EVEN_SHARE = 0.5  # of the steps are as long as the one before; where fewer are, any step may be right
 
 
 class VideoSource(Recording):
@@ -42,14 +45,16 @@ class VideoSource(Recording):
         self._container = open_container(path, raw)
         self._stream = video_stream(self._container, str(path))
         self._stream.thread_type = "NONE"  # the cores are the network's; threads only slowed small frames down
-        duration = self._container.duration
+        duration = _duration(self._container)
         rate = self._stream.guessed_rate if duration is None else self._stream.average_rate  # guessed: the codec's word
         super().__init__(path.name, float(rate or image_rate), self._stream.frames or None)
         self._counted = self.frame_count is not None
         if duration is not None:
-            estimate = round(duration / av.time_base * self.frame_rate)
+            estimate = round(duration * self.frame_rate)
             self.frame_count = min(self.frame_count or estimate, estimate)  # an MP4 may show less than it holds
-        self._time = -math.inf
+        self._time, self._end = -math.inf, None if duration is None else _start(self._container) + duration
+        self._steps: deque[float] = deque(maxlen=3)  # s, from frame to frame, the last ones
+        self._unseen = self._even = 0  # frames that fit into steps that are too long; steps as long as the one before
         self._lost: list[int] = []  # pts of packets that gave no frame, in order
 
     def close(self) -> None:
@@ -63,7 +68,9 @@ class VideoSource(Recording):
             lost = len(self._lost) if frame.pts is None else bisect_left(self._lost, frame.pts)
             last = max(last + 1, seen + lost)
             seen += 1
-            self._time = self._next_time(frame)
+            before, self._time = self._time, self._next_time(frame)
+            if before > -math.inf:
+                self._count_unseen(self._time - before)
             if frame.is_corrupt:
                 self.fail(f"frame {last} is damaged")
                 continue
@@ -104,17 +111,27 @@ class VideoSource(Recording):
             return 0.0
         return self._time + 1 / self.frame_rate
 
+    def _count_unseen(self, step: float) -> None:
+        """Take a step in time, s; the one before it is too long if it is longer than both beside it. Rates may vary."""
+        self._steps.append(step)
+        if len(self._steps) == 3:
+            first, middle, last = self._steps
+            self._even += math.isclose(last, middle, rel_tol=0.1)
+            if middle > GAP * (usual := max(first, last)):
+                self._unseen += round(middle / usual) - 1
+
     def _report_missing(self, seen: int) -> None:
-        if self.frame_count is None:
-            return
-        missing = self.frame_count - seen - len(self._lost)
-        if self._counted and missing > 0:
-            self.frames_failed += missing
-            log.warning("%s: %d of the %d frames it declares are missing", self.name, missing, self.frame_count)
-        elif missing > max(1, ESTIMATE_SLACK * self.frame_count):
-            log.warning(
-                "%s: about %d of the %d frames that fit its duration are missing", self.name, missing, self.frame_count
-            )
+        if self._counted and self.frame_count is not None:
+            missing = self.frame_count - seen - len(self._lost)
+            if missing > 0:
+                self.frames_failed += missing
+                log.warning("%s: %d of the %d frames it declares are missing", self.name, missing, self.frame_count)
+        elif self._end is not None and self._steps and self._even >= EVEN_SHARE * (seen - 3):
+            step = self._steps[-1]
+            missing = self._unseen + max(0, round((self._end - self._time) / step) - 1) - len(self._lost)
+            fit = seen + len(self._lost) + missing
+            if missing > max(1, ESTIMATE_SLACK * fit):
+                log.warning("%s: about %d of the %d frames that fit its times are missing", self.name, missing, fit)
 
 
 def open_container(path: Path, raw: dict[str, str] | None = None) -> InputContainer:
@@ -130,6 +147,19 @@ def open_container(path: Path, raw: dict[str, str] | None = None) -> InputContai
         container.close()
         raise IrstError(f"{path}: a text file, not a video")
     return container
+
+
+def _start(container: InputContainer) -> float:
+    """Time at which a file begins, s."""
+    return max(0, container.start_time or 0) / av.time_base
+
+
+def _duration(container: InputContainer) -> float | None:
+    """Of a file, s, if it says so. Matroska counts it from time 0."""
+    if container.duration is None:
+        return None
+    begin = _start(container) if container.format.name.startswith("matroska") else 0.0
+    return container.duration / av.time_base - begin
 
 
 def video_stream(container: InputContainer, name: str) -> VideoStream:

@@ -64,7 +64,7 @@ def test_results_are_not_replaced_unasked(field_set: Path, tmp_path: Path, capsy
     out.mkdir()
     (out / "curve.csv").write_text("mine")
     assert evaluate(field_set, out) == 2
-    assert "holds results already; add --overwrite" in capsys.readouterr().err
+    assert "not empty; add --overwrite" in capsys.readouterr().err
     assert (out / "curve.csv").read_text() == "mine"
     assert evaluate(field_set, out, "--overwrite") == 0
     assert {path.name for path in out.iterdir()} == FILES
@@ -85,7 +85,7 @@ def test_a_set_without_targets_has_no_pd(field_set: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("masks/c.png", "SET/masks/c.png: not there"), ("img_idx/test_SET.txt", "there are: train_SET")],
+    [("masks/c.png", "SET/masks/c: no image"), ("img_idx/test_SET.txt", "there are: train_SET")],
 )
 def test_what_a_set_lacks_is_told_before_anything_is_written(
     field_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, said: str

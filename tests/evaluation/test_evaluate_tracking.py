@@ -210,7 +210,7 @@ def test_results_are_not_replaced_unasked(
     out.mkdir()
     (out / "tracking.json").write_text("mine")
     assert evaluate(truth, log, out) == 2
-    assert "holds results already; add --overwrite" in capsys.readouterr().err
+    assert "not empty; add --overwrite" in capsys.readouterr().err
     assert (out / "tracking.json").read_text() == "mine"
     assert evaluate(truth, log, out, "--overwrite") == 0
     assert scores(out)["targets"] == 2

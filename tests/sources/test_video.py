@@ -212,6 +212,26 @@ def test_times_are_the_files_own(tmp_path: Path) -> None:
     assert [frame.index for frame in frames] == list(range(len(ticks)))
 
 
+@pytest.mark.parametrize(
+    ("ticks", "missing"),
+    [
+        ([*range(0, 1000, 40), *range(1000, 3000, 100)], 0),  # a rate that changes
+        ([int(t) for t in np.cumsum(np.random.default_rng(0).choice([20, 40, 90], 60))], 0),  # and one that varies
+        ([90_000_000 + 40 * i for i in range(60)], 0),
+        ([40 * i for i in range(60) if not 20 <= i < 30], 10),
+    ],
+    ids=["changing", "varying", "late", "gap"],
+)
+def test_what_is_missing_is_told_by_the_files_own_times(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ticks: list[int], missing: int
+) -> None:
+    images = [image.astype(np.uint8) for image in scenes(len(ticks))]
+    frames, failed = read(write(tmp_path / "video.mkv", "ffv1", "gray", images, ticks=ticks))
+    assert (len(frames), failed) == (len(ticks), 0)
+    said = [record.message for record in caplog.records if "missing" in record.message]
+    assert said == [f"video.mkv: about {missing} of the 60 frames that fit its times are missing"] * bool(missing)
+
+
 def test_a_stream_without_times_gets_them_from_its_frame_rate(tmp_path: Path) -> None:
     source = open_source(str(grey_video(tmp_path / "video.h264", 30)))
     times = [frame.time for frame in source]
