@@ -112,6 +112,8 @@ class AnnotatedVideo(Stateful):
         finally:
             if part.file.failed:
                 self.missed += part.frames - part.stored
+        if not part.frames:
+            self._path.unlink(missing_ok=True)  # no player opens a video without a picture
 
     def _has_room(self) -> bool:
         """Whether there is space to record; asked now and then."""

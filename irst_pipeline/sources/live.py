@@ -15,6 +15,7 @@ from irst_pipeline.types import Frame
 
 RETRY_SECONDS = 0.25  # from one try to connect to the next; each time twice as long
 PATIENCE = 0.25  # of the time since the last frame, which a connection may take to begin
+PIPED = "send NUT, Matroska or MPEG-TS, or say what raw frames are with ?format=gray16le&size=640x512"
 JUMP_SECONDS = 1.0
 AHEAD_SECONDS, FADE_SECONDS = 10.0, 100.0
 STEP_SECONDS = 1e-3
@@ -120,7 +121,8 @@ class LiveStream(Reader):
             self._ended.wait(max(0.0, begun + pause * random.uniform(0.5, 1.0) - perf_counter()))
             pause = min(2 * pause, self._settings.retry_seconds)
         if self._kind is None and not self._ended.is_set():
-            raise IrstError(f"{self.name}: not one frame could be read ({reason}, {self.frames_failed} failed)")
+            mend = "" if self._feed.reopens else "; " + PIPED
+            raise IrstError(f"{self.name}: not one frame could be read ({reason}, {self.frames_failed} failed){mend}")
 
     def _patience(self) -> float:
         """How long (s) a connection may take to begin: the longer, the longer ago the last frame is.
