@@ -239,7 +239,7 @@ def a_full_folder(out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prepare", "words"), [(a_file, "out: is a file"), (a_full_folder, "add --overwrite, or choose another folder")]
+    ("prepare", "words"), [(a_file, "out: is a file"), (a_full_folder, "add --overwrite to replace the results in it")]
 )
 def test_an_output_in_use_is_left_alone(prepare: Callable[[Path], None], words: str, tmp_path: Path) -> None:
     out = tmp_path / "out"

@@ -118,8 +118,9 @@ def test_a_frame_that_is_larger_than_the_first_is_not_enlarged_like_it(tmp_path:
     assert [picture.shape for picture in read(path)[1]] == 2 * [(480, 480, 3)]
 
 
-def test_a_run_without_frames_closes(tmp_path: Path) -> None:
-    assert write(tmp_path, []).exists()
+def test_of_a_run_without_frames_there_is_no_video(tmp_path: Path) -> None:
+    """No player would open it."""
+    assert not write(tmp_path, []).exists()
 
 
 def test_the_box_of_the_video_is_around_the_target(tmp_path: Path) -> None:

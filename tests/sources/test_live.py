@@ -614,15 +614,6 @@ def test_a_playlist_in_a_pipe_opens_no_file_of_this_machine(tmp_path: Path) -> N
     assert b"send NUT, Matroska or MPEG-TS" in ran.stderr
 
 
-def test_of_a_source_without_frames_there_is_no_video(tmp_path: Path) -> None:
-    """No player would open it."""
-    run = [sys.executable, "-m", "irst_pipeline.cli", "run", "-?format=gray&size=64x48", "--out", str(tmp_path / "out")]
-    ran = subprocess.run([*run, "--device", "cpu"], cwd=ROOT, input=b"", capture_output=True, check=False)
-    assert ran.returncode == 1
-    assert (tmp_path / "out" / "tracks.jsonl").exists()
-    assert not (tmp_path / "out" / "annotated.mp4").exists()
-
-
 def test_a_run_on_a_dead_camera_ends_in_order_and_shows_no_password(tmp_path: Path) -> None:
     uri = f"tcp://admin:s3cret@127.0.0.1:{free_port()}/live?token=s3cret"
     process = subprocess.Popen(
