@@ -1,6 +1,7 @@
 """`irst evaluate detection`: the command, its files and its figures."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,11 @@ def test_without_out_the_folder_is_named_after_what_ran(field_set: Path, monkeyp
     assert summary(field_set.parent / "runs" / "evaluate-SET-test-lsnet-nano")["images"] == 1
 
 
-def test_a_set_without_targets_has_no_pd(field_set: Path, tmp_path: Path) -> None:
+def test_a_set_without_targets_has_no_pd(field_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite(str(field_set / "masks" / "c.png"), np.zeros((64, 64), np.uint8))
     assert evaluate(field_set, tmp_path / "out") == 0
     assert summary(tmp_path / "out")["detectors"][0]["pd"] is None
+    assert re.search(r"^lsnet-nano .* - +[\d.]+$", capsys.readouterr().out, re.MULTILINE)
     assert read_csv(tmp_path / "out" / "curve.csv")[0]["pd"] == ""
 
 
