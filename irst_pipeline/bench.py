@@ -34,7 +34,7 @@ from irst_pipeline.pictures import as_written, png
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, render
-from irst_pipeline.simulation.scene import RandomSettings
+from irst_pipeline.simulation.scene import SIDE_MAX, SIDE_MIN, RandomSettings
 from irst_pipeline.simulation.simulate import SHOWN_FILE, Video8
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
@@ -138,14 +138,7 @@ def run_bench(
         raise UsageError(f"--frames {frames}: expected at least {FRAMES_MIN}, for the first {WARM_UP} are not counted")
     if min(sources, default=1) < 1:
         raise UsageError(f"--sources {min(sources)}: expected at least 1")
-    scenes = {
-        size: validate(
-            SceneSettings,
-            {"width_px": size[0], "height_px": size[1], "frames": frames, "random": TARGETS},
-            f"--sizes {size[0]}x{size[1]}",
-        )
-        for size in sizes
-    }
+    scenes = {size: _scene(*size, frames) for size in sizes}
     weights, threshold = load_model(model), RunSettings().detection.lowest
     others = {name: open_peer(name, find_device(device)) for name in peers}
     engine, latency_engine = (
@@ -176,6 +169,13 @@ def run_bench(
         write_file(out / PICTURE_FILE, draw(f"{weights.name} on {engine.device}", results))
     print(table(results))
     print(f"results  {out}: {' '.join([REPORT_FILE, PICTURE_FILE, *traces])}")
+
+
+def _scene(width: int, height: int, frames: int) -> SceneSettings:
+    if width % 2 or height % 2 or not SIDE_MIN <= min(width, height) <= max(width, height) <= SIDE_MAX:
+        raise UsageError(f"--sizes {width}x{height}: expected even sides of {SIDE_MIN} to {SIDE_MAX} px")
+    tree = {"width_px": width, "height_px": height, "frames": frames, "random": TARGETS}
+    return validate(SceneSettings, tree, f"--frames {frames}")
 
 
 def open_peer(name: str, device: torch.device) -> nn.Module:

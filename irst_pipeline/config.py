@@ -31,7 +31,13 @@ class DetectionSettings(Settings):
     @property
     def lowest(self) -> float:
         """Probability above which the engine passes pixels on."""
-        return self.threshold if self.weak_threshold is None else min(self.weak_threshold, self.threshold)
+        return self.threshold if self.weak_threshold is None else self.weak_threshold
+
+    @model_validator(mode="after")
+    def _weak_is_not_above_strong(self) -> Self:
+        if self.lowest > self.threshold:
+            raise ValueError(f"a weak_threshold of at most the threshold ({self.threshold:g}), or null for none")
+        return self
 
 
 ScoreMoments = tuple[Probability, Positive]

@@ -63,17 +63,15 @@ def let_go(handle: int | None) -> None:
             fcntl.flock(handle, fcntl.LOCK_UN)
 
 
-def prepare_folder(
-    folder: Path, names: Iterable[str], inputs: Iterable[Path], overwrite: bool, keep: bool = False
-) -> None:
-    """Make the folder for results of these names; those of an earlier run, with `overwrite`, are removed from it, with
-    `keep` moved into a folder in it.
+def claim_folder(folder: Path, names: Iterable[str], inputs: Iterable[Path], overwrite: bool) -> list[Path]:
+    """Make the folder for results of these names, and leave what is in it; returns the results' paths.
 
-    Raises UsageError for a folder that holds something already, and where results would replace an input.
+    Raises UsageError for a folder that holds something already, unless to `overwrite`, and where results would replace
+    an input; IrstError where the folder cannot be made.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder with --out")
-    if folder.is_dir() and any(folder.iterdir()) and not (overwrite or keep):
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise UsageError(
             f"{folder}: not empty; add --overwrite to replace the results in it, or choose another folder with --out"
         )
@@ -82,11 +80,20 @@ def prepare_folder(
         if path.resolve() in results:
             raise UsageError(f"{path}: would be replaced by the results; choose another folder with --out")
     make_folder(folder)
+    return list(results.values())
+
+
+def prepare_folder(
+    folder: Path, names: Iterable[str], inputs: Iterable[Path], overwrite: bool, keep: bool = False
+) -> None:
+    """Make the folder as `claim_folder` does; results of an earlier run, with `overwrite`, are removed from it, with
+    `keep` moved into a folder in it."""
+    results = claim_folder(folder, names, inputs, overwrite or keep)
     try:
         if keep:
-            _keep_aside(folder, [path for path in results.values() if path.exists()])
+            _keep_aside(folder, [path for path in results if path.exists()])
         else:
-            for path in results.values():
+            for path in results:
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise _no_folder(folder, error) from None

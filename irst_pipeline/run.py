@@ -74,8 +74,12 @@ def carry_out(run: Run, engine: Engine[Any], stop: Event, statistics: RunStatist
         )
         opened.callback(results.close)
         keep = _Keeper(run, named, statistics)
-        result = None
+        result, most = None, settings.detection.max_detections
+        full = False  # whether a frame has had as many detections as are taken
         for result in results:
+            if not full and (full := len(result.detections) >= most):
+                where = f"{run.source.name}: frame {result.frame.index}"
+                log.warning("%s has %d detections; weaker ones are left out (detection.max_detections)", where, most)
             statistics.count_not_written(named)
             keep(result, CHECKPOINT_SECONDS)
             yield result

@@ -302,7 +302,7 @@ def _summarise(folder: Path, report: dict[str, Any]) -> None:
     written = [name for name in (*RESULT_FILES, REPORT_FILE) if (folder / name).exists()]
     _say(f"{report['outcome']}: {counted}")
     _say(f"speed    {report['frames_per_second']:.1f} frames/s")
-    _say("latency  " + ", ".join(f"{name} {value:.0f} ms" for name, value in latency.items()))
+    _say("latency  " + (", ".join(f"{name} {value:.0f} ms" for name, value in latency.items()) or "unknown"))
     _say(f"tracks   {report['tracks_confirmed']} confirmed")
     _say(f"results  {folder}: {' '.join(written)}")
 

@@ -118,7 +118,9 @@ def read_text(path: Path, encoding: str | None = None, longest: int | None = Non
     try:
         with path.open(encoding=encoding) as file:
             text = file.read() if longest is None else file.read(longest + 1)
-    except (OSError, ValueError) as error:  # the latter of bytes that are no text, and of a name that no file can have
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: is no text; is it the file that was meant?") from None
+    except (OSError, ValueError) as error:  # the latter of a name that no file can have
         raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
     if longest is not None and len(text) > longest:
         raise UsageError(f"{path}: more than {longest} letters; is it the file that was meant?")

@@ -94,7 +94,8 @@ def test_times_of_a_trace_begin_with_the_first_frame() -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--sizes", "64x48", "33x48"], "--sizes 33x48: key `width_px`: expected"),
+        (["--sizes", "64x48", "33x48"], "--sizes 33x48: expected even sides of 16 to 4096 px"),
+        (["--sizes", "64x8"], "--sizes 64x8: expected even sides of 16 to 4096 px"),
         (["--frames", "3"], "--frames 3: expected at least 20"),
         (["--sources", "0"], "--sources 0: expected at least 1"),
         (["--model", "lsnet-mega"], "lsnet-mega: no such model"),

@@ -138,6 +138,23 @@ def test_results_are_not_overwritten_unasked(capsys: pytest.CaptureFixture[str],
     assert (clouds / "tracks.jsonl").read_bytes() == before
 
 
+def test_a_frame_with_more_than_the_most_detections_is_told_once(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(4):
+        image = np.random.default_rng(i).integers(90, 94, (64, 80)).astype(np.uint8)
+        image[20 : 20 + 2 * (i > 0), 20:22] = image[40:42, 50:52] = (
+            200  # the first frame has one target, the others two
+        )
+        cv2.imwrite(str(images / f"{i}.png"), image)
+    flags = ["--no-video", "--device", "cpu", "--set", "detection.weak_threshold=null"]
+    for most, told in ((2, 1), (3, 0)):
+        run = ["run", images, *flags, "--set", f"detection.max_detections={most}", "--out", tmp_path / f"{most}"]
+        code, _, error = irst(*run)
+        said = "frame 1 has 2 detections; weaker ones are left out (detection.max_detections)"
+        assert (code, error.count(said), error.count("left out")) == (0, told, told)
+
+
 def test_a_run_can_be_repeated_with_the_same_tracks(clouds: Path, tmp_path: Path) -> None:
     out = tmp_path / "again"
     for source in (write_video(tmp_path / "short.mp4", 5), CLOUDS):  # the second run replaces the first

@@ -49,6 +49,10 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ("video: {percentiles: [true, 99]}", "key `video.percentiles`: expected a number"),
         ("detection: {min_area: true}", "key `detection.min_area`: expected a number, found True"),
         ("tracker: {coast_seconds: true}", "key `tracker.coast_seconds`: expected a number, found True"),
+        (
+            "detection: {threshold: 0.2, weak_threshold: 0.4}",
+            r"key `detection`: expected a weak_threshold of at most the threshold \(0.2\), or null for none",
+        ),
         ("detection: {threshold: 1.5}", "key `detection.threshold`: expected less than 1, found 1.5"),
         ("tracker: {target_score: [0.9, 0.4]}", "key `tracker`: expected scores of mean 0.9 with a spread below 0.300"),
         ("tracker: {speed_sd: 1.0e-300}", "key `tracker.speed_sd`: expected at least 1e-9, found 1e-300"),

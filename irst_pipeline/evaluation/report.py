@@ -57,7 +57,7 @@ def table(detectors: ScoresByName) -> str:
     lines = [f"{'':16}{'IoU %':>8}{'nIoU %':>8}{'F1 %':>8}{'Pd %':>8}{'Fa 1e-6':>10}"]
     for name, scores in detectors.items():
         s = scores.scores()
-        shares = "".join(f"{100 * value:8.2f}" for value in (s.iou, s.niou, s.f1, s.pd))
+        shares = "".join(f"{'-' if math.isnan(v) else f'{100 * v:.2f}':>8}" for v in (s.iou, s.niou, s.f1, s.pd))
         lines.append(f"{name:16}{shares}{1e6 * s.fa:10.2f}")
     return "\n".join(lines)
 

@@ -43,24 +43,33 @@ def tracking_table(scores: TrackingScores) -> str:
     s = scores
     lines = {
         "frames, targets, tracks": f"{s.frames}, {s.targets}, {s.tracks}",
-        "HOTA (DetA, AssA) %": f"{100 * s.hota:.2f} ({100 * s.deta:.2f}, {100 * s.assa:.2f})",
-        "MOTA %": f"{100 * s.mota:.2f}",
-        "IDF1 %": f"{100 * s.idf1:.2f}",
+        "HOTA (DetA, AssA) %": _known("{:.2f} ({:.2f}, {:.2f})", 100 * s.hota, 100 * s.deta, 100 * s.assa),
+        "MOTA %": _known("{:.2f}", 100 * s.mota),
+        "IDF1 %": _known("{:.2f}", 100 * s.idf1),
         "id switches, fragmentations": f"{s.id_switches}, {s.fragmentations}",
         "GOSPA px": f"{s.gospa_px:.3f} (localisation {s.gospa_localisation_px:.3f}, "
         f"missed {s.gospa_missed_px:.3f}, false {s.gospa_false_px:.3f})",
         "OSPA(2) px": f"{s.ospa2_px:.3f}",
         "false tracks": f"{s.false_tracks}; {s.false_tracks_per_hour:.1f} an hour",
         "targets never covered": f"{s.targets_missed}",
-        "initiation delay s": f"{s.initiation_delay_s:.3f}",
-        "position RMSE px": f"{s.position_rmse_px:.3f}",
-        "velocity RMSE px/s": f"{s.velocity_rmse_px_s:.3f}",
-        "NEES (2 is right)": f"{s.nees:.3f} (95 % bounds {s.nees_low:.3f} to {s.nees_high:.3f}); "
-        f"{100 * s.nees_inside:.1f} % of errors in their 95 % ellipse",
-        "NIS (2 is right)": f"{s.nis:.3f} (95 % bounds {s.nis_low:.3f} to {s.nis_high:.3f}); "
-        f"{100 * s.nis_inside:.1f} % of innovations in theirs",
+        "initiation delay s": _known("{:.3f}", s.initiation_delay_s),
+        "position RMSE px": _known("{:.3f}", s.position_rmse_px),
+        "velocity RMSE px/s": _known("{:.3f}", s.velocity_rmse_px_s),
+        "NEES (2 is right)": _known(
+            "{:.3f} (95 % bounds {:.3f} to {:.3f}); {:.1f} % of errors in their 95 % ellipse",
+            *(s.nees, s.nees_low, s.nees_high, 100 * s.nees_inside),
+        ),
+        "NIS (2 is right)": _known(
+            "{:.3f} (95 % bounds {:.3f} to {:.3f}); {:.1f} % of innovations in theirs",
+            *(s.nis, s.nis_low, s.nis_high, 100 * s.nis_inside),
+        ),
     }
     return "\n".join(f"{name:30}{value}" for name, value in lines.items())
+
+
+def _known(words: str, *values: float) -> str:
+    """The values in words; of those that could not be measured, which belong together, one word."""
+    return "unknown" if np.isnan(values).any() else words.format(*values)
 
 
 def draw(sequence: TrackedSequence, evaluation: Evaluation) -> bytes:

@@ -18,6 +18,7 @@ from irst_pipeline.simulation.terrain import TerrainSettings
 from irst_pipeline.simulation.urban import UrbanSettings
 
 SWEPT_MAX = 2**25  # px of scene that a camera may see in all
+SIDE_MIN, SIDE_MAX = 16, 4096  # px of a frame
 
 
 def _ordered(span: tuple[float, float]) -> tuple[float, float]:
@@ -26,7 +27,7 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
     return span
 
 
-Side = Annotated[int, Field(ge=16, le=4096, multiple_of=2)]
+Side = Annotated[int, Field(ge=SIDE_MIN, le=SIDE_MAX, multiple_of=2)]
 Span = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
 TurnRate = Annotated[Positive, Field(le=3600)]
 Several = Annotated[int, Field(ge=0, le=1000)]

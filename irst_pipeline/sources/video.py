@@ -52,6 +52,7 @@ class VideoSource(Recording):
         if duration is not None:
             estimate = round(duration * self.frame_rate)
             self.frame_count = min(self.frame_count or estimate, estimate)  # an MP4 may show less than it holds
+        self._raw = raw is not None
         self._time, self._end = -math.inf, None if duration is None else _start(self._container) + duration
         self._steps: deque[float] = deque(maxlen=3)  # s, from frame to frame, the last ones
         self._unseen = self._even = 0  # frames that fit into steps that are too long; steps as long as the one before
@@ -86,7 +87,10 @@ class VideoSource(Recording):
             except av.FFmpegError as error:
                 pts = packet.pts if packet.pts is not None else packet.dts
                 insort(self._lost, pts or 0)
-                self.fail(f"a frame could not be decoded{self._at(pts)}: {error.strerror}")
+                if self._raw:
+                    self.fail(f"its last {packet.size} bytes are no whole frame; check format and size")
+                else:
+                    self.fail(f"a frame could not be decoded{self._at(pts)}: {error.strerror}")
                 continue
             yield from frames
 

@@ -1,6 +1,7 @@
 """`irst evaluate detection`: the command, its files and its figures."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from irst_pipeline.datasets import read_masked_images
 from irst_pipeline.engine import load_model
 from irst_pipeline.evaluation import score_network
 from irst_pipeline.evaluation.detectors import BASELINES, score
-from tests.running import read_csv
+from tests.running import read_csv, short_of_memory
 
 NAMES = ["lsnet-nano", "white top-hat", "max-median", "MPCM", "PSTNN"]
 FILES = {"summary.json", "images.csv", "curve.csv", "curve.png"}
@@ -76,10 +77,11 @@ def test_without_out_the_folder_is_named_after_what_ran(field_set: Path, monkeyp
     assert summary(field_set.parent / "runs" / "evaluate-SET-test-lsnet-nano")["images"] == 1
 
 
-def test_a_set_without_targets_has_no_pd(field_set: Path, tmp_path: Path) -> None:
+def test_a_set_without_targets_has_no_pd(field_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite(str(field_set / "masks" / "c.png"), np.zeros((64, 64), np.uint8))
     assert evaluate(field_set, tmp_path / "out") == 0
     assert summary(tmp_path / "out")["detectors"][0]["pd"] is None
+    assert re.search(r"^lsnet-nano .* - +[\d.]+$", capsys.readouterr().out, re.MULTILINE)
     assert read_csv(tmp_path / "out" / "curve.csv")[0]["pd"] == ""
 
 
@@ -106,6 +108,18 @@ def test_a_frame_too_small_for_the_network_is_named(
     assert evaluate(field_set, tmp_path / "out", "--overwrite") == 2
     assert "images/c.png: 12x10 px; the network takes 16x16 and more; strike it out in" in capsys.readouterr().err
     assert (tmp_path / "out" / "curve.csv").read_text() == "scored before"
+
+
+def test_a_scoring_that_fails_leaves_earlier_results(field_set: Path, tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        cv2.imwrite(str(field_set / kind / "c.png"), np.zeros((6000, 6000), np.uint8))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "curve.csv").write_text("scored before")
+    flags = ["--device", "cpu", "--overwrite", "--out", out]
+    failed = short_of_memory("evaluate", "detection", field_set, *flags)
+    assert "c: cpu: out of memory with frames of 6000x6000" in failed.stderr
+    assert (out / "curve.csv").read_text() == "scored before"
 
 
 def test_results_replace_no_image_of_the_set(field_set: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """`irst evaluate tracking`: the command, its files and what it says of files it cannot use."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,7 @@ def refusal(truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (b"1,1,5,5,-2,2\n", "truth.mot.txt line 1: key `width`: expected greater than or equal to 0, found '-2'"),
         (b"1,1,5,5,2,2,nan\n", "truth.mot.txt line 1: key `considered`"),
         (b"900,1,5,5,2,2\n", "never in the same one; give the truth of the sequence that was run"),
-        (b"\xff\xfe", "truth.mot.txt: cannot read it"),
+        (b"\xff\xfe", "truth.mot.txt: is no text; is it the file that was meant?"),
         (None, "truth.mot.txt: no such file; give a folder that irst simulate wrote"),
     ],
 )
@@ -272,6 +273,9 @@ def test_without_a_target_only_a_sequence_of_known_length_is_scored(
     """Both tracks, over the scene's second, are false then."""
     (truth / "truth.mot.txt").write_bytes(content)
     assert evaluate(truth, log, tmp_path / "known") == 0
+    printed = capsys.readouterr().out
+    assert "nan" not in printed
+    assert re.search(r"^NEES \(2 is right\) +unknown$", printed, re.MULTILINE)
     s = scores(tmp_path / "known")
     assert [s[key] for key in ("frames", "targets", "false_tracks", "false_tracks_per_hour")] == [30, 0, 2, 7200]
     assert [s[key] for key in ("hota", "mota", "idf1", "position_rmse_px")] == [None] * 4

@@ -633,6 +633,7 @@ def test_a_run_on_a_dead_camera_ends_in_order_and_shows_no_password(tmp_path: Pa
     (folder,) = (tmp_path / "runs").iterdir()
     counted = report(folder)
     assert (counted["outcome"], counted["frames_read"]) == ("interrupted", 0)
+    assert "\nlatency  unknown\n" in out
     assert counted["uri"].startswith("tcp://***@127.0.0.1")
     names = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")]
     written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]

@@ -117,6 +117,7 @@ def test_a_file_of_raw_frames_comes_back_bit_for_bit(tmp_path: Path, caplog: pyt
     path.write_bytes(path.read_bytes()[:-100])
     with closing(open_source(uri)) as source:
         assert [len(list(source)), source.frames_failed] == [11, 1]
+    assert f"its last {2 * WIDTH * HEIGHT - 100} bytes are no whole frame; check format and size" in caplog.text
     with pytest.raises(UsageError, match="need format and size"):
         open_source(f"raw://{path}?size=640x512")
     with pytest.raises(UsageError, match="no file /nowhere"):
