@@ -112,6 +112,6 @@ def test_a_bad_file_is_told_in_one_line(text: str, expected: str, tmp_path: Path
 
 def test_what_is_no_text_is_told(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_bytes(b"\xff\xfe\x00\x81")
-    for path in (tmp_path / "p.csv", tmp_path / "none.csv", tmp_path):
-        with pytest.raises(UsageError, match=f"^{path}: cannot read it"):
+    for path, said in ((tmp_path / "p.csv", "is no text"), (tmp_path / "none.csv", "cannot"), (tmp_path, "cannot")):
+        with pytest.raises(UsageError, match=f"^{path}: {said}"):
             read_pointing(path)
