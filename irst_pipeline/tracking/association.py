@@ -15,7 +15,7 @@ from irst_pipeline.types import Floats, Integers
 
 FEW = 64
 """Pairs; so few take less time as one cluster than to be told apart."""
-FEW_CANDIDATES = 4096
+FEW_CANDIDATES = 32768
 """Pairs; so few are all looked at in less time than a tree is built."""
 NEAR_MAX = 32
 """Detections a track; of more, where there are many tracks, those that are nearest to it."""

@@ -77,7 +77,7 @@ class Spots(Stateful):
 
     def __init__(self, spared: float, sides: tuple[int, ...]) -> None:
         """`spared`: of the detections that a spot shows in a frame, so many may be of a target that stays there.
-        `sides`: of the pixels of spots, px."""
+        `sides`: of the pixels of spots, px, the widest first."""
         self._spared, self._sides = spared, sides
         self._places, self._seen, self._frames = np.empty((0, 2)), np.empty(0), np.empty(0)
 
@@ -97,14 +97,16 @@ class Spots(Stateful):
         until = self._frames[-1] - SPOT_SECONDS[0]
         frames = max(PRIOR_FRAMES, self._frames.searchsorted(until, "right"))
         known, densest = self._places[: self._seen.searchsorted(until, "right")], np.zeros(len(places))
-        if len(known) <= self._spared * frames:  # no spot shows more than is spared
-            return densest
+        rows = np.arange(len(places))
         for side in self._sides:
-            seen, middle = np.sort(_numbers(known, side)), _numbers(places, side)
+            if not len(rows) or len(known) <= self._spared * frames:  # no spot shows more than is spared
+                break
+            seen, middle = np.sort(_numbers(known, side)), _numbers(places[rows], side)
             # Numbers follow one another along a row: what lies in a row of a spot is a stretch of those in order.
             begin, end = seen.searchsorted(middle + EDGES[..., None])
-            count = (end - begin).sum(0)
-            densest = np.maximum(densest, (count / frames - self._spared) / (side * EDGES.shape[1]) ** 2)
+            above = (end - begin).sum(0) / frames - self._spared
+            densest[rows] = np.maximum(densest[rows], above / (side * EDGES.shape[1]) ** 2)
+            rows = rows[above > 0]  # a narrow spot shows no more than the wide one about it
         return densest
 
     def add(self, places: Floats) -> None:

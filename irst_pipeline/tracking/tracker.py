@@ -153,7 +153,7 @@ class Tracker(Stateful):
         self._gate = float(chdtri(2, 1 - s.gate_probability))
         self._scores = Scores(s.target_score, s.clutter_score)
         # Bright targets are found where they stand still, dim ones only where they fly.
-        self._strong = DetectionStatistics(s.false_alarms, Spots(spared=1, sides=(1, CROWD)))
+        self._strong = DetectionStatistics(s.false_alarms, Spots(spared=1, sides=(CROWD, 1)))
         self._weak = DetectionStatistics(s.weak_false_alarms, Spots(spared=0, sides=(1,)))
         self._persistence = Persistence()
         self._tracks = Population.empty(len(models), len(models[0].transition(0.0)))
