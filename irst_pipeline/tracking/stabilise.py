@@ -28,8 +28,8 @@ CONVERGED = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
 
 RESPONSE_MIN = 0.4
 """Of the phases, to be believed where features cannot be followed."""
-PHASES_STILL = 1.5
-"""px; a shift that short is none, for the phases of pictures without features are off by as much."""
+BLUR = 1.0  # px, standard deviation, before pictures are compared; finer structure is mostly noise
+SURE = 4.0  # standard deviations by which a shift must match better than none
 
 Points = NDArray[np.float32]
 
@@ -70,9 +70,9 @@ class Stabiliser(Stateful):
         if matrix is None:
             # Features are looked for near where they were: the picture as a whole says how far they have gone.
             shift, response = _shift(last, seen)
-            matrix = self._follow(last, seen, self._points + shift)
+            if shift.any():
+                matrix = self._follow(last, seen, self._points + shift)
             if matrix is None and response >= RESPONSE_MIN:
-                shift = shift if np.hypot(*shift) > PHASES_STILL else np.zeros(2, np.float32)
                 matrix = _shifting(shift)
                 self._points = self._points + shift
         if matrix is None:
@@ -160,10 +160,26 @@ def _followed(last: NDArray[np.uint8], seen: NDArray[np.uint8], places: Points, 
 
 def _shift(last: NDArray[np.uint8], seen: NDArray[np.uint8]) -> tuple[Points, float]:
     """(2,) px by which the whole picture has moved, from the phases of both spectra (Kuglin and Hines, 1975), and how
-    much of the picture says so: 1 for all of it, below 0.2 for noise."""
+    much of the picture says so: 1 for all of it, below 0.2 for noise. It is 0 unless the pictures match better by it."""
     window = cv2.createHanningWindow(last.shape[::-1], cv2.CV_32F)
     shift, response = cv2.phaseCorrelate(last.astype(np.float32), seen.astype(np.float32), window)
-    return np.array(shift, np.float32), response
+    found = np.array(shift, np.float32)
+    return found if _matches_better(last, seen, found) else np.zeros_like(found), response
+
+
+def _matches_better(last: NDArray[np.uint8], seen: NDArray[np.uint8], shift: Points) -> bool:
+    """Whether the last picture (H, W), moved by a shift (2,) px, correlates with this one surely better than as it is:
+    by Fisher's transform, whose spread is known for pictures of noise (Fisher, 1921)."""
+    before, after = (cv2.GaussianBlur(side.astype(np.float32), (0, 0), BLUR) for side in (last, seen))
+    height, width = after.shape
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    back = cv2.warpAffine(after, _shifting(shift)[:2], (width, height), flags=flags, borderValue=np.nan)
+    both = np.isfinite(back)
+    independent = both.sum() / (4 * np.pi * BLUR**2)
+    if independent <= 4 or min(side[both].std() for side in (before, after, back)) == 0:
+        return False
+    moved, still = (np.corrcoef(before[both], side[both])[0, 1] for side in (back, after))
+    return bool(np.arctanh(moved) - np.arctanh(still) > SURE * np.sqrt(2 / (independent - 3)))
 
 
 def _shrunk(image: Image, step: int) -> Image:

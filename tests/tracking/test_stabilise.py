@@ -78,6 +78,17 @@ def test_a_still_camera_stands_still_exactly() -> None:
     assert all(motion.known for motion in found[1:])
 
 
+@pytest.mark.parametrize("noise", [2.0, 6.0, 15.0, 30.0])
+def test_a_camera_at_rest_before_soft_clouds_with_noise_is_never_said_to_move(noise: float) -> None:
+    """Clouds without edges, of a spread of 30: what moves in the picture is the noise."""
+    rng, moved = np.random.default_rng(100), 0
+    for exponent in (1.9, 2.6):
+        stabiliser, clouds = Stabiliser("similarity"), 7300 + 30 * random_field((240, 320), exponent, rng)
+        for _ in range(60):
+            moved += stabiliser(np.round(clouds + rng.normal(0, noise, clouds.shape)).astype(np.uint16)).moved
+    assert moved == 0
+
+
 @pytest.mark.parametrize("push", [0.0, 1.0])
 def test_a_background_as_faint_as_the_noise_is_followed_no_farther_than_it_is_seen(push: float) -> None:
     """The scene's spread is 150. A rotation or zoom fitted to such features would be off by 0.7 px at the corners."""
