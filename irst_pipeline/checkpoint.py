@@ -67,7 +67,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     if metadata.get("schema") != SCHEMA:
         raise of_another_version(folder, metadata.get("schema", "no checkpoint"))
     try:
-        return Checkpoint(json.loads(metadata["header"]), Position(*json.loads(metadata["position"])), state)
+        return Checkpoint(dict(json.loads(metadata["header"])), Position(*json.loads(metadata["position"])), state)
     except (KeyError, ValueError, TypeError) as error:
         raise UsageError(f"{path}: is damaged ({error}); begin again with --overwrite") from None
 

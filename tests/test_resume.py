@@ -224,7 +224,7 @@ def test_a_recording_that_has_changed_is_told(
     assert report(out)["frames_read"] == 40
 
 
-@pytest.mark.parametrize("damage", [{"position": "[1]"}, {"header": "{"}, {"position": None}])
+@pytest.mark.parametrize("damage", [{"position": "[1]"}, {"header": "{"}, {"header": "[1]"}, {"position": None}])
 def test_a_damaged_checkpoint_is_told(
     damage: dict[str, str | None], clip: Path, broken_off: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -137,9 +137,11 @@ class Video:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: BaseException | TracebackType | None) -> None:
-        if kind is None:
-            self._file.mux(self._stream.encode())
-        self._file.close()
+        try:
+            if kind is None:
+                self._file.mux(self._stream.encode())
+        finally:
+            self._file.close()
 
     def add(self, image: NDArray[np.uint8] | NDArray[np.uint16], index: int) -> None:
         frame = av.VideoFrame.from_ndarray(image, format=self._pixels)
