@@ -98,6 +98,9 @@ class CalibrationSettings(Settings):
 
     file: str | None = None
     """As `irst calibrate` writes it; {} in it stands for the recording's path without its suffix."""
+    covered: str | None = None
+    """An image as large as a frame, black but for what text, a reticle or the rim of a window covers, which is filled
+    in from around it; {} as in `file`."""
     destripe: Stripes = "off"
     """Which stripes are taken away from each frame by itself."""
     polarity: Literal["white_hot", "black_hot"] = "white_hot"

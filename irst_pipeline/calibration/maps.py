@@ -30,14 +30,30 @@ class Defect(IntEnum):
 
 
 class Replacement(NamedTuple):
-    """How n bad pixels are filled in from k good ones each."""
+    """How n bad pixels become the mean of the 8 good ones nearest to each, weighted by one over the squared distance:
+    those around it, or around the cluster that it is in."""
 
     places: Integers
     """(n,) y * width + x of the bad pixels."""
     sources: Integers
     """(n, k) the same of the good ones nearest to each."""
     weights: NDArray[np.float32]
-    """(n, k) one over the squared distance, of sum 1."""
+    """(n, k), of sum 1."""
+
+    @classmethod
+    def of(cls, bad: NDArray[np.bool_]) -> "Replacement":
+        """Of the pixels that are bad in a map (H, W)."""
+        good = np.flatnonzero(~bad)
+        nearest = range(1, min(NEIGHBOURS, len(good)) + 1)
+        distance, rows = KDTree(np.argwhere(~bad)).query(np.argwhere(bad), nearest)
+        weights = 1 / np.square(distance)
+        weights /= weights.sum(1, keepdims=True)
+        return cls(np.flatnonzero(bad), good[rows], weights.astype(np.float32))
+
+    def fill(self, image: Image) -> None:
+        """Fill in a contiguous image (H, W), in place, to whole levels."""
+        levels = image.reshape(-1)
+        levels[self.places] = np.rint((levels[self.sources] * self.weights).sum(1))
 
 
 @dataclass(frozen=True)
@@ -70,21 +86,13 @@ class Calibration:
         """A raw frame (H, W) of this size and depth, corrected; of the same depth, in the camera's own levels.
 
         Levels are rounded to the nearest whole one and clipped to the range of the depth, so what is less than half a
-        level is left as it is. A bad pixel becomes the mean of the 8 good ones nearest to it, weighted by one over the
-        squared distance: those around it, or around the cluster that it is in.
+        level is left as it is. Bad pixels are filled in.
         """
         scaled = cv2.multiply(image, self.gain, dtype=cv2.CV_32F)
         corrected: Image = np.asarray(cv2.add(scaled, self.offset, dtype=DEPTHS[self.depth]), self.depth)
-        levels = corrected.reshape(-1)
-        places, sources, weights = self._replacement
-        levels[places] = np.rint((levels[sources] * weights).sum(1))
+        self._replacement.fill(corrected)
         return corrected
 
     @cached_property
     def _replacement(self) -> Replacement:
-        good = np.flatnonzero(self.bad == 0)
-        nearest = range(1, min(NEIGHBOURS, len(good)) + 1)
-        distance, rows = KDTree(np.argwhere(self.bad == 0)).query(np.argwhere(self.bad), nearest)
-        weights = 1 / np.square(distance)
-        weights /= weights.sum(1, keepdims=True)
-        return Replacement(np.flatnonzero(self.bad), good[rows], weights.astype(np.float32))
+        return Replacement.of(self.bad > 0)

@@ -160,7 +160,7 @@ def _followed(last: NDArray[np.uint8], seen: NDArray[np.uint8], places: Points, 
 
 def _shift(last: NDArray[np.uint8], seen: NDArray[np.uint8]) -> tuple[Points, float]:
     """(2,) px by which the whole picture has moved, from the phases of both spectra (Kuglin and Hines, 1975), and how
-    much of the picture says so: 1 for all of it, below 0.2 for noise. It is 0 unless the pictures match better by it."""
+    much of the picture says so: 1 for all of it, below 0.2 for noise. It is 0 unless they then match better."""
     window = cv2.createHanningWindow(last.shape[::-1], cv2.CV_32F)
     shift, response = cv2.phaseCorrelate(last.astype(np.float32), seen.astype(np.float32), window)
     found = np.array(shift, np.float32)
