@@ -1,5 +1,6 @@
 """What stands before the scene in every frame: on-screen text, a reticle, the rim of a window."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,14 @@ class Cover:
         covered = np.asarray(colours.any(2))
         if not 0 < covered.mean() <= COVERED_MAX:
             raise UsageError(f"{path}: covers {covered.mean():.0%} of the frame, which cannot be filled in; {MEND}")
-        self.path, self.shape = path, covered.shape
-        self._replacement = Replacement.of(covered)
+        self.path, self.shape, self._covered = path, covered.shape, covered
 
     def __call__(self, image: Image) -> Image:
         """An image (H, W) of this shape without what covers it."""
         seen = image.copy()
         self._replacement.fill(seen)
         return seen
+
+    @cached_property
+    def _replacement(self) -> Replacement:
+        return Replacement.of(self._covered)  # it takes a while for a large mask, which may turn out not to fit

@@ -97,16 +97,18 @@ class Spots(Stateful):
         until = self._frames[-1] - SPOT_SECONDS[0]
         frames = max(PRIOR_FRAMES, self._frames.searchsorted(until, "right"))
         known, densest = self._places[: self._seen.searchsorted(until, "right")], np.zeros(len(places))
+        if len(known) <= self._spared * frames:  # no spot shows more than is spared
+            return densest
         rows = np.arange(len(places))
         for side in self._sides:
-            if not len(rows) or len(known) <= self._spared * frames:  # no spot shows more than is spared
-                break
             seen, middle = np.sort(_numbers(known, side)), _numbers(places[rows], side)
             # Numbers follow one another along a row: what lies in a row of a spot is a stretch of those in order.
             begin, end = seen.searchsorted(middle + EDGES[..., None])
             above = (end - begin).sum(0) / frames - self._spared
             densest[rows] = np.maximum(densest[rows], above / (side * EDGES.shape[1]) ** 2)
             rows = rows[above > 0]  # a narrow spot shows no more than the wide one about it
+            if not len(rows):
+                break
         return densest
 
     def add(self, places: Floats) -> None:
