@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 EASY = ("velocity_sd_px=0.2", "noise_px=0.5", "false_alarms=0", "detection_probability=1", "frames=40")
@@ -31,8 +32,8 @@ def test_what_is_easy_is_tracked(benchmark: Benchmark) -> None:
     for run in own["runs"]:
         assert run["HOTA"] > 0.95  # some tracks are confirmed late
         assert run["MOTA"] > 0.95
-        assert run["GOSPA"] < 5
-        assert run["false tracks"] == 0
+        assert run["GOSPA px"] < 5
+        assert run["false a frame"] == 0
     assert len(own["milliseconds"]) == 2 * 30
     assert min(own["milliseconds"]) > 0
     assert any(line.startswith("| 5 | irst_pipeline | 2 |") for line in table)
@@ -42,7 +43,13 @@ def test_clutter_is_not_counted_as_tracks(benchmark: Benchmark) -> None:
     own, _ = benchmark("--set", "false_alarms=20")
     for run in own["runs"]:
         assert run["HOTA"] > 0.9
-        assert run["false tracks"] < 0.1
+        assert run["false a frame"] < 0.1
+
+
+def test_the_tracker_knows_how_sure_it_is(benchmark: Benchmark) -> None:
+    own, _ = benchmark("--targets", "40", "--set", "false_alarms=20", "--set", "noise_px=3")
+    for name in ("NEES", "NIS"):
+        assert np.mean([run[name] for run in own["runs"]]) == pytest.approx(2, abs=0.25)
 
 
 def test_a_spent_budget_breaks_a_tracker_off(benchmark: Benchmark) -> None:
