@@ -189,7 +189,30 @@ def test_of_what_is_large_normalisation_leaves_little_and_a_point_on_it_stays() 
     torch.testing.assert_close(found[:50], plain[:50], rtol=0, atol=0.2)
 
 
-@pytest.mark.parametrize("radius", [4, 6, 10])
+@pytest.mark.parametrize("level", [3000, 8000, 11000])
+def test_of_what_glares_normalisation_leaves_less_and_feels_it_nowhere_else(level: int) -> None:
+    raw = torch.randint(7000, 7100, (1, 1, 128, 160))
+    sun = raw.clone()
+    sun[..., 60:85, 70:95] += level - 7050
+    sun[..., 70, 80] += 100
+    plain, found = normalise(raw), normalise(sun)
+    torch.testing.assert_close(found.scale, plain.scale, rtol=0.03, atol=0)
+    inside = found.frames[0, 0, 62:83, 72:93]
+    assert 0 < inside.abs().median() < 6, "3 and the noise on it"
+    assert found.frames[0, 0, 70, 80] - inside.median() > 100 / plain.scale.item() - 3, "it stands out as it did"
+    torch.testing.assert_close(found.frames[..., :50, :], plain.frames[..., :50, :], rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("side", [3, 6])
+def test_a_target_does_not_glare(side: int) -> None:
+    raw = torch.randint(7000, 7100, (1, 1, 128, 160))
+    for first in range(20, 60):  # wherever it is
+        bright = raw.clone()
+        bright[..., first : first + side, first : first + side] += 500
+        assert normalise(bright).frames[..., first : first + side, first : first + side].min() > 12
+
+
+@pytest.mark.parametrize("radius", [4, 6, 10, 15, 20, 25])
 def test_the_sun_in_the_picture_blinds_the_network_to_nothing_else(radius: int) -> None:
     image = next(islice(open_source(str(CLOUDS)), 60, None)).image
     network = load_weights("lsnet-nano").network
