@@ -17,7 +17,6 @@ from irst_pipeline.config import RunSettings
 from irst_pipeline.disk import write_json
 from irst_pipeline.engine import Engine
 from irst_pipeline.errors import IrstError
-from irst_pipeline.memory import share_freed_memory
 from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.sinks import RunHeader, Sink, open_sinks
 from irst_pipeline.sinks.base import REPORT_FILE
@@ -60,7 +59,6 @@ def carry_out(run: Run, engine: Engine[Any], stop: Event, statistics: RunStatist
     """
     if stop.is_set():
         return  # one that has not had its turn leaves no files without frames
-    share_freed_memory()
     settings, state = run.header.settings, run.checkpoint.state if run.checkpoint else None
     with ExitStack() as opened:
         sinks = open_sinks(settings.sinks, run.folder, run.header, state and part_of(state, "sinks"))

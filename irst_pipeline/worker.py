@@ -32,6 +32,7 @@ from irst_pipeline.checkpoint import read_checkpoint
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine.base import Engine
 from irst_pipeline.errors import IrstError, UsageError, refusal
+from irst_pipeline.memory import share_freed_memory
 from irst_pipeline.run import Run, exhaust, finish, report_failure
 from irst_pipeline.settings import validate
 from irst_pipeline.sinks import RunHeader
@@ -318,6 +319,7 @@ class _Told(logging.Handler):
 
 def work(wire: Wire) -> None:
     """Carry out the run that the other process names, and tell it of it."""
+    share_freed_memory()
     log.setLevel(logging.INFO)
     log.propagate = False
     log.addHandler(_Told(wire))

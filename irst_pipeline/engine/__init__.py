@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from irst_pipeline.engine.base import DeviceEngine, Engine
 from irst_pipeline.engine.shared import SharedEngine
 from irst_pipeline.errors import UsageError
+from irst_pipeline.memory import share_freed_memory
 
 if TYPE_CHECKING:
     import torch
@@ -54,8 +55,10 @@ def open_engine(
 
     With `newest` it is set up for the shortest way of one frame, as a live source wants it; otherwise for the most
     frames a second. With `compiled` a CUDA device's network is compiled for the frames that the engine is prepared for:
-    twice as fast, after a minute or two for each of their sizes. A CPU's always is, which takes a second.
+    twice as fast, after a minute or two for each of their sizes. A CPU's always is, which takes a second. From then on
+    the process keeps freed memory as `share_freed_memory` says.
     """
+    share_freed_memory()
     found = find_device(device)
     if found.type == "cpu":
         from irst_pipeline.engine.cpu import CpuEngine

@@ -17,10 +17,10 @@ UNITS_MAX = 200.0
 LARGE_MAX = 20.0  # units that are left of what is larger than a point: no background trained on has more
 IMPULSE_MAX = 10.0  # units that a pixel may differ from all of its neighbours: no lens makes so sharp a point
 SPREAD, INNER_SPREAD = 4.65, 3.29  # p99 - p1 and p95 - p5 of a normal distribution, in standard deviations
-OUTLYING = 15.0  # standard deviations by the latter, beyond which a level says nothing of the frame's spread
-GLARE_MIN = 10.0  # units: what is as bright over 9x9 px, all of what the field calls a small target, glares
-GLARE_STEP = 3
-GLARE_LEFT = 3.0  # units that are left of it, and of its halo to 8 px from it
+OUTLYING = 30.0  # standard deviations by the latter, beyond which a level says nothing of the frame's spread
+GLARE_MIN = 15.0  # units: what is as far off over 9x9 px, the most that the field calls a small target, glares
+GLARE_STEP = 3  # px from one pixel that is looked at for it to the next
+GLARE_LEFT = 1.0  # units that are left of it, and of its halo to some 10 px from it
 
 
 class Normalised(NamedTuple):
@@ -64,7 +64,8 @@ def normalise(frames: Tensor) -> Normalised:
     The result is the same for any gain and offset of the camera, full or limited range. The bound is far above any
     target. The sun, or a dead or hot pixel of a 14-bit camera, is off by hundreds of units, which would be most of what
     the network sees in the frame: a pixel is brought to within `IMPULSE_MAX` of its neighbours, and what is large loses
-    all that it has above `LARGE_MAX`, or where something glares all but `GLARE_LEFT`; points on it stay what they are.
+    all that it has above `LARGE_MAX`, or where something glares all but `GLARE_LEFT`. Bright points on it stay what
+    they are, but for those on the slope of what glares, where its own narrow parts look like points.
     """
     centre, scale = grey_levels(frames)
     return Normalised(in_units(frames, centre, scale), centre, scale)
@@ -83,6 +84,9 @@ def in_units(frames: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
     limit = F.interpolate(limit, scale_factor=float(GLARE_STEP))[..., : units.shape[-2], : units.shape[-1]]
     large = _dilated(_eroded(units, 5), 5)  # without the points that are brighter than what they stand on
     units += torch.clamp(large, -limit, limit) - large
+    slope = (limit < LARGE_MAX) & (_dilated(large.abs(), 5) - large.abs() > GLARE_MIN)
+    bound = torch.where(slope, GLARE_LEFT, UNITS_MAX)
+    units = torch.clamp(units, -bound, bound)
     around = F.pad(units, (1, 1, 1, 1), mode="reflect")
     cross = around[..., :-2, 1:-1], around[..., 2:, 1:-1], around[..., 1:-1, :-2], around[..., 1:-1, 2:]
     highest, lowest = reduce(torch.maximum, cross), reduce(torch.minimum, cross)

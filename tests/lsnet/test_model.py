@@ -198,7 +198,7 @@ def test_of_what_glares_normalisation_leaves_less_and_feels_it_nowhere_else(leve
     plain, found = normalise(raw), normalise(sun)
     torch.testing.assert_close(found.scale, plain.scale, rtol=0.03, atol=0)
     inside = found.frames[0, 0, 62:83, 72:93]
-    assert 0 < inside.abs().median() < 6, "3 and the noise on it"
+    assert inside.abs().median() < 4, "1 and the noise on it"
     assert found.frames[0, 0, 70, 80] - inside.median() > 100 / plain.scale.item() - 3, "it stands out as it did"
     torch.testing.assert_close(found.frames[..., :50, :], plain.frames[..., :50, :], rtol=0, atol=0.1)
 
