@@ -70,13 +70,13 @@ class Reported(NamedTuple):
 def scores(truth: Sequence[PointFrame], reported: Sequence[Reported]) -> dict[str, float]:
     """How well a run was tracked: HOTA, MOTA and IDF1 in 0 to 1, mean GOSPA in px, false tracks a frame, NEES and NIS.
 
-    NEES is of the position, NaN like NIS of a tracker that does not tell.
+    NEES is of the position. What a tracker does not tell is left out.
     """
     tracks, targets = _paths(reported), _paths([Reported.of_positions(t.id, t.position) for t in truth])
     found = evaluate(TrackedSequence(targets, tracks, len(truth), 1 / (truth[1].time - truth[0].time)))
     s, unpaired = found.scores, len(tracks.id) - len(found.pairs.tracks)
     values = s.hota, s.mota, s.idf1, s.gospa_px, unpaired / len(truth), s.nees, s.nis
-    return dict(zip(SCORES, values, strict=True))
+    return {name: value for name, value in zip(SCORES, values, strict=True) if not np.isnan(value)}
 
 
 def _paths(reported: Sequence[Reported]) -> TrackPaths:
@@ -244,12 +244,11 @@ class Result:
 
     def row(self) -> list[str]:
         """Cells of the table."""
-        times, quality = ["-"] * 2, ["-"] * len(SCORES)
+        times = ["-"] * 2
         if self.milliseconds:
             times = [f"{value:.2f}" for value in np.percentile(self.milliseconds, [50, 95])]
-        if self.runs:
-            means = np.mean([[run[name] for name in SCORES] for run in self.runs], axis=0)
-            quality = ["-" if np.isnan(mean) else f"{mean:.3f}" for mean in means]
+        told = ([run[name] for run in self.runs if name in run] for name in SCORES)
+        quality = [f"{np.mean(values):.3f}" if values else "-" for values in told]
         return [str(len(self.runs)), *times, *quality]
 
 
