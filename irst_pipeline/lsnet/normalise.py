@@ -85,7 +85,7 @@ def in_units(frames: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
     large = _dilated(_eroded(units, 5), 5)  # without the points that are brighter than what they stand on
     units += torch.clamp(large, -limit, limit) - large
     slope = (limit < LARGE_MAX) & (_dilated(large.abs(), 5) - large.abs() > GLARE_MIN)
-    bound = torch.where(slope, GLARE_LEFT, UNITS_MAX)
+    bound = UNITS_MAX + (GLARE_LEFT - UNITS_MAX) * slope
     units = torch.clamp(units, -bound, bound)
     around = F.pad(units, (1, 1, 1, 1), mode="reflect")
     cross = around[..., :-2, 1:-1], around[..., 2:, 1:-1], around[..., 1:-1, :-2], around[..., 1:-1, 2:]
