@@ -79,14 +79,24 @@ def normalise_image(image: Image, device: torch.device | str = "cpu") -> Normali
 def in_units(frames: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
     """Raw frames (B, 1, H, W), or parts of them, in the units of the whole frame's `grey_levels`; float32."""
     units = (frames.float() - centre).div_(scale).clamp_(-UNITS_MAX, UNITS_MAX)
+    return _without_impulses(_without_glare(units))
+
+
+def _without_glare(units: Tensor) -> Tensor:
+    """What is large and far off brought nearer, with the points on it; `units` is changed."""
     glare = _eroded((units[..., ::GLARE_STEP, ::GLARE_STEP].abs() > GLARE_MIN).float(), 3)
-    limit = LARGE_MAX + (GLARE_LEFT - LARGE_MAX) * _dilated(glare, 9)
-    limit = F.interpolate(limit, scale_factor=float(GLARE_STEP))[..., : units.shape[-2], : units.shape[-1]]
+    near = F.interpolate(_dilated(glare, 9), scale_factor=float(GLARE_STEP))
+    near = near[..., : units.shape[-2], : units.shape[-1]]  # 1 there, and 0 elsewhere
+    limit = LARGE_MAX + (GLARE_LEFT - LARGE_MAX) * near
     large = _dilated(_eroded(units, 5), 5)  # without the points that are brighter than what they stand on
     units += torch.clamp(large, -limit, limit) - large
-    slope = (limit < LARGE_MAX) & (_dilated(large.abs(), 5) - large.abs() > GLARE_MIN)
+    slope = near * (_dilated(large.abs(), 5) - large.abs() > GLARE_MIN)
     bound = UNITS_MAX + (GLARE_LEFT - UNITS_MAX) * slope
-    units = torch.clamp(units, -bound, bound)
+    return torch.clamp(units, -bound, bound)
+
+
+def _without_impulses(units: Tensor) -> Tensor:
+    """Each pixel brought to within `IMPULSE_MAX` of its four neighbours."""
     around = F.pad(units, (1, 1, 1, 1), mode="reflect")
     cross = around[..., :-2, 1:-1], around[..., 2:, 1:-1], around[..., 1:-1, :-2], around[..., 1:-1, 2:]
     highest, lowest = reduce(torch.maximum, cross), reduce(torch.minimum, cross)
