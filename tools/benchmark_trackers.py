@@ -42,7 +42,7 @@ from irst_pipeline.types import Detections, Floats, Frame, Image, Integers
 
 WARM_UP = 10  # frames at the start of a run that count neither for times nor for scores
 VELOCITY_WALK = 0.1  # px a frame that a filter lets velocity gain in a frame; the targets' own is constant
-START_SCORE = 0.5  # below nearly all targets
+LEAST_SCORE = 0.01  # none is called weak: an image's dim blobs are not simulated
 PATIENCE = 5  # frames that a confirmed track lives without a detection
 CONFIRM_HITS = 3  # of the peers; ours weighs evidence
 SCORES = ("HOTA", "MOTA", "IDF1", "GOSPA px", "false a frame", "NEES", "NIS")
@@ -113,9 +113,10 @@ def own(scene: PointSettings) -> Step:
             clutter_seconds=0,  # it is new in every frame
             target_score=TARGET_SCORE,
             clutter_score=FALSE_SCORE,
-            start_score=START_SCORE,
+            start_score=LEAST_SCORE,
             coast_seconds=PATIENCE / scene.frame_rate_hz,
-        )
+        ),
+        weak_below=LEAST_SCORE,
     )
 
     def step(frame: Frame, detections: Detections) -> Reported:
