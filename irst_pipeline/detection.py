@@ -14,10 +14,10 @@ RIM = 4  # px round a blob's box in which the local background is measured
 GUARD = 1  # px of a blob's soft edge that belong to it and not to its background
 LEVELS = 65536.0  # grey levels of any image, at most
 NOISE_MIN = 0.3  # grey levels: the rounding of an integer image, 1/sqrt(12)
-LOCALISATION_SD = 0.1  # px; what remains of the centroid's error at any SNR (pixel response, compression)
+LOCALISATION_SD = 0.05  # px; what remains of the centroid's error at any SNR (pixel response, compression)
 PIXEL_MOMENTS = np.array([1 / 12, 0.0, 1 / 12])  # px^2; a pixel has an extent of its own
 CUT_SD = 0.5  # error of the centroid of a blob that the frame's border cuts off, over its width or height
-SHAPE_SD = 0.1  # error of a centroid because its blob's outline changes between frames, over the blob's extent
+SHAPE_SD = 0.05  # error of a centroid because its blob's outline changes between frames, over the blob's extent
 
 
 def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> Detections:

@@ -15,7 +15,7 @@ from irst_pipeline.types import CameraMotion, Floats, Integers
 
 SPEED_MIN = 6.0  # px/s; of less, clouds drift, and their edges seem to
 CERTAIN = 3.0  # standard deviations of a speed
-MISFIT_MAX = 1.5  # a degree of freedom, of what flies straight
+MISFIT_MAX = 2.0  # a degree of freedom, of what flies straight
 BROKEN = 100.0  # the same of what is not all one target
 
 
