@@ -221,8 +221,9 @@ def export(options: argparse.Namespace) -> None:
     from irst_pipeline.engine import load_model
     from irst_pipeline.export import export_onnx
 
-    export_onnx(load_model(options.model), options.out, *options.size)
-    print(f"network for raw frames of {options.size[0]}x{options.size[1]} px: {options.out}")
+    width, height = options.size
+    export_onnx(load_model(options.model), options.out, width, height, options.overwrite, [Path(options.model)])
+    print(f"network for raw frames of {width}x{height} px: {options.out}")
 
 
 def size(text: str) -> tuple[int, int]:
@@ -416,7 +417,7 @@ def _add_network_verbs(
     verb.add_argument("--compile", action="store_true", help="on CUDA, with the network compiled first")
     verb.add_argument("--profile", action="store_true", help="also a trace a size, for chrome://tracing or Perfetto")
 
-    verb = verbs.add_parser("export", help="write a network as an ONNX file")
+    verb = verbs.add_parser("export", parents=[overwrite], help="write a network as an ONNX file")
     verb.set_defaults(verb=export)
     verb.add_argument("--model", required=True, help="name of a shipped network or path of a .safetensors file")
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="the file to write")
