@@ -5,7 +5,7 @@ import json
 import math
 import platform
 import resource
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Barrier, Event
 from time import perf_counter, process_time
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -53,6 +53,8 @@ PEER_TURNS = 5
 HELD = 16  # frames held in memory for the engine, which takes them again and again
 THREADS = {"read": ("read",), "network": ("network",), "track": ("detect", "stabilise", "track"), "write": ("write",)}
 """The threads of the pipeline and the stages that each works on."""
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -210,20 +212,22 @@ class _Bench:
         with TemporaryDirectory() as name:
             folder = Path(name)
             with Video8(folder, scene, RECORDER) as video:
-                for frame in render(scene, SEED):
-                    _go_on(self.stop)
+                for frame in _until_stopped(render(scene, SEED), self.stop):
                     video.write(frame)
             with closing(open_source(str(folder / SHOWN_FILE))) as source:
                 some = list(islice(source, HELD))
             for engine in (self.engine, self.latency_engine):
                 engine.prepare(some[0])
             image = some[0].image
-            network, _ = _time_network(self.latency_engine, image, scene.frames)
-            _, network_cpu = _time_network(self.engine, image, scene.frames)
-            beside = {name: _time_peer(peer, self.latency_engine, image) for name, peer in self.peers.items()}
-            frames = self.engine.run(islice(cycle(some), scene.frames))
-            taken = [Span(span.start, perf_counter()) for _, _, span in frames]
-            live = _time_one_at_a_time(self.latency_engine, islice(cycle(some), scene.frames))
+            network, _ = _time_network(self.latency_engine, image, scene.frames, self.stop)
+            _, network_cpu = _time_network(self.engine, image, scene.frames, self.stop)
+            beside = {
+                name: _time_peer(peer, self.latency_engine, image, self.stop) for name, peer in self.peers.items()
+            }
+            frames = list(islice(cycle(some), scene.frames))
+            found = self.engine.run(_until_stopped(frames, self.stop))
+            taken = [Span(span.start, perf_counter()) for _, _, span in found]
+            live = _time_one_at_a_time(self.latency_engine, _until_stopped(frames, self.stop))
             cpu = process_time()
             work = self.run_pipelines(folder, 1)
             pipeline = time_pipeline(work, process_time() - cpu - len(work) * network_cpu)
@@ -255,20 +259,20 @@ class _Bench:
             return sorted(chain.from_iterable(work), key=lambda spans: spans["write"].end)
 
 
-def _time_network(engine: DeviceEngine[Any], image: Image, count: int) -> tuple[Speed, float]:
+def _time_network(engine: DeviceEngine[Any], image: Image, count: int, stop: Event) -> tuple[Speed, float]:
     """The network's speed, and its processor time a pass in s."""
     once = engine.network_alone(image)
-    for _ in range(WARM_UP):
+    for _ in _until_stopped(range(WARM_UP), stop):
         once()
     cpu, spans = process_time(), []
-    for _ in range(count):
+    for _ in _until_stopped(range(count), stop):
         start = perf_counter()
         once()
         spans.append(Span(start, perf_counter()))
     return _speed(spans), (process_time() - cpu) / count
 
 
-def _time_peer(peer: nn.Module, engine: DeviceEngine[Any], image: Image) -> PeerSpeed:
+def _time_peer(peer: nn.Module, engine: DeviceEngine[Any], image: Image, stop: Event) -> PeerSpeed:
     device = next(peer.parameters()).device
     frame, ours = normalise_image(image, device).frames, engine.network_alone(image)
 
@@ -279,7 +283,7 @@ def _time_peer(peer: nn.Module, engine: DeviceEngine[Any], image: Image) -> Peer
             torch.cuda.synchronize(device)
 
     seconds: dict[Callable[[], None], list[float]] = {theirs: [], ours: []}
-    for _ in range(1 + PEER_TURNS):
+    for _ in _until_stopped(range(1 + PEER_TURNS), stop):
         for once, taken in seconds.items():
             start = perf_counter()
             once()
@@ -313,6 +317,12 @@ class _AllAtOnce(SharedEngine):
 def _go_on(stop: Event) -> None:
     if stop.is_set():
         raise KeyboardInterrupt
+
+
+def _until_stopped(items: Iterable[Item], stop: Event) -> Iterator[Item]:
+    for item in items:
+        _go_on(stop)
+        yield item
 
 
 def time_pipeline(work: list[Work], cpu_seconds: float) -> PipelineSpeed:

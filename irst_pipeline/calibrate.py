@@ -4,7 +4,6 @@ import logging
 from contextlib import closing
 from glob import glob
 from pathlib import Path
-from tempfile import TemporaryFile
 from threading import Event
 from typing import NamedTuple, TypeVar
 
@@ -19,7 +18,7 @@ from irst_pipeline.calibration.file import to_bytes
 from irst_pipeline.calibration.flat import CUT_OFF_MAX, FlatField, calibrate_flat, cut_off, flat_change
 from irst_pipeline.calibration.maps import Calibration, Defect
 from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_change
-from irst_pipeline.disk import write_file
+from irst_pipeline.disk import claim_file, write_file
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.pictures import png, show_map
 from irst_pipeline.sources import open_source, redact
@@ -60,7 +59,10 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
     if out.suffix != SUFFIX:
         raise UsageError(f"--out {out}: expected a name that ends in {SUFFIX}")
     picture = out.with_suffix(".png")
-    _refuse_outputs(out, picture, uris, overwrite)
+    # A source as it is, for a file's name may look like a glob, and what it matches if it is one.
+    inputs = [Path(name) for uri in uris for name in (uri, *glob(uri, recursive=True))]  # noqa: PTH207
+    for path in (out, picture):
+        claim_file(path, inputs, overwrite)  # before frames are collected, for which there may be one chance
     calibration, method, counts, level = _from_scene(uris[0], stop) if scene else _from_flat_fields(uris, stop)
     frames = [str(count) for count in counts]
     note = {"method": method, "sources": printable(" ".join(map(redact, uris))), "frames": " ".join(frames)}
@@ -70,25 +72,6 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
     print(f"pattern      {_pattern(calibration, level)}")
     print(f"bad pixels   {_bad_pixels(calibration)}")
     print(f"results      {out} {picture}")
-
-
-def _refuse_outputs(out: Path, picture: Path, uris: list[str], overwrite: bool) -> None:
-    """Raises IrstError for files that cannot be written or would replace something, before frames are collected, for
-    which there may be one chance."""
-    # A source as it is, for a file's name may look like a glob, and what it matches if it is one.
-    inputs = {Path(name).resolve() for uri in uris for name in (uri, *glob(uri, recursive=True))}  # noqa: PTH207
-    for path in filter(Path.exists, (out, picture)):
-        if not overwrite:
-            raise UsageError(f"{path}: is there already; add --overwrite, or choose another name with --out")
-        if {path.resolve(), path.resolve().parent} & inputs:
-            raise UsageError(f"{path}: is among the frames to calibrate from; choose another name with --out")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=out.parent):
-            pass
-    except OSError as error:
-        why = f"cannot write there ({error.strerror}); choose another place with --out"
-        raise IrstError(f"{out.parent}: {why}") from None
 
 
 def _from_scene(uri: str, stop: Event) -> Made:

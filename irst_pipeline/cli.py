@@ -2,23 +2,18 @@
 
 import argparse
 import logging
-import math
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from threading import Event
-from time import perf_counter
 from typing import Any, NoReturn, TypeAlias
 
 from irst_pipeline import __version__
 from irst_pipeline.errors import IrstError, UsageError, refusal
-
-SAME_STOP_SECONDS = 1.0
+from irst_pipeline.signals import stop_on_signals
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -221,8 +216,9 @@ def export(options: argparse.Namespace) -> None:
     from irst_pipeline.engine import load_model
     from irst_pipeline.export import export_onnx
 
-    export_onnx(load_model(options.model), options.out, *options.size)
-    print(f"network for raw frames of {options.size[0]}x{options.size[1]} px: {options.out}")
+    width, height = options.size
+    export_onnx(load_model(options.model), options.out, width, height, options.overwrite, [Path(options.model)])
+    print(f"network for raw frames of {width}x{height} px: {options.out}")
 
 
 def size(text: str) -> tuple[int, int]:
@@ -239,30 +235,6 @@ def rate(text: str) -> float:
         if 0 < (found := float(text)) < 1e6:
             return found
     raise argparse.ArgumentTypeError(f"{text}: expected frames a second, as 30")
-
-
-def stop_on_signals() -> Event:
-    """An event that Ctrl-C or SIGTERM sets; a signal that comes a second or more later ends the process at once.
-
-    One sooner is the same stop: `timeout` and service managers signal a process, and then once more its whole group.
-    """
-    stop, asked = Event(), math.inf
-
-    def ask(number: int, _frame: object) -> None:
-        nonlocal asked
-        if stop.is_set():
-            if perf_counter() > asked + SAME_STOP_SECONDS:
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
-            return
-        asked = perf_counter()
-        stop.set()
-        with suppress(OSError):  # the same signal may have ended who read it
-            print(f"irst: {signal.Signals(number).name}: finishing what is under way", file=sys.stderr, flush=True)
-
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, ask)
-    return stop
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -416,7 +388,7 @@ def _add_network_verbs(
     verb.add_argument("--compile", action="store_true", help="on CUDA, with the network compiled first")
     verb.add_argument("--profile", action="store_true", help="also a trace a size, for chrome://tracing or Perfetto")
 
-    verb = verbs.add_parser("export", help="write a network as an ONNX file")
+    verb = verbs.add_parser("export", parents=[overwrite], help="write a network as an ONNX file")
     verb.set_defaults(verb=export)
     verb.add_argument("--model", required=True, help="name of a shipped network or path of a .safetensors file")
     verb.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="the file to write")

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from irst_pipeline.errors import IrstError, UsageError
@@ -61,6 +62,27 @@ def let_go(handle: int | None) -> None:
     if handle is not None:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+def claim_file(path: Path, inputs: Iterable[Path], overwrite: bool) -> None:
+    """Make the folder for a result of this name, and leave what is in it.
+
+    Raises UsageError for one that is there already, unless to `overwrite`, and where that would replace an input or a
+    file in a folder of inputs; IrstError where nothing can be written.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; give a file with --out")
+    if path.exists():
+        if not overwrite:
+            raise UsageError(f"{path}: is there already; add --overwrite, or choose another name with --out")
+        if {path.resolve(), path.resolve().parent} & {each.resolve() for each in inputs}:
+            raise UsageError(f"{path}: is among the inputs; choose another name with --out")
+    make_folder(path.parent)
+    try:
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _no_folder(path.parent, error) from None
 
 
 def claim_folder(folder: Path, names: Iterable[str], inputs: Iterable[Path], overwrite: bool) -> list[Path]:

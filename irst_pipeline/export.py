@@ -5,13 +5,14 @@ the recorded graph.
 """
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 
-from irst_pipeline.disk import make_folder, write_file
+from irst_pipeline.disk import claim_file, write_file
 from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import LSNet
@@ -43,11 +44,14 @@ class RawTargetNet(nn.Module):
         return probability, target * normalised.scale
 
 
-def export_onnx(weights: Weights, path: Path, width: int, height: int) -> None:
+def export_onnx(
+    weights: Weights, path: Path, width: int, height: int, overwrite: bool = False, inputs: Iterable[Path] = ()
+) -> None:
     """Write the network for frames of width x height px; `DESCRIPTION` and what it is are in the file's metadata.
 
-    Raises UsageError for a size the network does not take, a file that exists, or if the package onnx is missing, and
-    IrstError for a size that the memory is too small for, or a file that cannot be written.
+    With `overwrite`, a file of that name is replaced once the new one is complete, if it is none of the `inputs`.
+    Raises UsageError for a size the network does not take, else for a file that is there, or if the package onnx is
+    missing, and IrstError for a size that the memory is too small for, or a file that cannot be written.
     """
     try:
         import onnx
@@ -59,9 +63,7 @@ def export_onnx(weights: Weights, path: Path, width: int, height: int) -> None:
         raise UsageError(f"--size {width}x{height}: the network takes {MIN_SIZE}x{MIN_SIZE} px and more")
     if max(width, height) > SIDE_MAX:
         raise UsageError(f"--size {width}x{height}: at most {SIDE_MAX} px a side, as of a camera's frames")
-    if path.exists():
-        raise UsageError(f"{path}: exists already; remove it, or choose another name with --out")
-    make_folder(path.parent)
+    claim_file(path, inputs, overwrite)
     with told_out_of_memory("export", (height, width)), TemporaryDirectory() as folder, warnings.catch_warnings():
         # PyTorch warns that a trace holds for one size alone, which is said above, and that its other exporter is to
         # replace this one; that one asks for another package and gains nothing at a fixed size.

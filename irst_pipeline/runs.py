@@ -30,7 +30,7 @@ from irst_pipeline.sources import Source, open_source, redact, resume_source
 from irst_pipeline.sources.address import DEVICES, is_live, printable, scheme_of
 from irst_pipeline.statistics import Account, RunStatistics
 from irst_pipeline.types import FrameResult
-from irst_pipeline.worker import RunProcess
+from irst_pipeline.worker import STOP_SECONDS, RunProcess
 
 log = logging.getLogger("irst")
 
@@ -212,7 +212,8 @@ def _carry_out(
         for result in ended if tell else ():
             result.add_done_callback(_tell_failure)  # at once, for the others may go on for weeks
         try:
-            wait(ended)
+            while wait(ended, STOP_SECONDS).not_done:
+                pass  # of one wait for all Python may answer a signal that comes as it begins only at its end
         except BaseException:  # as Ctrl-C is in a program that does not catch it
             stop.set()
             wait(ended)  # before what they work with is closed

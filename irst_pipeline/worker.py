@@ -35,6 +35,7 @@ from irst_pipeline.errors import IrstError, UsageError, refusal
 from irst_pipeline.memory import share_freed_memory
 from irst_pipeline.run import Run, exhaust, finish, report_failure
 from irst_pipeline.settings import validate
+from irst_pipeline.signals import STOPS
 from irst_pipeline.sinks import RunHeader
 from irst_pipeline.sources import open_source, redact, resume_source
 from irst_pipeline.sources.address import scheme_of
@@ -48,7 +49,6 @@ STOP_SECONDS = 0.1  # after which a stop is noticed
 SILENT_MAX = 4.0  # s; a process that is to stop and has said nothing for so long is killed
 STOP_MAX = 60.0  # s; so is one so long after it was told that still speaks, or has yet to begin
 TOLD_SECONDS = 1.0  # after which a signal that went to all processes has come to this one as well
-STOPS = (signal.SIGINT, signal.SIGTERM)
 RAISED = {"usage": UsageError, "user": IrstError, "fault": RuntimeError}
 """What is raised here for what failed in the other process."""
 

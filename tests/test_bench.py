@@ -1,6 +1,7 @@
 """`irst bench`: what it says of speed is what happened."""
 
 import json
+import signal
 from itertools import pairwise
 from pathlib import Path
 from time import sleep
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from irst_pipeline.bench import THREADS, time_pipeline, trace
 from irst_pipeline.cli import main
+from irst_pipeline.simulation.simulate import SHOWN_FILE
 from irst_pipeline.types import Span
+from tests.running import start, wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -89,6 +92,22 @@ def test_times_of_a_trace_begin_with_the_first_frame() -> None:
         ("read", 500_000, 500_000, 1),
         ("network", 2_000_000, 1_000_000, 1),
     ]
+
+
+def test_a_signal_ends_it_soon_whatever_is_being_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the network alone, which comes once the sequence is made, and would take half a minute."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    process = start("bench", "--sizes", "64x48", "--sources", "1", "--frames", "5000", "--out", tmp_path / "out")
+
+    def made() -> bool:
+        videos = {path.resolve() for path in tmp_path.glob(f"*/{SHOWN_FILE}")}
+        return bool(videos - {path.resolve() for path in Path(f"/proc/{process.pid}/fd").iterdir()})
+
+    wait_until(made, "the sequence is made")
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert error.endswith("irst: interrupted\n")
 
 
 @pytest.mark.parametrize(

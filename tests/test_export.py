@@ -1,5 +1,6 @@
 """The exported network against the network itself, in the runtimes it is exported for."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from irst_pipeline.cli import main
 from irst_pipeline.export import DESCRIPTION, INPUT, OPSET, RawTargetNet, export_onnx
-from irst_pipeline.lsnet.weights import load_weights
+from irst_pipeline.lsnet.weights import SHIPPED, load_weights
 from irst_pipeline.sources import open_source
 from tests.running import CLOUDS, short_of_memory
 
@@ -82,7 +83,27 @@ def test_the_file_says_what_it_takes(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [o.version for o in model.opset_import] == [OPSET]
     assert [p.name for p in path.parent.iterdir()] == ["net.onnx"]
     assert main(arguments) == 2
-    assert f"{path}: exists already" in capsys.readouterr().err
+    assert f"{path}: is there already; add --overwrite" in capsys.readouterr().err
+    assert main([*arguments[:-1], "48x64", "--overwrite"]) == 0
+    assert {p.key: p.value for p in onnx.load(path).metadata_props}.items() >= {"width": "48", "height": "64"}.items()
+    assert [p.name for p in path.parent.iterdir()] == ["net.onnx"]
+
+
+def test_weights_are_not_replaced_by_what_is_made_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Weights may have any name."""
+    path = tmp_path / "net.onnx"
+    shutil.copy(SHIPPED / "lsnet-nano.safetensors", path)
+    before = path.read_bytes()
+    assert main(["export", "--model", str(path), "--out", str(path), "--size", "64x48", "--overwrite"]) == 2
+    assert f"{path}: is among the inputs; choose another name" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_a_folder_is_not_taken_for_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "net.onnx"
+    path.mkdir()
+    assert main(["export", "--model", "lsnet-nano", "--out", str(path), "--size", "64x48", "--overwrite"]) == 2
+    assert f"{path}: is a folder; give a file with --out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -116,10 +137,12 @@ def test_a_size_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_a_size_that_is_too_large_for_the_memory_is_said(tmp_path: Path) -> None:
     out = tmp_path / "net.onnx"
-    ran = short_of_memory("export", "--model", "lsnet-nano", "--out", out, "--size", "6000x5000")
+    out.write_text("exported before")
+    flags = ["--overwrite", "--size", "6000x5000"]
+    ran = short_of_memory("export", "--model", "lsnet-nano", "--out", out, *flags)
     said = "irst: error: export: out of memory with frames of 6000x5000; use smaller ones, or end other programs\n"
     assert (ran.returncode, ran.stderr) == (1, said)
-    assert not out.exists()
+    assert out.read_text() == "exported before"
 
 
 @pytest.mark.parametrize(("model", "size"), [("lsnet-nano", (640, 512)), ("lsnet-base", (200, 120))])

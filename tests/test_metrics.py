@@ -30,8 +30,8 @@ from irst_pipeline.statistics import LatencyHistogram, RunStatistics
 from irst_pipeline.types import FrameResult, TargetPixels
 from tests import running
 from tests.running import CLOUDS, HORIZON, StubSink
-from tests.sources.cameras import free_port
 from tests.sources.test_live import camera
+from tools.streaming import free_port
 
 pytestmark = pytest.mark.alone
 

@@ -26,7 +26,7 @@ from irst_pipeline.runs import RECORDINGS_AT_ONCE, run_recordings
 from irst_pipeline.sources import open_source
 from irst_pipeline.worker import RunProcess, Wire
 from tests.running import ROOT, report, wait_until, write_images
-from tests.sources.cameras import free_port
+from tools.streaming import free_port
 
 
 @contextmanager

@@ -17,11 +17,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from torch import Tensor, nn
 
-from irst_pipeline.cli import stop_on_signals
 from irst_pipeline.errors import told_in_one_line
 from irst_pipeline.lsnet.model import LSNet, Stage
 from irst_pipeline.lsnet.modules import BackgroundStep, SoftThreshold
 from irst_pipeline.settings import read_settings
+from irst_pipeline.signals import stop_on_signals
 from irst_pipeline.training.loop import CURVE_FILE, TrainingRun, open_run, train
 from irst_pipeline.training.settings import TrainSettings
 

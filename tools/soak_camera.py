@@ -32,8 +32,8 @@ from irst_pipeline.simulation import render
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Image
-from tests.sources.cameras import on_time, transmit
 from tools.soak import Watch, meanwhile, small_scene
+from tools.streaming import on_time, transmit
 
 
 def send(images: Sequence[Image], rate: int, each: int, ports: "SimpleQueue[int]") -> None:
@@ -44,7 +44,7 @@ def send(images: Sequence[Image], rate: int, each: int, ports: "SimpleQueue[int]
         while True:
             connection, _ = server.accept()
             with suppress(OSError, av.FFmpegError), connection, connection.makefile("wb", buffering=0) as out:
-                transmit(out, on_time(islice(coming, each), rate), images[0].shape, rate=rate)
+                transmit(out, on_time(islice(coming, each), rate), rate=rate)
 
 
 def soak(width: int, height: int, count: int, rate: int, each: int, out: Path, settings: RunSettings) -> bool:

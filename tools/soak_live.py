@@ -34,8 +34,8 @@ from irst_pipeline.simulation import render
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Image, TargetPixels
-from tests.sources.cameras import LOSSLESS, RATE, free_port, on_time, transmit
 from tools.soak import meanwhile, small_scene
+from tools.streaming import LOSSLESS, RATE, free_port, on_time, transmit
 
 PERIODS_MAX = 3
 HELD = 1 / RATE  # s; FFmpeg passes a frame of RTP on when the next one begins: before that, it has not arrived
@@ -82,7 +82,7 @@ def push(images: Sequence[Image], address: str, sent: "SimpleQueue[tuple[int, fl
 
     while True:
         with suppress(OSError, av.FFmpegError):  # nobody listens yet
-            transmit(address, noted(), images[0].shape, "rtsp", "libx265", "gray12le", LOSSLESS)
+            transmit(address, noted(), "rtsp", "libx265", "gray12le", LOSSLESS)
         sleep(0.1)
 
 

@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.sources.cameras import free_port
 from tools.live_cameras import place
+from tools.streaming import free_port
 
 CAMERAS = str(Path(__file__).with_name("live_cameras.py"))
 SYSTEM_PYTHON = "/usr/bin/python3"

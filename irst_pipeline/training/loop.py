@@ -34,6 +34,7 @@ from irst_pipeline.evaluation.report import write_table
 from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
 from irst_pipeline.lsnet.weights import WEIGHTS_FILE, packed, packed_weights, unpacked
 from irst_pipeline.settings import read_settings
+from irst_pipeline.signals import STOPS
 from irst_pipeline.training.batches import Batch, DataSet, draw_batch, read_sources
 from irst_pipeline.training.finish import bring_to_scale, shift_logits
 from irst_pipeline.training.loss import cross_entropy, training_loss
@@ -482,5 +483,5 @@ def _drawn_by_threads(
 def _draw_alone(_: int) -> None:
     cv2.setNumThreads(0)
     # A signal to the whole group is the training process's to answer: it still waits for batches that are under way.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPS:
         signal.signal(number, signal.SIG_IGN)

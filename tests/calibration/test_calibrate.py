@@ -115,7 +115,7 @@ def test_no_frame_is_replaced_by_what_is_made_of_it(
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((48, 64), 100, np.uint8))
     out = str(tmp_path / "a.safetensors")
     assert main(["calibrate", str(tmp_path / source), "--out", out, "--overwrite"]) == 2
-    assert f"{tmp_path / 'a.png'}: is among the frames" in capsys.readouterr().err
+    assert f"{tmp_path / 'a.png'}: is among the inputs" in capsys.readouterr().err
 
 
 def test_names_may_be_of_any_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,8 @@ from irst_pipeline.sources import Source, open_source
 from irst_pipeline.sources.live import Clock
 from irst_pipeline.types import Frame, Image
 from tests.running import ROOT, read_jsonl, report, shown, wait_for
-from tests.sources.cameras import BLOCKS, HEIGHT, LOSSLESS, RATE, WIDTH, free_port, paced, recorded, thermal, transmit
+from tests.sources.cameras import BLOCKS, HEIGHT, WIDTH, paced, recorded, thermal
+from tools.streaming import LOSSLESS, RATE, free_port, transmit
 
 pytestmark = pytest.mark.alone
 
@@ -220,7 +221,7 @@ def test_12_bit_hevc_in_udp_is_the_same_levels() -> None:
     uri = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
     done = Event()
     images = takewhile(lambda _: not done.is_set(), paced(BLOCKS, 12))
-    sent_as = f"{uri}?pkt_size=1316", images, BLOCKS, "mpegts", "libx265", "gray12le", LOSSLESS
+    sent_as = f"{uri}?pkt_size=1316", images, "mpegts", "libx265", "gray12le", LOSSLESS
     sender = threading.Thread(target=transmit, args=sent_as)
     sender.start()
     try:
@@ -260,7 +261,7 @@ def test_of_a_stream_that_loses_packets_only_frames_as_they_were_sent_are_passed
         "crf": "35",
         "x265-params": "log-level=none:pools=1",
     }
-    transmit(out, images, BLOCKS, "mpegts", codec, "gray", fast)
+    transmit(out, images, "mpegts", codec, "gray", fast)
     sent = out.getvalue()
     datagrams = [sent[start : start + 1316] for start in range(0, len(sent), 1316)]
     lossy = b"".join(data for number, data in enumerate(datagrams) if number < 3 or noise.random() > 0.01)
@@ -282,7 +283,7 @@ def test_frames_that_are_predicted_from_one_that_was_lost_whole_are_counted(
 ) -> None:
     images = [thermal(number, BLOCKS, bits) for number in range(20)]
     coded, out = io.BytesIO(), io.BytesIO()
-    transmit(coded, images, BLOCKS, "nut", codec, f"gray{bits}le", LOSSLESS)  # a key frame each 5
+    transmit(coded, images, "nut", codec, f"gray{bits}le", LOSSLESS)  # a key frame each 5
     with av.open(io.BytesIO(coded.getvalue()), "r") as whole, av.open(out, "w", format="nut") as lossy:
         stream = lossy.add_stream_from_template(whole.streams.video[0])
         for number, packet in enumerate(whole.demux(video=0)):
@@ -318,7 +319,7 @@ def test_of_a_stream_that_is_cut_off_in_mid_frame_only_frames_as_they_were_sent_
     if pixels == "yuvj444p":
         images = [np.stack([(image >> 4).astype(np.uint8)] * 3) for image in images]
     out = io.BytesIO()
-    transmit(out, images, BLOCKS, container, codec, pixels, LOSSLESS if codec == "libx265" else {"preset": "ultrafast"})
+    transmit(out, images, container, codec, pixels, LOSSLESS if codec == "libx265" else {"preset": "ultrafast"})
     sent = out.getvalue()
     recording = tmp_path / f"recording.{container}"
     recording.write_bytes(sent)
@@ -587,7 +588,7 @@ def test_standard_input_that_cannot_be_gone_on_with_is_told_also_after_frames(tm
     sent = io.BytesIO()
     for size in ((48, 64), (32, 8320), (48, 64)):
         part = io.BytesIO()
-        transmit(part, [np.full(size, 90, np.uint8)] * 12, size, "mpegts", "libx264", "gray", {"tune": "zerolatency"})
+        transmit(part, [np.full(size, 90, np.uint8)] * 12, "mpegts", "libx264", "gray", {"tune": "zerolatency"})
         sent.write(part.getvalue())
     ran = subprocess.run(
         command("-", "--out", tmp_path / "out"), cwd=ROOT, input=sent.getvalue(), capture_output=True, check=False
