@@ -34,7 +34,7 @@ class SharedEngine(Engine[Promise]):
 
     The engine belongs to a thread of its own, which keeps it busy as long as any run has a frame for it, and gives it
     neighbours of one size together, as many as it takes. What fails for a batch is raised where its frames are
-    collected.
+    collected. What is asked of it once it is closed is cancelled.
     """
 
     slots = 1  # of each run; together they have as many frames in flight as there are runs
@@ -54,6 +54,7 @@ class SharedEngine(Engine[Promise]):
         """End the thread, after the frames it has."""
         self._jobs.put(None)
         self._thread.join()
+        self._cancel()
 
     def warm_up(self, image: Image, _count: int) -> None:
         self._engine.compile(image)  # here, so that the other runs' frames need not wait
@@ -71,7 +72,16 @@ class SharedEngine(Engine[Promise]):
     def _ask(self, image: Image, search: bool) -> Promise:
         job = Job(image, Future(), search)
         self._jobs.put(job)
+        if not self._thread.is_alive():
+            self._cancel()
         return job.promise
+
+    def _cancel(self) -> None:
+        """Give up what has come too late: a run may be stopped, and all closed, while its network is compiled."""
+        with suppress(Empty):
+            while True:
+                if job := self._jobs.get_nowait():
+                    job.promise.cancel()
 
     def _work(self) -> None:
         while jobs := self._next_jobs():

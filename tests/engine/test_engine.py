@@ -4,7 +4,7 @@ import gc
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 from itertools import chain
 from threading import Event
@@ -284,6 +284,14 @@ def test_a_size_that_comes_up_in_one_run_holds_no_other_up(frames: list[Frame]) 
         assert not changed.done()
         slow.may_begin.set()
         assert len(changed.result(timeout=10)) == 1
+
+
+def test_a_shared_engine_that_is_closed_keeps_nobody_waiting(frames: list[Frame]) -> None:
+    """As the thread of a run that was stopped while its network was compiled: the program's end waits for it."""
+    with closing(SharedEngine(StubEngine())) as engine:
+        pass
+    with pytest.raises(CancelledError):
+        engine.submit([frames[0].image]).result(timeout=10)
 
 
 @pytest.mark.parametrize("room", [100, 2])
