@@ -114,17 +114,22 @@ class Platform(Stateful):
         self._said = False
 
     def __call__(self, frame: Frame, motion: CameraMotion) -> CameraView:
-        """The view of the next frame; `motion` is what the tracker was told of the camera since the last one."""
-        turn = self._mount if self._pointing is None else self._pointing.at(frame) @ self._mount
-        self._looks.append(Look(frame.time, turn, motion.matrix))
-        while len(self._looks) > 1 and self._looks[1].time <= frame.time - RATE_SECONDS:
+        """The view of the next frame; `motion` is what the tracker was told of the camera since the last one.
+
+        Before a scene that moves, tracks go on through a repeat as if the camera looked where it took the picture.
+        """
+        if not (frame.repeats and self._looks and CameraMotion(self._looks[-1].motion, known=True).moved):
+            turn = self._mount if self._pointing is None else self._pointing.at(frame) @ self._mount
+            self._looks.append(Look(frame.time, turn, motion.matrix))
+        now = self._looks[-1]
+        while len(self._looks) > 1 and self._looks[1].time <= now.time - RATE_SECONDS:
             self._looks.popleft()
         past, *later = self._looks
         since = reduce(lambda before, look: look.motion @ before, later, np.eye(3))
-        if np.isnan(turn).any():
+        if np.isnan(now.turn).any():
             self._say_unknown(frame)
             self._looks.clear()
-        return CameraView(self._camera, Look(frame.time, turn, since), past)
+        return CameraView(self._camera, now._replace(motion=since), past)
 
     def state(self) -> State:
         return {

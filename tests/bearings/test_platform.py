@@ -1,6 +1,7 @@
 """Bearings and their rates, against the geometry of the world."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,27 @@ def test_what_moves_in_the_world_has_its_rate_there(stabilised: bool) -> None:
         if time > 1:
             assert abs((found.azimuth[0] - 358 - 1.7 * time + 180) % 360 - 180) < 0.02
             assert (found.azimuth_rate[0], found.elevation_rate[0]) == pytest.approx((1.7, -0.8), abs=0.06)
+
+
+@pytest.mark.parametrize("stabilised", [True, False])
+def test_what_stands_still_in_the_world_does_so_in_repeats_too(stabilised: bool) -> None:
+    """A camera of 10 Hz pans and is recorded at 30."""
+    angles, tracker = pan(3, 0.5), Tracker(TrackerSettings())
+    carrier, place = platform(angles), angles[45, :2] + (1.5, -1)
+    for index in range(len(angles)):
+        taken = index - index % 3
+        now = replace(frame(index), repeats=index > taken)
+        motion = turn(angles[taken - 3], angles[taken]) if stabilised and index and not now.repeats else STANDS_STILL
+        x, y = pixel((float(place[0]), float(place[1])), tuple(angles[taken]))
+        found = detections([x], [y])
+        found.score[:] = 0.99
+        shown, _ = tracker.step(now, found, motion)
+        bearings = carrier(now, motion).bearings(shown)
+        if index > RATE:
+            assert abs((bearings.azimuth[0] - place[0] + 180) % 360 - 180) < 0.02
+            assert abs(bearings.elevation[0] - place[1]) < 0.02
+            assert abs(bearings.azimuth_rate[0]) < 0.06
+            assert abs(bearings.elevation_rate[0]) < 0.06
 
 
 def test_a_scene_that_drifts_is_not_the_world() -> None:

@@ -82,3 +82,14 @@ def test_what_does_not_fly_straight_is_not_said_to(vx: float, spread: float, ben
 
 def test_of_two_detections_nothing_is_known() -> None:
     assert not flies(flight(2, 100, 0, 0.0))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seconds", [10.0, 3600.0, 1e5])
+def test_gaps_of_any_length_leave_a_line_that_is_not_known_to_fly(seconds: float) -> None:
+    noise = 0.01 * np.eye(2)[None]
+    misfit = begun(misfit_to(np.array([[100.0, 80.0]]), noise), 1000.0)
+    for _ in range(3):
+        misfit = carried(misfit, seconds, TURNS_AND_ZOOMS)
+    assert (fitted(misfit)[0].covariance.diagonal(axis1=1, axis2=2) > 0).all()
+    assert not fly(*extended(misfit, np.ones(1, np.int64), misfit_to(np.array([[140.0, 80.0]]), noise), 1000.0))[0]
