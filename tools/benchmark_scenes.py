@@ -102,6 +102,7 @@ def report(name: str, found: list[tuple[TrackedSequence, Evaluation]]) -> str:
         f" in {minutes:.1f} min   never covered {sum(s.targets_missed for s in scores)} of"
         f" {sum(s.targets for s in scores)}   delay {np.median(delays) if delays else np.nan:.2f} s"
         f"   HOTA {100 * np.mean([s.hota for s in scores]):.1f}   id switches {sum(s.id_switches for s in scores)}"
+        f"   NEES {np.mean([s.nees for s in scores]):.2f}   NIS {np.mean([s.nis for s in scores]):.2f}"
     )
     if name != "crossings":
         return line

@@ -218,11 +218,10 @@ class Tracker(Stateful):
 
     def _after_gap(self, dt: float) -> bool:
         """Whether frames are usually much less apart than these `dt` seconds; learns how much that is."""
-        if self._interval is None:
-            self._interval = dt or None
+        if not dt:  # a clock that stands still says nothing of it
             return False
-        usual = self._interval
-        self._interval += INTERVAL_SHARE * (min(dt, GAP_INTERVALS * usual) - usual)
+        usual = self._interval or dt
+        self._interval = usual + INTERVAL_SHARE * (min(dt, GAP_INTERVALS * usual) - usual)
         return dt > GAP_INTERVALS * usual
 
     @property

@@ -467,6 +467,14 @@ def test_where_frames_are_rarer_than_a_track_coasts_it_is_followed_all_the_same(
     assert (tracks.id.tolist(), tracks.status.tolist()) == ([1], [TrackStatus.CONFIRMED])
 
 
+def test_a_clock_that_stood_still_makes_no_gap_of_frames_that_are_always_rare() -> None:
+    scene, apart = Scene(), 1.25 * SETTINGS.coast_seconds
+    for i in range(20):
+        for _ in range(50 if i == 10 else 1):
+            tracks = scene(moving(i, vx=20, vy=-5), time=apart * i)
+    assert (tracks.id.tolist(), tracks.status.tolist()) == ([1], [TrackStatus.CONFIRMED])
+
+
 @pytest.mark.parametrize("bad", ["x", "covariance", "negative", "score"])
 def test_a_detection_that_makes_no_sense_is_left_out(bad: str) -> None:
     scene = Scene()
