@@ -77,7 +77,7 @@ def carry_out(run: Run, engine: Engine[Any], stop: Event, statistics: RunStatist
         for result in results:
             if not full and (full := len(result.detections) >= most):
                 where = f"{run.source.name}: frame {result.frame.index}"
-                log.warning("%s has %d detections; any weaker ones are left out (detection.max_detections)", where, most)
+                log.warning("%s has %d detections; what is weaker is left out (detection.max_detections)", where, most)
             statistics.count_not_written(named)
             keep(result, CHECKPOINT_SECONDS)
             yield result

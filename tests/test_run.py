@@ -151,7 +151,7 @@ def test_a_frame_with_more_than_the_most_detections_is_told_once(tmp_path: Path)
     for most, told in ((2, 1), (3, 0)):
         run = ["run", images, *flags, "--set", f"detection.max_detections={most}", "--out", tmp_path / f"{most}"]
         code, _, error = irst(*run)
-        said = "frame 1 has 2 detections; any weaker ones are left out (detection.max_detections)"
+        said = "frame 1 has 2 detections; what is weaker is left out (detection.max_detections)"
         assert (code, error.count(said), error.count("left out")) == (0, told, told)
 
 
