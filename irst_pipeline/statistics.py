@@ -271,7 +271,7 @@ class RunStatistics(Stateful):
             return self._outcome if self._outcome and self._outcome.startswith("failed") else None
         if self._last_came is None:
             return f"no frame has come yet, in {now - self._begun:.1f} s"
-        if self._ready is None:
+        if not self.stages:
             return "the engine is getting ready"
         for name, stage in reversed(self.stages.items()):  # one that is stuck holds those before it up
             if (held := stage.held_seconds) > stale_seconds:
