@@ -17,7 +17,8 @@ SPEED_MIN = 6.0  # px/s; of less, clouds drift, and their edges seem to
 CERTAIN = 3.0  # standard deviations of a speed
 MISFIT_MAX = 2.0  # a degree of freedom, of what flies straight
 BROKEN = 100.0  # the same of what is not all one target
-FAINTEST = 1e-12  # of what is known of a coordinate if the others are: of less, as after an hour, rounding leaves none
+# A coordinate is known by a share of 1e-12 at least, with the others: of less, as after an hour, rounding leaves none.
+RIDGE = 1 + 1e-12 * np.eye(4)
 
 
 def misfit_to(measured: Floats, noise: Floats) -> Floats:
@@ -59,7 +60,7 @@ def extended(misfit: Floats, count: Integers, last: Floats, speed_sd: float) -> 
 
 def fitted(misfit: Floats) -> tuple[Gaussians, Floats]:
     """The lines (n, 4) of least misfit, and that (n,)."""
-    covariance = np.asarray(np.linalg.inv(misfit[:, :4, :4] * (1 + FAINTEST * np.eye(4))), float)
+    covariance = np.asarray(np.linalg.inv(misfit[:, :4, :4] * RIDGE), float)
     line = -(covariance @ misfit[:, :4, 4:])[..., 0]
     return Gaussians(line, covariance), misfit[:, 4, 4] + (misfit[:, :4, 4] * line).sum(1)
 
