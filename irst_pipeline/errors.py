@@ -26,6 +26,11 @@ def refusal(error: OSError) -> str:
     return f"{error.filename or 'a file'}: {error.strerror or error}"
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error says, or of what kind it is where it says nothing."""
+    return str(error) or type(error).__name__
+
+
 @contextmanager
 def told_in_one_line(program: str) -> Iterator[None]:
     """Ends the process with the line and the exit code where something goes wrong that the user can mend."""

@@ -16,7 +16,7 @@ from irst_pipeline.checkpoint import CHECKPOINT_FILE, Checkpoint, of_another_ver
 from irst_pipeline.config import RunSettings
 from irst_pipeline.disk import write_json
 from irst_pipeline.engine import Engine
-from irst_pipeline.errors import IrstError
+from irst_pipeline.errors import IrstError, reason_of
 from irst_pipeline.pipeline import run_pipeline
 from irst_pipeline.sinks import RunHeader, Sink, open_sinks
 from irst_pipeline.sinks.base import REPORT_FILE
@@ -123,7 +123,7 @@ def finish(
     except StateError as error:
         raise of_another_version(run.folder, error) from None
     except BaseException as error:
-        _write_report(run, f"failed: {error}", statistics, run.source)
+        _write_report(run, f"failed: {reason_of(error)}", statistics, run.source)
         raise
     report = _write_report(run, "interrupted" if stop.is_set() else "complete", statistics, run.source)
     if report["outcome"] == "complete" and "error" not in report:
@@ -138,7 +138,7 @@ def report_failure(run: Run, error: Exception, account: Account) -> Account:
         with suppress(StateError):  # of another version, which is then what failed
             statistics.restore(part_of(run.checkpoint.state, "statistics"))
     statistics.take_over(account)
-    _write_report(run, f"failed: {error}", statistics, account)
+    _write_report(run, f"failed: {reason_of(error)}", statistics, account)
     return account._replace(counts=statistics.counts(), ailment=statistics.ailment(0.0))
 
 

@@ -147,6 +147,11 @@ def test_a_recording_and_a_camera_that_stops_and_comes_back(tmp_path: Path) -> N
             wait_until(healthy, "all is well again")
             report = tmp_path / "sequence16" / "run.json"
             wait_until(report.exists, "the recording comes to its end")
+            frames = json.loads(report.read_text())["frames_processed"]
+            wait_until(
+                lambda: scrape(port)[0]["irst_frames_processed_total", CLOUDS.name] == frames,
+                "what its process has last counted is told here as well",
+            )
             samples, text = scrape(port)
             told.append(text)
     assert not up()

@@ -7,12 +7,12 @@ from threading import Event
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sources.address import is_live, redact, scheme_of
-from irst_pipeline.sources.base import Source
+from irst_pipeline.sources.base import Position, Source
 from irst_pipeline.sources.feeds import feed_of, open_raw
 from irst_pipeline.sources.images import SUFFIXES, ImageSource, find_images
 from irst_pipeline.sources.live import LiveStream
 from irst_pipeline.sources.realtime import RealTime
-from irst_pipeline.sources.resumed import Position, checksum, resume_source
+from irst_pipeline.sources.resumed import checksum, resume_source
 from irst_pipeline.sources.video import VideoSource
 
 __all__ = ["Position", "Source", "checksum", "open_source", "redact", "resume_source"]

@@ -57,10 +57,17 @@ class SourceWrapper(Source):
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.name = source.name
         self.frame_rate = source.frame_rate
         self.frame_count = source.frame_count
         self.live = source.live
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self.source.name = name
 
     @property
     def frames_failed(self) -> int:
@@ -78,6 +85,21 @@ class SourceWrapper(Source):
 
     def close(self) -> None:
         self.source.close()
+
+
+class Position(NamedTuple):
+    """How far a run has come in a source."""
+
+    frame: int
+    """Index of the last frame."""
+    time: float
+    """s, of it"""
+    clock: float
+    """s since the epoch, when it came"""
+    frames_failed: int
+    reconnects: int
+    checksum: int
+    """Of the last frame, as it was worked on."""
 
 
 class Picture(NamedTuple):

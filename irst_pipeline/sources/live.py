@@ -2,6 +2,7 @@
 
 import math
 import random
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from threading import Event
@@ -9,7 +10,7 @@ from time import perf_counter
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
-from irst_pipeline.sources.base import Damage, Feed, Picture, Reader, describe, log
+from irst_pipeline.sources.base import Damage, Feed, Picture, Position, Reader, describe, log
 from irst_pipeline.stage import POLL_SECONDS, Stage
 from irst_pipeline.types import Frame
 
@@ -36,6 +37,10 @@ class Clock:
         self._stamp: float | None = None
         self._time: float | None = None
         self._start = self._came = self._ahead = 0.0
+
+    def go_on_from(self, time: float, came: float) -> None:
+        """The last frame was at `time` and came at `came` on the wall clock (s), maybe in an earlier process."""
+        self._time, self._came, self._start = time, came, came - time
 
     def connected(self) -> None:
         """Time stamps to come have nothing to do with those before."""
@@ -78,6 +83,12 @@ class LiveStream(Reader):
         self._kind: str | None = None  # size and depth of the frames; None before the first
         self._last: float | None = None  # when the newest frame came
         self._lost_since: float | None = None
+
+    def go_on_from(self, position: Position) -> None:
+        """Count frames, failures and times on from where an earlier process came to; before it is iterated."""
+        self._index = position.frame
+        self.frames_failed, self.reconnects = position.frames_failed, position.reconnects
+        self._clock.go_on_from(position.time, perf_counter() - (time.time() - position.clock))
 
     def stop_waiting(self) -> None:
         self._ended.set()

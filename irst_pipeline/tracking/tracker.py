@@ -55,6 +55,8 @@ DETECTIONS_MAX = 2000
 """A frame; of more, those of the highest scores are taken, so that no frame takes for ever."""
 LARGEST, SMALLEST = 1e9, 1e-9
 """Places (px) and variances (px^2) beyond are no measurement, and numbers would lose their digits in sums with them."""
+SINGULAR = 1e-9
+"""Determinant of a covariance, of the product of its variances, that rounding may make nothing of."""
 STEP_SECONDS_MAX = 1e5
 """From one frame to the next; nothing is known any more after so long, nor after longer."""
 HOPELESS = np.log(0.05)
@@ -495,7 +497,7 @@ def usable_rows(detections: Detections) -> Integers:
     """Those that are finite and have a positive definite covariance; of too many, the ones of the highest scores."""
     within = (np.abs([detections.x, detections.y, *detections.covariance.T, detections.score]) < LARGEST).all(0)
     xx, xy, yy = np.where(within, detections.covariance.T, 0)
-    good = ((np.minimum(xx, yy) > SMALLEST) & (xx * yy > xy * xy)).nonzero()[0]
+    good = ((np.minimum(xx, yy) > SMALLEST) & (xx * yy * (1 - SINGULAR) > xy * xy)).nonzero()[0]
     if len(good) <= DETECTIONS_MAX:
         return good
     return good[np.argsort(-detections.score[good], kind="stable")][:DETECTIONS_MAX]

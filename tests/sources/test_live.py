@@ -25,7 +25,7 @@ import pytest
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
-from irst_pipeline.sources import Source, open_source
+from irst_pipeline.sources import Position, Source, open_source, resume_source
 from irst_pipeline.sources.live import Clock
 from irst_pipeline.types import Frame, Image
 from tests.running import ROOT, read_jsonl, report, shown, wait_for
@@ -274,16 +274,11 @@ def test_of_a_stream_that_loses_packets_only_frames_as_they_were_sent_are_passed
         assert len(frames) > 10
 
 
-@pytest.mark.parametrize(
-    ("codec", "bits", "malformed"),  # SEI, which is none of a picture's matters
-    [("libx265", 12, b"\0\0\0\1\x4e\1\5\x08too short"), ("libx264", 10, b"\0\0\0\1\6\5\x08too short")],
-)
-def test_frames_that_are_predicted_from_one_that_was_lost_whole_are_counted(
-    codec: str, bits: int, malformed: bytes
-) -> None:
+def without_frame_7(codec: str, bits: int, malformed: bytes) -> bytes:
+    """20 frames, a key frame each 5, less one; `malformed` stands before each."""
     images = [thermal(number, BLOCKS, bits) for number in range(20)]
     coded, out = io.BytesIO(), io.BytesIO()
-    transmit(coded, images, "nut", codec, f"gray{bits}le", LOSSLESS)  # a key frame each 5
+    transmit(coded, images, "nut", codec, f"gray{bits}le", LOSSLESS)
     with av.open(io.BytesIO(coded.getvalue()), "r") as whole, av.open(out, "w", format="nut") as lossy:
         stream = lossy.add_stream_from_template(whole.streams.video[0])
         for number, packet in enumerate(whole.demux(video=0)):
@@ -292,12 +287,33 @@ def test_frames_that_are_predicted_from_one_that_was_lost_whole_are_counted(
                 sent.pts, sent.dts, sent.time_base = packet.pts, packet.dts, packet.time_base
                 sent.stream, sent.is_keyframe = stream, packet.is_keyframe
                 lossy.mux(sent)
-    with serving([out.getvalue()]) as uri, frames_of(uri) as (frames, source):
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("codec", "bits", "malformed"),  # SEI, which is none of a picture's matters
+    [("libx265", 12, b"\0\0\0\1\x4e\1\5\x08too short"), ("libx264", 10, b"\0\0\0\1\6\5\x08too short")],
+)
+def test_frames_that_are_predicted_from_one_that_was_lost_whole_are_counted(
+    codec: str, bits: int, malformed: bytes
+) -> None:
+    with serving([without_frame_7(codec, bits, malformed)]) as uri, frames_of(uri) as (frames, source):
         found = list(islice(frames, 12))
         assert source.frames_failed == 2
     assert_genuine(found, BLOCKS, bits)
     assert [int(frame.image[0, 0]) for frame in found] == [*range(7), *range(10, 15)]
     assert [frame.index for frame in found] == [*range(7), *range(9, 14)]
+
+
+def test_a_stream_that_is_gone_on_with_counts_and_names_its_frames_on(caplog: pytest.LogCaptureFixture) -> None:
+    before = Position(frame=99, time=50.0, clock=time.time() - 5, frames_failed=3, reconnects=2, checksum=0)
+    with serving([without_frame_7("libx264", 10, b"")]) as uri, frames_of(uri) as (_, source):
+        frames = list(islice(resume_source(source, before, Event(), None), 12))
+        assert (source.frames_failed, source.reconnects) == (5, 2)
+    assert [frame.index for frame in frames] == [*range(100, 107), *range(109, 114)]
+    assert frames[0].time == pytest.approx(55, abs=1)
+    assert_in_order(frames)
+    assert "frame 107 " in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -475,13 +475,15 @@ def test_a_clock_that_stood_still_makes_no_gap_of_frames_that_are_always_rare() 
     assert (tracks.id.tolist(), tracks.status.tolist()) == ([1], [TrackStatus.CONFIRMED])
 
 
-@pytest.mark.parametrize("bad", ["x", "covariance", "negative", "score"])
+@pytest.mark.parametrize("bad", ["x", "covariance", "negative", "singular", "score"])
 def test_a_detection_that_makes_no_sense_is_left_out(bad: str) -> None:
     scene = Scene()
     for i in range(40):
         good = detections([moving(i), (200.0, 100.0)], 0.99)
         if bad == "negative":
             good.covariance[1] = [-1.0, 0.0, 1.0]
+        elif bad == "singular":  # but for rounding
+            good.covariance[1] = [0.1, 0.1 * (1 - 1e-16), 0.1]
         else:
             getattr(good, bad)[1] = np.nan
         tracks, _ = scene.tracker.step(Frame(IMAGE, i, i / RATE, "scene"), good)
