@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from irst_pipeline.lsnet.threads import one_thread
 from irst_pipeline.types import Image
 
 SAMPLES_MAX = 16384
@@ -73,7 +74,8 @@ def normalise(frames: Tensor) -> Normalised:
 
 def normalise_image(image: Image, device: torch.device | str = "cpu") -> Normalised:
     """One image (H, W), normalised on a device."""
-    return normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None].to(device))
+    with one_thread():
+        return normalise(torch.from_numpy(np.ascontiguousarray(image))[None, None].to(device))
 
 
 def in_units(frames: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
@@ -84,6 +86,9 @@ def in_units(frames: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
 
 def _without_glare(units: Tensor) -> Tensor:
     """What is large and far off brought nearer, with the points on it; `units` is changed."""
+    recorded = units.is_cuda or torch.onnx.is_in_onnx_export()  # for other frames as well
+    if not recorded and units.abs().max() <= GLARE_MIN:
+        return units  # of such a frame the rest changes nothing
     glare = _eroded((units[..., ::GLARE_STEP, ::GLARE_STEP].abs() > GLARE_MIN).float(), 3)
     near = F.interpolate(_dilated(glare, 9), scale_factor=float(GLARE_STEP))
     near = near[..., : units.shape[-2], : units.shape[-1]]  # 1 there, and 0 elsewhere

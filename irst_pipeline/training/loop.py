@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -32,6 +31,7 @@ from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation import score_network
 from irst_pipeline.evaluation.report import write_table
 from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
+from irst_pipeline.lsnet.threads import one_thread
 from irst_pipeline.lsnet.weights import WEIGHTS_FILE, packed, packed_weights, unpacked
 from irst_pipeline.settings import read_settings
 from irst_pipeline.signals import STOPS
@@ -59,17 +59,6 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
     falling = settings.steps * DECAY_SHARE
     factor = min(1.0, (step + 1) / WARM_UP_STEPS, (settings.steps - step) / falling)
     return settings.learning_rate * factor
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """PyTorch without threads of its own: to wake them takes longer than the work on parameters this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class TrainingRun:

@@ -203,6 +203,15 @@ def test_of_what_glares_normalisation_leaves_less_and_feels_it_nowhere_else(leve
     torch.testing.assert_close(found.frames[..., :50, :], plain.frames[..., :50, :], rtol=0, atol=0.1)
 
 
+def test_each_frame_of_a_batch_is_normalised_as_it_is_alone() -> None:
+    plain, glaring = torch.randint(7000, 7100, (2, 1, 1, 128, 160))
+    glaring[..., 60:85, 70:95] += 8000
+    together = normalise(torch.cat([plain, glaring])).frames
+    torch.testing.assert_close(
+        together, torch.cat([normalise(plain).frames, normalise(glaring).frames]), rtol=0, atol=0
+    )
+
+
 @pytest.mark.parametrize("side", [3, 6])
 def test_a_target_does_not_glare(side: int) -> None:
     raw = torch.randint(7000, 7100, (1, 1, 128, 160))
