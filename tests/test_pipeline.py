@@ -78,7 +78,7 @@ def test_a_fast_consumer_gets_every_item() -> None:
 
     def produce() -> Iterator[int]:
         for i in range(20):
-            time.sleep(0.005)
+            time.sleep(0.05)
             yield i
 
     assert list(Stage(produce(), 1, dropped.append)) == list(range(20))
