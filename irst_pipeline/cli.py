@@ -139,8 +139,8 @@ def train(options: argparse.Namespace) -> None:
 
     settings = read_settings(TrainSettings, options.config, options.set)
     from irst_pipeline.engine import find_device  # PyTorch takes seconds; what is wrong above is told at once
-    from irst_pipeline.training.loop import open_run
     from irst_pipeline.training.loop import train as run_training
+    from irst_pipeline.training.run import open_run
 
     training = open_run(settings, options.out, find_device(options.device))
     weights = run_training(training, options.data, stop)

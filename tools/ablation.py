@@ -22,7 +22,8 @@ from irst_pipeline.lsnet.model import LSNet, Stage
 from irst_pipeline.lsnet.modules import BackgroundStep, SoftThreshold
 from irst_pipeline.settings import read_settings
 from irst_pipeline.signals import stop_on_signals
-from irst_pipeline.training.loop import CURVE_FILE, TrainingRun, open_run, train
+from irst_pipeline.training.loop import CURVE_FILE, train
+from irst_pipeline.training.run import TrainingRun, open_run
 from irst_pipeline.training.settings import TrainSettings
 
 

@@ -1,12 +1,19 @@
 """The data sets of a training run, and batches of random crops drawn from them."""
 
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from irst_pipeline.datasets import (
     Sample,
@@ -17,12 +24,14 @@ from irst_pipeline.datasets import (
     read_simulated,
 )
 from irst_pipeline.errors import UsageError
+from irst_pipeline.signals import STOPS
 from irst_pipeline.training.augment import Shape, cut_outs, overlaid, patched, random_crop
 from irst_pipeline.training.settings import SourceSettings, TrainSettings
 from irst_pipeline.types import MIN_SIZE
 
 PATCHED_SHARE = 0.5  # of the crops of exact masks, how many show a piece of another one of the batch
 OVERLAID_SHARE = 0.3  # of all crops, how many have another one of the batch shining through
+BATCHES_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -95,3 +104,53 @@ def draw_batch(sources: list[DataSet], settings: TrainSettings, step: int) -> Ba
             crops[i] = overlaid(crop, crops[i - 1], rng)
     planes = ([getattr(c, name) for c in crops] for name in ("frame", "mask", "weight"))
     return Batch(*(torch.from_numpy(np.stack(p))[:, None] for p in planes))
+
+
+class Steps(Dataset[Batch]):
+    """The batch of each step."""
+
+    def __init__(self, sources: list[DataSet], settings: TrainSettings) -> None:
+        self._sources, self._settings = sources, settings
+
+    def __getitem__(self, step: int) -> Batch:
+        return draw_batch(self._sources, self._settings, step)
+
+
+def draw_ahead(
+    pool: ThreadPoolExecutor, sources: list[DataSet], settings: TrainSettings, first: int, device: torch.device
+) -> Iterable[Batch]:
+    """The batches from step `first` on, drawn while those before them are worked on.
+
+    For a GPU by processes, for threads share one interpreter and could not keep up; on a CPU by the threads of `pool`.
+    """
+    steps = range(first, settings.steps)
+    if device.type == "cuda" and steps:
+        return DataLoader(
+            Steps(sources, settings),
+            batch_size=None,
+            sampler=steps,
+            num_workers=min(len(steps), os.cpu_count() or 1),
+            worker_init_fn=_draw_alone,
+            multiprocessing_context="fork",  # the frames are there already, and not once more in each
+            pin_memory=True,
+        )
+    return _drawn_by_threads(pool, sources, settings, steps)
+
+
+def _drawn_by_threads(
+    pool: ThreadPoolExecutor, sources: list[DataSet], settings: TrainSettings, steps: range
+) -> Iterator[Batch]:
+    waiting: deque[Future[Batch]] = deque()
+    for step in steps:
+        waiting.append(pool.submit(draw_batch, sources, settings, step))
+        if len(waiting) > BATCHES_AHEAD:
+            yield waiting.popleft().result()
+    for batch in waiting:
+        yield batch.result()
+
+
+def _draw_alone(_: int) -> None:
+    cv2.setNumThreads(0)
+    # A signal to the whole group is the training process's to answer: it still waits for batches that are under way.
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)

@@ -9,7 +9,7 @@ import torch
 from irst_pipeline.datasets import MASKED, Sample
 from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.training.finish import bring_to_scale, shift_logits
-from irst_pipeline.training.loop import build_network
+from irst_pipeline.training.run import build_network
 
 MODELS = Path(__file__).parents[2] / "configs" / "models"
 MODEL = MODELS / "lsnet-nano.yaml"

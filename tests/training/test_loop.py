@@ -25,8 +25,9 @@ from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.weights import load_weights, packed_weights
 from irst_pipeline.training.batches import draw_batch, read_sources
 from irst_pipeline.training.finish import bring_to_scale, shift_logits
-from irst_pipeline.training.loop import Curve, build_network, learning_rate, open_run, train
+from irst_pipeline.training.loop import Curve, train
 from irst_pipeline.training.preview import draw_preview
+from irst_pipeline.training.run import build_network, learning_rate, open_run
 from irst_pipeline.training.settings import TrainSettings
 from tests.running import read_csv
 
