@@ -1,6 +1,7 @@
 """Live sources that FFmpeg reads: network streams, cameras of this machine, pipes."""
 
 import ctypes
+import logging
 import os
 import select
 from collections.abc import Generator, Iterable, Iterator
@@ -11,6 +12,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import av
+import av.logging
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
 from av.video.stream import VideoStream
@@ -34,6 +36,10 @@ WARY_DECODERS = {"rawvideo", "ffv1", "h264", "libdav1d", "mpeg2video", "mpeg4", 
 # Frames of HEVC whose reference is missing are errors then; FFmpeg would leave them out without a word. A malformed SEI
 # would be an error as well, and no picture needs one.
 EXPLODE = {"err_detect": "explode"}
+# FFmpeg says in its log alone that datagrams of RTP never came; what else it says there is nobody's business.
+MISSING = "RTP: missed"
+logging.getLogger("libav").addHandler(logging.NullHandler())
+logging.getLogger("libav").propagate = False
 WITHOUT_SEI = "filter_units=remove_types=39|40"
 
 
@@ -68,13 +74,19 @@ class StreamFeed:
         try:
             with ExitStack() as opened:
                 begun = perf_counter()
-                container = self._open(settings, ended, opened)
+                av.logging.set_skip_repeated(False)
+                av.logging.set_level(av.logging.WARNING)
+                with av.logging.Capture() as said:
+                    container = self._open(settings, ended, opened)
                 opened.callback(container.close)
                 stream = video_stream(container, self.name)
                 known = stream.codec_context.width
                 if not (self.pipe or known) and perf_counter() - begun >= settings.open_seconds:
                     raise IrstError(SILENT)  # FFmpeg takes an interruption for an end, and would wait once more
-                packets = _copied(container, ended) if self.format == "v4l2" else container.demux()
+                if self.format == "v4l2":
+                    packets = _copied(container, ended)
+                else:
+                    packets = _marked(container, stream.index, _misses(said))
                 yield from self._pictures(stream, packets, None if self.pipe else settings.read_seconds)
         except av.ExitError:
             raise IrstError(SILENT) from None
@@ -138,6 +150,28 @@ def _copied(container: InputContainer, ended: Event) -> Iterator["av.Packet[Any]
         packet.is_keyframe, packet.is_corrupt = lent.is_keyframe, not lent.size  # FFmpeg empties what is not whole
         del lent
         yield packet
+
+
+def _marked(container: InputContainer, stream: int, distrusted: bool) -> "Iterator[av.Packet[Any] | None]":
+    """Its packets, marked as damaged where datagrams are missing, of them or before.
+
+    Where some are missing that were read ahead, nobody knows of which, all of a `stream` are `distrusted` up to its
+    first key frame.
+    """
+    packets: Iterator[av.Packet[Any]] = container.demux()
+    while True:
+        with av.logging.Capture() as said:
+            packet = next(packets, None)
+        if packet is None:
+            return
+        if distrusted or _misses(said):
+            packet.is_corrupt = True
+        distrusted &= not (packet.stream.index == stream and packet.is_keyframe)
+        yield packet
+
+
+def _misses(said: list[tuple[int, str, str]]) -> bool:
+    return any(MISSING in line for _, _, line in said)
 
 
 def _timed(packets: Iterable["av.Packet[Any] | None"], stream: int, silence: float | None) -> Iterator[Arrival]:

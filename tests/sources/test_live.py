@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +30,7 @@ from irst_pipeline.sources.live import Clock
 from irst_pipeline.types import Frame, Image
 from tests.running import ROOT, read_jsonl, report, shown, wait_for
 from tests.sources.cameras import BLOCKS, HEIGHT, WIDTH, paced, recorded, thermal
-from tools.streaming import LOSSLESS, RATE, free_port, transmit
+from tools.streaming import LOSSLESS, RATE, free_port, on_time, transmit
 
 pytestmark = pytest.mark.alone
 
@@ -76,6 +76,46 @@ def serving(answers: Sequence[bytes], hold: bool = False) -> Iterator[str]:
         connection.close()
 
 
+class RtspCamera(StreamRequestHandler):
+    """Answers what is asked of a camera; what it sends when it is to play, a subclass says."""
+
+    coding = "H264"
+    by_udp = False
+
+    def handle(self) -> None:
+        with suppress(OSError):
+            while request := b"".join(iter(self.rfile.readline, b"\r\n")).decode():
+                self.answer(request.split()[0], request)
+
+    def answer(self, verb: str, request: str) -> None:
+        media = f"m=video 0 RTP/AVP 96\r\na=rtpmap:96 {self.coding}/90000\r\n"
+        body = f"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=ir\r\nt=0 0\r\n{media}" if verb == "DESCRIBE" else ""
+        status, transport = "200 OK", "RTP/AVP/TCP;interleaved=0-1"
+        if verb == "SETUP" and self.by_udp:
+            _, asked, ports = request.partition("client_port=")
+            status = "200 OK" if asked else "461 Unsupported Transport"
+            self.port = int(ports.partition("-")[0]) if asked else 0
+            transport = f"RTP/AVP;unicast;client_port={self.port}-{self.port + 1};server_port=6970-6971"
+        number = request.partition("CSeq: ")[2].split()[0]
+        head = f"Session: 1\r\nTransport: {transport}\r\nContent-Length: {len(body)}"
+        self.wfile.write(f"RTSP/1.0 {status}\r\nCSeq: {number}\r\n{head}\r\n\r\n{body}".encode())
+        if verb == "PLAY":
+            self.play()
+
+    def play(self) -> None:
+        raise NotImplementedError
+
+
+@contextmanager
+def rtsp(camera: type[RtspCamera]) -> Iterator[str]:
+    """Address of such a camera."""
+    with ThreadingTCPServer(("127.0.0.1", 0), camera) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"rtsp://127.0.0.1:{server.server_address[1]}/ir"
+        server.shutdown()
+
+
 @contextmanager
 def rtsp_camera(answers: Sequence[tuple[float, int]]) -> Iterator[tuple[str, list[float]]]:
     """Address of a camera that sends H.264 by RTSP, and when (s) it was asked to.
@@ -87,25 +127,12 @@ def rtsp_camera(answers: Sequence[tuple[float, int]]) -> Iterator[tuple[str, lis
     images = [(image >> 6).astype(np.uint8) for image in LEVELS]
     transmit(out, images, container="h264", codec="libx264", pixels="gray", options=options)
     units = out.getvalue().replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")[1:]
-    sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=ir\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
 
-    class Camera(StreamRequestHandler):
-        def handle(self) -> None:
-            with suppress(OSError):
-                while request := b"".join(iter(self.rfile.readline, b"\r\n")).decode():
-                    self.answer(request.split()[0], request.partition("CSeq: ")[2].split()[0])
-
-        def answer(self, verb: str, number: str) -> None:
-            body = sdp if verb == "DESCRIBE" else ""
-            head = f"Session: 1\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\nContent-Length: {len(body)}"
-            self.wfile.write(f"RTSP/1.0 200 OK\r\nCSeq: {number}\r\n{head}\r\n\r\n{body}".encode())
-            if verb == "PLAY":
-                asked.append(time.monotonic())
-                pause, frames = answers[min(len(asked), len(answers)) - 1]
-                time.sleep(pause)
-                self.play(frames)
-
-        def play(self, frames: int) -> None:
+    class Camera(RtspCamera):
+        def play(self) -> None:
+            asked.append(time.monotonic())
+            pause, frames = answers[min(len(asked), len(answers)) - 1]
+            time.sleep(pause)
             sent = 0
             for number, unit in enumerate(units):
                 if sent == frames:
@@ -116,11 +143,47 @@ def rtsp_camera(answers: Sequence[tuple[float, int]]) -> Iterator[tuple[str, lis
                 self.wfile.write(struct.pack("!cBH", b"$", 0, len(rtp)) + rtp)
                 sent += slice_
 
-    with ThreadingTCPServer(("127.0.0.1", 0), Camera) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"rtsp://127.0.0.1:{server.server_address[1]}/ir", asked
-        server.shutdown()
+    with rtsp(Camera) as uri:
+        yield uri, asked
+
+
+def datagrams(images: Sequence[Image], codec: str, pixels: str) -> list[bytes]:
+    """Images as FFmpeg sends them by RTP, without what is not of the video."""
+    sent = list[bytes]()
+
+    def receive() -> None:
+        with suppress(TimeoutError):
+            while True:
+                sent.append(receiver.recv(1 << 16))
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(1)
+        receiving = threading.Thread(target=receive)
+        receiving.start()
+        address = f"rtp://127.0.0.1:{receiver.getsockname()[1]}?pkt_size=1200"
+        transmit(address, on_time(images, 100), "rtp", codec, pixels, LOSSLESS)
+        receiving.join()
+    return [datagram for datagram in sent if datagram[1] & 127 == 96]
+
+
+@contextmanager
+def lossy_rtsp_camera(coding: str, sent: Sequence[bytes], lost: Container[int]) -> Iterator[str]:
+    """Address of a camera that sends datagrams by UDP alone, some of which never come."""
+
+    class Camera(RtspCamera):
+        by_udp = True
+
+        def play(self) -> None:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                for number, datagram in enumerate(sent):
+                    if number not in lost:
+                        sender.sendto(datagram, ("127.0.0.1", self.port))
+                    time.sleep(1e-3)
+
+    Camera.coding = coding
+    with rtsp(Camera) as uri:
+        yield uri
 
 
 @contextmanager
@@ -303,6 +366,27 @@ def test_frames_that_are_predicted_from_one_that_was_lost_whole_are_counted(
     assert_genuine(found, BLOCKS, bits)
     assert [int(frame.image[0, 0]) for frame in found] == [*range(7), *range(10, 15)]
     assert [frame.index for frame in found] == [*range(7), *range(9, 14)]
+
+
+@pytest.mark.parametrize(
+    ("coding", "codec", "bits", "lost"),
+    [
+        ("H264", "libx264", 10, {400, 401, 555}),
+        ("H265", "libx265", 12, {400, 401, 555}),
+        ("H264", "libx264", 10, {7, 25, 50}),  # while FFmpeg finds out what comes
+        ("H265", "libx265", 12, {7, 25, 50}),
+    ],
+)
+def test_no_frame_that_lost_a_datagram_is_passed_on(coding: str, codec: str, bits: int, lost: set[int]) -> None:
+    images = [thermal(number, BLOCKS, bits) for number in range(40)]  # a key frame each 5
+    sent = datagrams(images, codec, f"gray{bits}le")
+    assert len(sent) > 15 * len(images)
+    with lossy_rtsp_camera(coding, sent, lost) as uri, closing(open_source(uri, live=QUICK)) as source:
+        frames = list(takewhile(lambda frame: frame.image[0, 0] < 38, source))
+        assert source.frames_failed > 0
+    assert_genuine(frames, BLOCKS, bits)
+    assert_in_order(frames)
+    assert len(frames) > 10
 
 
 def test_a_stream_that_is_gone_on_with_counts_and_names_its_frames_on(caplog: pytest.LogCaptureFixture) -> None:
