@@ -181,7 +181,7 @@ class VideoSettings(Settings):
 
 
 class RotateSettings(Settings):
-    """When the next part of a log or video begins; 0: never, save that a video has 50,000 frames at most."""
+    """When the next part of a log or video begins; 0: never, save that a video has 25,000 frames at most."""
 
     megabytes: NotNegative = 0.0
     """After a part that is so large ..."""

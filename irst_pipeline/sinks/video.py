@@ -30,7 +30,7 @@ TIME_BASE = Fraction(1, 90_000)
 PAUSE_MAX = 2**31 * TIME_BASE
 """s, 6.6 hours; what comes so long after the frame before begins a new part, for none can be shown longer in an MP4."""
 
-FRAMES_MAX = 50_000
+FRAMES_MAX = 25_000
 """Frames in a part: what is remembered of each until it is closed, 70 bytes, would else fill the memory in weeks."""
 
 LOOK_SECONDS = 1.0
