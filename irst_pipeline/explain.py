@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from dataclasses import dataclass, fields
+from glob import escape, glob
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,9 @@ def explain_image(uri: str, model: str, out: Path, overwrite: bool) -> None:
     with closing(open_source(uri)) as source:
         frame = next(iter(source))
     check_size(frame)
-    prepare_folder(out, (FIGURE_FILE, ARRAYS_FILE, NUMBERS_FILE), [Path(uri)], overwrite)
+    # A source as it is, and what it stands for if it is a glob or a folder.
+    inputs = [Path(name) for name in (uri, *glob(uri, recursive=True), *glob(f"{escape(uri)}/*"))]  # noqa: PTH207
+    prepare_folder(out, (FIGURE_FILE, ARRAYS_FILE, NUMBERS_FILE), inputs, overwrite)
     with told_out_of_memory(redact(uri), frame.image.shape):
         _write(frame, weights, redact(uri), out)
 

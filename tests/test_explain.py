@@ -120,6 +120,18 @@ def test_a_flat_frame_is_explained(tmp_path: Path) -> None:
     assert main(["explain", str(tmp_path / "flat.png"), "--out", str(tmp_path / "out")]) == 0
 
 
+@pytest.mark.parametrize("source", ["", "*.png"])
+def test_the_figure_replaces_no_image_of_a_folder(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "explain.png"
+    cv2.imwrite(str(image), np.full((32, 48), 7, np.uint8))
+    before = image.read_bytes()
+    assert main(["explain", str(tmp_path / source), "--out", str(tmp_path), "--overwrite"]) == 2
+    assert "would be replaced" in capsys.readouterr().err
+    assert image.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("name", "model", "code", "reason"),
     [
