@@ -33,7 +33,7 @@ Positive = Annotated[float, Field(gt=0, lt=1e9, allow_inf_nan=False), AfterValid
 NotNegative = Annotated[float, Field(ge=0, lt=1e9, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=10**9)]
 YAML_MAX = 1 << 20  # letters of a file of settings; a recording given for one would fill the memory
-UNKNOWN = "extra_forbidden"  # what pydantic calls a key that is not known
+UNKNOWN = ("extra_forbidden", "invalid_key")  # what pydantic calls a key that is not known, and one that is no word
 NO_LIST = ("tuple_type", "too_long")  # what it calls a value that should be a list, and a list that is too long
 
 
@@ -157,11 +157,11 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> tuple[str, 
     """The first problem's key, and in words: key, what was found, what was expected, and how many more there are."""
     problems = error.errors(include_url=False)
     # Keys that are not known come first: a misspelt one is missing as well, and its section incomplete.
-    problems = [problem for problem in problems if problem["type"] == UNKNOWN] or problems
+    problems = [problem for problem in problems if problem["type"] in UNKNOWN] or problems
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"])
     plain = ".".join(part for part in first["loc"] if isinstance(part, str))
-    if first["type"] == UNKNOWN:
+    if first["type"] in UNKNOWN:
         line = f"unknown key `{key}`; {_hint(key, list(_fields(kind)))}"
     elif first["type"] == "missing":
         line = f"key `{key}` is missing"

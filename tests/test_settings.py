@@ -70,6 +70,8 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ("device: !!bool maybe", "not valid YAML"),
         ("device: !!timestamp today", "not valid YAML"),
         ('"dev\\nice": cpu', "unknown key `dev ice`"),
+        ("detection: {1: 3}", "unknown key `detection.1`; known: detection.threshold, .*max_detections$"),
+        ("null: 3", "unknown key `None`; known: model, .*rotate$"),
     ],
 )
 def test_a_bad_file_is_told_in_one_line(text: str, expected: str, tmp_path: Path) -> None:
