@@ -1,6 +1,5 @@
 """The settings of `irst run`: one typed tree, defaults here and nowhere else; `configs/default.yaml` shows them all."""
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -105,14 +104,6 @@ class CalibrationSettings(Settings):
     """Which stripes are taken away from each frame by itself."""
     polarity: Literal["white_hot", "black_hot"] = "white_hot"
     """black_hot: what is dark is warm, so levels are inverted; targets must be brighter than their background."""
-
-
-def beside(pattern: str, uri: str) -> Path:
-    """The file that `pattern` names for the recording `uri`: {} in it is the recording's path without its suffix, of
-    which a folder has none."""
-    recording = Path(uri)
-    plain = recording if recording.is_dir() else recording.parent / recording.stem
-    return Path(pattern.replace("{}", str(plain)))
 
 
 class CameraSettings(Settings):

@@ -5,8 +5,9 @@ from pathlib import Path
 from irst_pipeline.bearings.camera import Camera, PinholeSettings
 from irst_pipeline.bearings.platform import Platform
 from irst_pipeline.bearings.pointing import read_pointing
-from irst_pipeline.config import CameraSettings, beside
+from irst_pipeline.config import CameraSettings
 from irst_pipeline.settings import read_settings
+from irst_pipeline.sources.address import beside
 
 __all__ = ["Platform", "open_platform"]
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 from irst_pipeline.calibration.covered import Cover
 from irst_pipeline.calibration.destripe import destripe
 from irst_pipeline.calibration.file import read_calibration
-from irst_pipeline.config import CalibrationSettings, beside
+from irst_pipeline.config import CalibrationSettings
 from irst_pipeline.errors import UsageError
+from irst_pipeline.sources.address import beside
 from irst_pipeline.sources.base import describe
 from irst_pipeline.types import Frame
 

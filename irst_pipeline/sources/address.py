@@ -2,6 +2,8 @@
 
 import os
 import re
+from pathlib import Path
+from urllib.parse import parse_qsl
 
 NETWORK = ("rtsp", "rtsps", "rtp", "udp", "tcp", "http", "https")
 ADDRESS = rf"([A-Za-z][\w+.-]*):/+|({'|'.join(NETWORK)}):"  # how one begins, also with slashes too few
@@ -21,6 +23,20 @@ def scheme_of(uri: str) -> str | None:
 def is_live(uri: str) -> bool:
     """Whether it is meant to be a live source, and not a recording."""
     return scheme_of(uri) not in (None, "raw")
+
+
+def parts_of(uri: str) -> tuple[str, dict[str, str]]:
+    """The path of an address of `LOCAL`, and the fields behind its ?."""
+    path, _, query = uri.partition("://")[2].partition("?")
+    return path, dict(parse_qsl(query, keep_blank_values=True))
+
+
+def beside(pattern: str, uri: str) -> Path:
+    """The file that `pattern` names for the recording `uri`: {} in it is the recording's path without its suffix, of
+    which a folder has none."""
+    recording = Path(parts_of(uri)[0] if scheme_of(uri) == "raw" else uri)
+    plain = recording if recording.is_dir() else recording.parent / recording.stem
+    return Path(pattern.replace("{}", str(plain)))
 
 
 def redact(uri: str) -> str:

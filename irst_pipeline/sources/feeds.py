@@ -3,12 +3,11 @@
 import os
 import re
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 import av
 
 from irst_pipeline.errors import UsageError
-from irst_pipeline.sources.address import LOCAL, NETWORK, QUERY, redact, scheme_of
+from irst_pipeline.sources.address import LOCAL, NETWORK, QUERY, parts_of, redact, scheme_of
 from irst_pipeline.sources.base import SIZES, Feed, sound_size
 from irst_pipeline.sources.stream import StreamFeed
 from irst_pipeline.sources.video import VideoSource
@@ -41,7 +40,7 @@ def feed_of(uri: str) -> Feed:
     if scheme not in LOCAL:
         known = ", ".join(f"{kind}://" for kind in (*NETWORK, *LOCAL))
         raise UsageError(f"{scheme}://: no such kind of source; give a file, a folder, a glob, or one of {known}")
-    path, fields = _parts(uri)
+    path, fields = parts_of(uri)
     if scheme in ("gige", "usb3"):
         return _camera(uri, path, fields)
     _check(uri, fields, ("format", "size", "fps"))
@@ -60,12 +59,6 @@ def feed_of(uri: str) -> Feed:
         raise UsageError(f"{uri}: standard input is a terminal; pipe frames into it, as with `camera | irst run -`")
     name, place = ("stdin", "-") if scheme == "stdin" else (Path(path).name, path)
     return _piped(uri, name, place, fields, rate)
-
-
-def _parts(uri: str) -> tuple[str, dict[str, str]]:
-    """The path of an address, and the fields behind its ?."""
-    path, _, query = uri.partition("://")[2].partition("?")
-    return path, dict(parse_qsl(query, keep_blank_values=True))
 
 
 def _networked(uri: str, scheme: str) -> StreamFeed:
@@ -108,7 +101,7 @@ def _piped(uri: str, name: str, place: str, fields: dict[str, str], rate: float 
 
 def open_raw(uri: str, image_rate: float) -> VideoSource:
     """A file of nothing but frames, as raw:///tmp/y16.raw?format=gray16le&size=640x512&fps=30; raises IrstError."""
-    path, fields = _parts(uri)
+    path, fields = parts_of(uri)
     _check(uri, fields, ("format", "size", "fps"))
     if not Path(path).is_file():
         raise UsageError(f"{uri}: there is no file {path}; of an absolute path, write raw:///data/y16.raw")
