@@ -113,10 +113,11 @@ def validate(kind: type[T], tree: dict[str, Any], origin: str, flags: Mapping[st
         raise UsageError(f"{flag}: {line}") from None
 
 
-def read_text(path: Path, encoding: str | None = None, longest: int | None = None) -> str:
-    """The text of a file; raises UsageError, one line, for one that cannot be read or is of more letters than that."""
+def read_text(path: Path, longest: int | None = None) -> str:
+    """The text of a file in UTF-8, whatever the locale; raises UsageError, one line, for one that cannot be read or is
+    of more letters than that."""
     try:
-        with path.open(encoding=encoding) as file:
+        with path.open(encoding="utf-8-sig") as file:
             text = file.read() if longest is None else file.read(longest + 1)
     except UnicodeDecodeError:
         raise UsageError(f"{path}: is no text; is it the file that was meant?") from None

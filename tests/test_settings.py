@@ -1,5 +1,8 @@
 """Settings: what is accepted, and the one line that says why something is not."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +83,19 @@ def test_a_bad_file_is_told_in_one_line(text: str, expected: str, tmp_path: Path
     with pytest.raises(UsageError, match=f"^{path}: .*{expected}") as caught:
         read_settings(RunSettings, path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("model: Kühlturm\n", "utf-8")
+    program = (
+        "import sys; from pathlib import Path; from irst_pipeline.config import RunSettings;"
+        "from irst_pipeline.settings import read_settings;"
+        "print(ascii(read_settings(RunSettings, Path(sys.argv[1])).model))"
+    )
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, "-c", program, path], env=plain, capture_output=True, text=True, check=True)
+    assert ran.stdout == ascii("Kühlturm") + "\n"
 
 
 def test_an_error_names_where_it_comes_from(tmp_path: Path) -> None:

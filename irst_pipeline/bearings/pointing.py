@@ -81,7 +81,7 @@ def read_pointing(path: Path) -> Pointing:
 
 def _read_table(path: Path) -> tuple[str, list[int], Floats]:
     """Which of KEYS there is, the line of each row, and the rows (n, 4): key, azimuth, elevation and roll."""
-    reader = csv.DictReader(StringIO(read_text(path, "utf-8-sig")), skipinitialspace=True)
+    reader = csv.DictReader(StringIO(read_text(path)), skipinitialspace=True)
     try:
         present = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
         rows = [(reader.line_num, row) for row in reader]

@@ -242,7 +242,7 @@ def _find(path: Path, name: str, mend: str) -> Path:
 def _lines(path: Path, whole: bool = False) -> Iterator[tuple[int, str]]:
     """Number, from 1, and text of the lines that are not empty; with `whole` of those that have an end, as the last
     one of a run that was killed may not."""
-    *lines, last = read_text(path, "utf-8-sig").split("\n")  # a name may hold other ends of lines
+    *lines, last = read_text(path).split("\n")  # a name may hold other ends of lines
     for number, line in enumerate(lines if whole else [*lines, last], 1):
         if line.strip():
             yield number, line

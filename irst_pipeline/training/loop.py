@@ -38,7 +38,7 @@ class Curve:
         names = [f"{score} {s.settings.folder}" for s in self._watched for score in self.SCORES]
         self._header = ["step", "seconds", "loss", *names]
         kept_before = run.step and self._path.exists()
-        old = list(csv.reader(self._path.read_text(errors="replace").splitlines())) if kept_before else []
+        old = list(csv.reader(self._path.read_text("utf-8", "replace").splitlines())) if kept_before else []
         if old and old[0] != self._header:
             raise UsageError(f"{self._path}: is of other data sets ({', '.join(old[0])}); train into another folder")
         # What was scored after the checkpoint is scored again, and a row that was not written whole is of no use.
