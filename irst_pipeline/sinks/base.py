@@ -84,7 +84,7 @@ def read_report(folder: Path) -> dict[str, Any]:
     """What the `run.json` in a folder says; nothing where there is none."""
     try:
         report = json.loads((folder / REPORT_FILE).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # the last of one that is damaged
         return {}
     return report if isinstance(report, dict) else {}
 

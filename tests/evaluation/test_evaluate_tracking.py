@@ -314,6 +314,11 @@ def test_a_run_of_other_frames_than_the_scene_is_told(
     assert bool(told) == bool(caplog.text)
 
 
+def test_nothing_is_known_of_a_run_whose_report_is_damaged(truth: Path, log: Path, tmp_path: Path) -> None:
+    (log / "run.json").write_text(100_000 * "[")
+    assert evaluate(truth, log, tmp_path / "scores") == 0
+
+
 def test_frames_without_anything_take_no_time(truth: Path, log: Path, tmp_path: Path) -> None:
     """As after a slip in a frame's number, by which the sequence has millions of them."""
     with (truth / "truth.mot.txt").open("a") as file:
