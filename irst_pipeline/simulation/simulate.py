@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from irst_pipeline.disk import prepare_folder
 from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.memory import told_out_of_memory
 from irst_pipeline.simulation.background import Background
 from irst_pipeline.simulation.camera import Camera, View
 from irst_pipeline.simulation.scene import SceneSettings
@@ -97,7 +98,8 @@ def simulate(scene: SceneSettings, out: Path, seed: int, overwrite: bool = False
     - truth_camera.csv: a row per frame, where the camera looks; only if it moves.
     - scene.yaml: all settings, and as a comment the command with the seed.
 
-    Raises UsageError if `out` cannot be used or `seed` is negative, and IrstError if writing fails.
+    Raises UsageError if `out` cannot be used or `seed` is negative, and IrstError if writing fails or the memory is too
+    small for the scene.
     """
     if seed < 0:
         raise UsageError(f"--seed {seed}: expected a whole number from 0")
@@ -109,7 +111,12 @@ def simulate(scene: SceneSettings, out: Path, seed: int, overwrite: bool = False
         truths[CAMERA_FILE] = _camera_lines
     try:
         (out / SCENE_FILE).write_text(f"# irst simulate scene.yaml --out DIR --seed {seed}\n{tree}")
-        with Video16(out, scene) as deep, Video8(out, scene) as shown, ExitStack() as opened:
+        with (
+            told_out_of_memory(out, scene.shape),
+            Video16(out, scene) as deep,
+            Video8(out, scene) as shown,
+            ExitStack() as opened,
+        ):
             texts = [
                 (opened.enter_context((out / name).open("w", newline="\n")), lines) for name, lines in truths.items()
             ]

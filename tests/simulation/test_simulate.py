@@ -19,7 +19,7 @@ from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation import SceneSettings, simulate
 from irst_pipeline.simulation.sensor import Sensor, SensorSettings
 from irst_pipeline.simulation.simulate import render
-from tests.running import ROOT
+from tests.running import ROOT, short_of_memory
 from tests.simulation.small_scenes import centroid, frames_of, images, rows, scene, target
 
 SAMPLES = {"clouds": ("sequence16.mkv", 7), "horizon": ("sequence8.mp4", 3)}
@@ -266,6 +266,16 @@ def test_a_sequence_is_replaced_where_that_is_asked_for(tmp_path: Path) -> None:
 def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--seed -1: expected a whole number from 0"):
         simulate(scene(), tmp_path / "out", -1)
+
+
+def test_a_scene_too_large_for_the_memory_is_one_line(tmp_path: Path) -> None:
+    large = tmp_path / "large.yaml"
+    large.write_text("{width_px: 4096, height_px: 4096, frames: 2}\n")
+    ran = short_of_memory("simulate", large, "--out", tmp_path / "out")
+    assert ran.returncode == 1
+    last = ran.stderr.splitlines()[-1]
+    assert last.startswith(f"irst: error: {tmp_path / 'out'}: out of memory with frames of 4096x4096")
+    assert "Traceback" not in ran.stderr
 
 
 def test_an_unwritable_folder_is_one_line() -> None:
