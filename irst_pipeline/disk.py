@@ -26,6 +26,7 @@ _MENDS = {
     errno.EPERM: "choose a folder you may write to",
     errno.EROFS: "choose a folder on a disk that can be written",
     errno.EFBIG: "files may not be so large here: raise that limit (ulimit -f), or of a run set rotate.megabytes",
+    errno.ENAMETOOLONG: "its name is too long here: shorten it",
     errno.ENOENT: "create that folder first, or choose another",
 }
 

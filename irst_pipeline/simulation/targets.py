@@ -126,7 +126,7 @@ class Targets:
         self, place: complex, velocity: complex, snr: float, manoeuvres: tuple[ManoeuvreSettings, ...] = ()
     ) -> TargetSettings:
         """A target that starts with `velocity`, px/s, and is at `place`, px in the image, at half time."""
-        scene = self._scene
+        scene, half = self._scene, self._scene.frames // 2
         target = TargetSettings(
             x_px=0,
             y_px=0,
@@ -136,6 +136,6 @@ class Targets:
             manoeuvres=manoeuvres,
             behind_clouds=scene.random.behind_clouds,
         )
-        way, _ = target.motion(scene.frames / 2, scene.frame_rate_hz)
-        start = self._camera.views[scene.frames // 2].to_scene(place) - way
+        way, _ = target.motion(half, scene.frame_rate_hz)
+        start = self._camera.views[half].to_scene(place) - way
         return target.model_copy(update={"x_px": start.real, "y_px": start.imag})

@@ -14,7 +14,7 @@ from irst_pipeline.sinks.jsonl import head, lines, track_records
 from irst_pipeline.state import State
 from irst_pipeline.tracking.kalman import Gaussians, positions
 from irst_pipeline.tracking.motion import beyond, moved
-from irst_pipeline.tracking.smooth import History, joined, smooth, stitch
+from irst_pipeline.tracking.smooth import History, joined, stitch
 from irst_pipeline.types import CameraMotion, Floats, FrameResult, Integers, Tracks, TrackStatus, View
 
 
@@ -82,10 +82,12 @@ class SmoothedJsonl:
         return {}
 
     def close(self) -> None:
-        if self._confirmed and not self._file.failed:
-            self._write_tracks()
-            self._confirmed.clear()
-        self._file.close()
+        try:
+            if self._confirmed and not self._file.failed:
+                self._write_tracks()
+                self._confirmed.clear()
+        finally:
+            self._file.close()
 
     def _write_tracks(self) -> None:
         frames, times = np.array(list(self._times)), np.array(list(self._times.values()))
@@ -93,13 +95,13 @@ class SmoothedJsonl:
             id_: joined([History(*(np.array(column) for column in zip(*self._seen[id_], strict=True)))], frames, times)
             for id_ in sorted(self._confirmed)
         }
-        histories = stitch(parts, frames, times, self._speed_sd, self._jumps)
+        smoothed = stitch(parts, frames, times, self._speed_sd, self._jumps)
         track_of: dict[int, int] = {}
         for leg, following in self._jumps.items():  # in their order
             track_of[following] = track_of.get(leg, leg)
         rows = [
-            _Rows.of(track_of.get(leg, leg), history, smooth(history, self._speed_sd), self._repeats)
-            for leg, history in sorted(histories.items())
+            _Rows.of(track_of.get(leg, leg), history, states, self._repeats)
+            for leg, (history, states) in sorted(smoothed.items())
         ]
         columns: list[Any] = [np.concatenate(column) for column in zip(*rows, strict=True)]
         whole = _Rows(*columns)

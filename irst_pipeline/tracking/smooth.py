@@ -103,14 +103,15 @@ def _forwards(history: History, motions: _Motions, speed_sd: float) -> Iterator[
 
 def stitch(
     histories: dict[int, History], frames: Integers, times: Floats, speed_sd: float, jumps: Mapping[int, int]
-) -> dict[int, History]:
-    """Join histories, by id, that are of one target: where one's end, carried on, meets another's beginning.
+) -> dict[int, tuple[History, Gaussians]]:
+    """Smooth histories, by id, and join those of one target: where one's end, carried on, meets another's beginning.
 
-    The joined one has the earlier id. `frames` and `times`: (f,) of the whole recording, in their order. Of all ways to
-    join them the one of the least total distance is taken. `jumps`: which is known to go on elsewhere, as which.
+    A joined one is smoothed as a whole, and has the earlier id. `frames` and `times`: (f,) of the whole recording, in
+    their order. Of all ways to join them the one of the least total distance is taken. `jumps`: which is known to go on
+    elsewhere, as which.
     """
     ids = sorted(histories, key=lambda id_: histories[id_].time[0])
-    ends = {id_: smooth(histories[id_], speed_sd) for id_ in ids}
+    states = {id_: smooth(histories[id_], speed_sd) for id_ in ids}
     limit, walk = float(chdtri(4, 1 - STITCH_PROBABILITY)), ConstantVelocity(WALKS[len(WALKS) // 2])
     distance = np.full((len(ids), len(ids)), limit)
     for i, early in enumerate(ids):
@@ -118,10 +119,10 @@ def stitch(
             gap = histories[late].time[0] - histories[early].time[-1]
             known = early in jumps or late in jumps.values()
             if 0 < gap <= STITCH_SECONDS and not known:
-                last = Gaussians(ends[early].mean[-1], ends[early].covariance[-1])
+                last = Gaussians(states[early].mean[-1], states[early].covariance[-1])
                 ahead = predict(last, walk.transition(gap), walk.process_noise(gap))
-                away = ends[late].mean[0] - ahead.mean
-                distance[i, j] = away @ np.linalg.solve(ahead.covariance + ends[late].covariance[0], away)
+                away = states[late].mean[0] - ahead.mean
+                distance[i, j] = away @ np.linalg.solve(ahead.covariance + states[late].covariance[0], away)
     pairs = zip(*linear_sum_assignment(np.minimum(distance, limit)), strict=True)
     following = {ids[i]: ids[j] for i, j in pairs if distance[i, j] < limit}
     chains = {}
@@ -129,7 +130,11 @@ def stitch(
         chain = [first]
         while chain[-1] in following:
             chain.append(following[chain[-1]])
-        chains[first] = joined([histories[id_] for id_ in chain], frames, times)
+        if len(chain) == 1:
+            chains[first] = histories[first], states[first]
+        else:
+            whole = joined([histories[id_] for id_ in chain], frames, times)
+            chains[first] = whole, smooth(whole, speed_sd)
     return chains
 
 

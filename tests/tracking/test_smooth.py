@@ -109,9 +109,10 @@ def test_two_parts_of_one_flight_are_stitched_and_another_is_left_alone() -> Non
     }
     joined = stitch(parts, frames, frames.astype(float) * DT, 100.0, {})
     assert joined.keys() == {4, 7}
-    assert joined[4].frame.tolist() == frames.tolist()
-    assert np.flatnonzero(~joined[4].seen).tolist() == list(range(40, 60))
-    error = (smooth(joined[4], 100.0).mean - truth)[:, ::2]
+    whole, states = joined[4]
+    assert whole.frame.tolist() == frames.tolist()
+    assert np.flatnonzero(~whole.seen).tolist() == list(range(40, 60))
+    error = (states.mean - truth)[:, ::2]
     assert np.abs(error).max() < 6
     assert np.abs(error[:40]).max() < 1.5
     for jumps in ({4: 5}, {5: 9}):
