@@ -93,7 +93,7 @@ def _without_glare(units: Tensor) -> Tensor:
     near = F.interpolate(_dilated(glare, 9), scale_factor=float(GLARE_STEP))
     near = near[..., : units.shape[-2], : units.shape[-1]]  # 1 there, and 0 elsewhere
     limit = LARGE_MAX + (GLARE_LEFT - LARGE_MAX) * near
-    large = _dilated(_eroded(units, 5), 5)  # without the points that are brighter than what they stand on
+    large = _opened(units, 5)  # without the points that are brighter than what they stand on
     units += torch.clamp(large, -limit, limit) - large
     slope = near * (_dilated(large.abs(), 5) - large.abs() > GLARE_MIN)
     bound = UNITS_MAX + (GLARE_LEFT - UNITS_MAX) * slope
@@ -110,17 +110,26 @@ def _without_impulses(units: Tensor) -> Tensor:
 
 def _eroded(image: Tensor, side: int) -> Tensor:
     """The lowest in the square of `side` pixels, an odd number, round each of (B, 1, H, W)."""
-    return _extreme(image, side, torch.minimum)
+    return _extreme(_padded(image, side // 2), side, torch.minimum)
 
 
 def _dilated(image: Tensor, side: int) -> Tensor:
     """The highest, likewise."""
-    return _extreme(image, side, torch.maximum)
+    return _extreme(_padded(image, side // 2), side, torch.maximum)
 
 
-def _extreme(image: Tensor, side: int, of_two: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """On a CPU many times as fast as pooling is."""
-    found = F.pad(image, (side // 2,) * 4, mode="replicate")
+def _opened(image: Tensor, side: int) -> Tensor:
+    """The highest of the lowest, likewise, of all squares with the pixel. Those whose middle is outside count as well:
+    without them a dark pixel near the border would spread to it, and the image be far above its opening there."""
+    return _extreme(_extreme(_padded(image, side // 2 * 2), side, torch.minimum), side, torch.maximum)
+
+
+def _padded(image: Tensor, width: int) -> Tensor:
+    return F.pad(image, (width,) * 4, mode="replicate")
+
+
+def _extreme(found: Tensor, side: int, of_two: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Of every square that is inside. On a CPU many times as fast as pooling is."""
     for axis in (-1, -2):
         reach = 1
         while reach < side:

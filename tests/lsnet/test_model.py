@@ -166,13 +166,15 @@ def test_normalisation_ignores_gain_and_offset(gain: int, offset: int) -> None:
     torch.testing.assert_close(normalise(raw).frames, normalise(raw * gain + offset).frames)
 
 
-def test_normalisation_does_not_feel_a_hot_pixel() -> None:
+@pytest.mark.parametrize("level", [0, 65535])
+@pytest.mark.parametrize("from_border", [0, 1, 2, 3, 6])
+def test_normalisation_does_not_feel_a_bad_pixel(level: int, from_border: int) -> None:
     raw = torch.randint(7000, 7100, (1, 1, 64, 80))
-    hot = raw.clone()
-    hot[..., 6, 6] = 65535
+    bad = raw.clone()
+    bad[..., from_border, 6] = level
     away = torch.ones(64, 80, dtype=torch.bool)
-    away[6, 6] = False
-    torch.testing.assert_close(normalise(hot).frames[0, 0][away], normalise(raw).frames[0, 0][away], rtol=0, atol=0.05)
+    away[from_border, 6] = False
+    torch.testing.assert_close(normalise(bad).frames[0, 0][away], normalise(raw).frames[0, 0][away], rtol=0, atol=0.05)
 
 
 def test_of_what_is_large_normalisation_leaves_little_and_a_point_on_it_stays() -> None:
