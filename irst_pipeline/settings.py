@@ -143,7 +143,8 @@ def _parse(text: str, origin: str) -> Any:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # All but the first are how PyYAML fails on a value that is not what its tag says, or is nested too deep.
-        raise UsageError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
+        said = str(error).replace('in "<unicode string>", ', "in ")  # which is what PyYAML calls the text of a file
+        raise UsageError(f"{origin}: not valid YAML: {' '.join(said.split())}") from None
 
 
 def _place(tree: dict[str, Any], keys: list[str], value: Any) -> None:
