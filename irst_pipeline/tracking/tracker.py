@@ -282,8 +282,10 @@ class Tracker(Stateful):
         pairs, density = gate(tracks.mixture, measurements.position, measurements.noise, self._gate)
         wanted = may_be_seen[pairs.tracks]
         if measurements.weak.any():
-            # A bright target fades step by step; one that is gone for a while does not look like a dim one instead.
-            gone = measurements.score[pairs.detections] < FADED * tracks.score[pairs.tracks]
+            # A bright target fades step by step; one that is gone for a while, or has left the picture, does not look
+            # like a dim one instead.
+            faded = measurements.score[pairs.detections] < FADED * tracks.score[pairs.tracks]
+            gone = faded | (detected < 0.5 * self._settings.detection_probability)[pairs.tracks]
             wanted &= ~(measurements.weak[pairs.detections] & gone & ~tracks.may_be_dim[pairs.tracks])
         if not wanted.all():
             pairs, density = pairs.take(wanted.nonzero()[0]), density[wanted]

@@ -164,6 +164,15 @@ def test_a_bright_target_that_fades_step_by_step_keeps_its_track() -> None:
     assert tracks.hits.tolist() == [40]
 
 
+def test_a_bright_target_that_has_left_the_picture_is_not_taken_for_noise_in_it() -> None:
+    scene = WeakScene(noise=5)
+    for i in range(40):
+        scene.score = 0.5 if i > 37 else 0.95  # half of it is cut off by the border
+        (known,) = scene(moving(i, x=300, vx=15)).id
+    scene.score = WEAK
+    assert not any(known in scene.show() for _ in range(int(2 * RATE)))
+
+
 def test_a_track_of_what_has_faded_ends_when_it_goes_astray() -> None:
     scene = Scene()
     for i in range(30):
