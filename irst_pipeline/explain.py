@@ -2,7 +2,6 @@
 
 from contextlib import closing
 from dataclasses import dataclass, fields
-from glob import escape, glob
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.memory import told_out_of_memory
 from irst_pipeline.pictures import as_written, png, show_map
 from irst_pipeline.sources import open_source, redact
+from irst_pipeline.sources.images import files_of
 from irst_pipeline.types import Floats, Frame, Image, Map
 
 FIGURE_FILE, ARRAYS_FILE, NUMBERS_FILE = "explain.png", "stages.npz", "stages.json"
@@ -109,9 +109,7 @@ def explain_image(uri: str, model: str, out: Path, overwrite: bool) -> None:
     with closing(open_source(uri)) as source:
         frame = next(iter(source))
     check_size(frame)
-    # A source as it is, and what it stands for if it is a glob or a folder.
-    inputs = [Path(name) for name in (uri, *glob(uri, recursive=True), *glob(f"{escape(uri)}/*"))]  # noqa: PTH207
-    prepare_folder(out, (FIGURE_FILE, ARRAYS_FILE, NUMBERS_FILE), inputs, overwrite)
+    prepare_folder(out, (FIGURE_FILE, ARRAYS_FILE, NUMBERS_FILE), files_of(uri), overwrite)
     with told_out_of_memory(redact(uri), frame.image.shape):
         _write(frame, weights, redact(uri), out)
 

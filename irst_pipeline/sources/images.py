@@ -41,6 +41,14 @@ class ImageFile(NamedTuple):
         return self.path.name if self.pages == 1 else f"{self.path.name} page {self.page + 1}"
 
 
+def files_of(uri: str) -> list[Path]:
+    """What there is in a folder, matching a glob, or of the name itself, in natural order."""
+    path = Path(uri)
+    pattern = f"{escape(uri)}/*" if path.is_dir() else escape(uri) if path.exists() else uri
+    names = glob(pattern, recursive=True)  # noqa: PTH207 (Path.glob refuses absolute patterns)
+    return [Path(name) for name in natsorted(names, alg=ns.PATH)]
+
+
 def find_images(uri: str) -> list[ImageFile]:
     """The images in a folder, matching a glob or of one file, in natural order; raises UsageError if there are none."""
     path = Path(uri)
@@ -48,10 +56,7 @@ def find_images(uri: str) -> list[ImageFile]:
         raise UsageError("an empty name: give a video file, a folder of images or a glob")
     if not path.exists() and not has_magic(uri):
         raise UsageError(f"{redact(uri)}: no such file or folder")
-    pattern = f"{escape(uri)}/*" if path.is_dir() else escape(uri) if path.exists() else uri
-    names = natsorted(glob(pattern, recursive=True), alg=ns.PATH)  # noqa: PTH207 (Path.glob refuses absolute patterns)
-    paths = [Path(name) for name in names]
-    images = [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
+    images = [path for path in files_of(uri) if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not images:
         raise UsageError(f"{redact(uri)}: no images here; images end in {', '.join(SUFFIXES)}")
     return [ImageFile(path, page, pages) for path in images for pages in [_count_pages(path)] for page in range(pages)]
