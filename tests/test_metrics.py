@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from prometheus_client.parser import text_string_to_metric_families
 
 from irst_pipeline.cli import main
@@ -162,6 +163,15 @@ def test_a_recording_and_a_camera_that_stops_and_comes_back(tmp_path: Path) -> N
     for text in told:
         assert "s3cret" not in text
         assert "admin" not in text
+
+
+@pytest.mark.gpu
+def test_the_memory_of_a_gpu_is_told() -> None:
+    held, port = torch.zeros(1 << 20, device="cuda"), free_port()
+    with answering(MetricsSettings(port=port), []):
+        samples, _ = scrape(port)
+    assert samples["irst_gpu_memory_bytes", "0", "allocated"] >= held.numel() * held.element_size()
+    assert samples["irst_gpu_memory_bytes", "0", "reserved"] >= samples["irst_gpu_memory_bytes", "0", "allocated"]
 
 
 def assert_equal(samples: Samples, name: str, report: dict[str, Any]) -> None:
