@@ -85,3 +85,8 @@ class Starts(Stateful):
         """The log likelihood ratio that one start in so many reaches by chance that so few become false tracks."""
         allowed = false_tracks_per_hour / 3600 * self._seconds / max(self._count, 1e-3)
         return -math.log(min(allowed, 0.5))
+
+
+def independence(dt: float, stays: float) -> float:
+    """How much of its evidence a frame adds, `dt` seconds after the one before, to clutter that stays so long."""
+    return min(1.0, dt / stays) if stays else float(dt > 0)

@@ -5,8 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_pipeline.tracking.imm import Mixture
-from irst_pipeline.types import Floats, Integers
+from irst_pipeline.tracking.imm import Mixture, combined
+from irst_pipeline.tracking.kalman import Gaussians, positions
+from irst_pipeline.tracking.motion import beyond
+from irst_pipeline.types import Floats, Integers, Tracks, TrackStatus
 
 Rows = Integers | NDArray[np.bool_]
 
@@ -89,3 +91,45 @@ class Population(NamedTuple):
     @property
     def mixture(self) -> Mixture:
         return Mixture(self.mean, self.covariance, self.weight)
+
+    def reported(self, shape: tuple[int, ...], usable: Integers) -> Tracks:
+        """Those seen or expected in the image (H, W). `usable`: the rows of the frame's detections that were taken."""
+        tracks, states = self, combined(self.mixture)
+        shown = (self.detection >= 0) | (beyond(positions(states).mean, shape) <= 0)
+        if not shown.all():
+            tracks, states = tracks.take(shown), Gaussians(*(part[shown] for part in states))
+        order = states.mean.shape[1] // 2
+        x, vx, y, vy = states.mean[:, [0, 1, order, order + 1]].T
+        status = np.where(tracks.detection < 0, np.int8(TrackStatus.COASTING), np.int8(TrackStatus.CONFIRMED))
+        return Tracks(
+            id=tracks.id,
+            status=status * tracks.confirmed - tracks.begun_weakly,  # TENTATIVE is 0, PRELIMINARY -1
+            x=x,
+            y=y,
+            vx=vx,
+            vy=vy,
+            covariance=states.covariance[:, [0, 0, order], [0, order, order]],
+            box=np.concatenate([positions(states).mean - tracks.size / 2, tracks.size], 1),
+            score=tracks.score,
+            snr=tracks.snr,
+            age=tracks.age,
+            hits=tracks.hits,
+            detection=np.concatenate([usable, [-1]])[tracks.detection],
+            nis=tracks.nis,
+        )
+
+
+def doubled(tracks: Population) -> NDArray[np.bool_]:
+    """(n,) the tentative tracks whose detection is also that of a better one.
+
+    Where each takes of every detection what is probably its own, such tracks would share the evidence of one target for
+    as long as it is seen, and none be confirmed. A confirmed track is better than a tentative one, one that a strong
+    detection began than one of a weak one, and else that with more evidence. Among those that weak ones began all stay:
+    noise that lines up looks better than a dim target for a while.
+    """
+    evidence = np.where(tracks.begun_weakly, tracks.dim_evidence, tracks.evidence)
+    order = np.lexsort((-evidence, tracks.begun_weakly, ~tracks.confirmed, tracks.detection))
+    detection, again = tracks.detection[order], np.zeros(len(order), bool)
+    best = order[np.searchsorted(detection, detection)]
+    again[order] = (best != order) & (detection >= 0) & ~(tracks.begun_weakly[order] & tracks.begun_weakly[best])
+    return again & ~tracks.confirmed

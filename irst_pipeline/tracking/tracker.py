@@ -1,6 +1,5 @@
 """The multi-target tracker: predict, associate, update, and the life of a track."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from scipy.special import chdtri, expit
 from irst_pipeline.config import DetectionSettings, TrackerSettings
 from irst_pipeline.state import Stateful
 from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
-from irst_pipeline.tracking.clutter import CROWD, ClutterMap, Spots, regions
+from irst_pipeline.tracking.clutter import CROWD, Spots, regions
 from irst_pipeline.tracking.existence import (
     ASTRAY,
     FADED,
@@ -19,14 +18,15 @@ from irst_pipeline.tracking.existence import (
     MEMORY_FRAMES,
     Persistence,
     Scores,
-    Starts,
+    independence,
     weak_gain,
 )
-from irst_pipeline.tracking.imm import Mixture, combined, inside, placed, predicted, updated_softly
+from irst_pipeline.tracking.imm import Mixture, inside, placed, predicted, updated_softly
 from irst_pipeline.tracking.joint import joint_shares
 from irst_pipeline.tracking.jumps import gone_on
-from irst_pipeline.tracking.kalman import Gaussians, innovations, mahalanobis, positions
+from irst_pipeline.tracking.kalman import innovations, mahalanobis, positions
 from irst_pipeline.tracking.line import begun, carried, extended, fly, misfit_to
+from irst_pipeline.tracking.measurements import DetectionStatistics, Measurements, usable_rows
 from irst_pipeline.tracking.motion import (
     ConstantAcceleration,
     ConstantVelocity,
@@ -37,7 +37,7 @@ from irst_pipeline.tracking.motion import (
     beyond,
     moved,
 )
-from irst_pipeline.tracking.population import Population
+from irst_pipeline.tracking.population import Population, doubled
 from irst_pipeline.tracking.unresolved import contested, each_of_two, expected_places, seen_as_one
 from irst_pipeline.types import (
     STANDS_STILL,
@@ -48,15 +48,8 @@ from irst_pipeline.types import (
     Integers,
     TrackEvent,
     Tracks,
-    TrackStatus,
 )
 
-DETECTIONS_MAX = 2000
-"""A frame; of more, those of the highest scores are taken, so that no frame takes for ever."""
-LARGEST, SMALLEST = 1e9, 1e-9
-"""Places (px) and variances (px^2) beyond are no measurement, and numbers would lose their digits in sums with them."""
-SINGULAR = 1e-9
-"""Determinant of a covariance, of the product of its variances, that rounding may make nothing of."""
 STEP_SECONDS_MAX = 1e5
 """From one frame to the next; nothing is known any more after so long, nor after longer."""
 HOPELESS = np.log(0.05)
@@ -67,27 +60,6 @@ INTERVAL_SHARE = 0.1
 """Of what frames usually are apart, how much the last one says."""
 
 
-class DetectionStatistics(Stateful):
-    """What is known of the strong or of the weak detections that are of no target."""
-
-    kept = ("clutter", "spots", "starts")
-
-    def __init__(self, false_alarms: float, spots: Spots) -> None:
-        self.clutter, self.spots, self.starts = ClutterMap(false_alarms), spots, Starts()
-
-    def density(self, places: Floats, where: Integers, shape: tuple[int, ...]) -> Floats:
-        """(k,) mean number a px^2 of such detections of clutter at places (k, 2), in the regions `where` (k,).
-
-        They are those of the clutter map of an image (H, W).
-        """
-        return np.maximum(self.clutter.density(where, shape), self.spots.density(places))
-
-    def add(self, places: Floats, where: Integers, shape: tuple[int, ...], dt: float) -> None:
-        """Those of a frame that are of no target, `dt` seconds after the one before."""
-        self.clutter.add(where, shape, dt)
-        self.spots.add(places)
-
-
 class ConfirmationEvidence(NamedTuple):
     """Evidence that confirms a track."""
 
@@ -95,29 +67,6 @@ class ConfirmationEvidence(NamedTuple):
     """By the strong detections."""
     weak: float
     """By all, of a dim target."""
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """The detections of a frame as the tracker takes them; k rows."""
-
-    position: Floats
-    """(k, 2) px"""
-    noise: Floats
-    """(k, 2, 2) px^2"""
-    size: Floats
-    """(k, 2) px: width and height"""
-    score: Floats
-    weak: NDArray[np.bool_]
-    """Which only a dim target is expected to look like."""
-    score_gain: Floats
-    """(2, k) what the score says for a target, and for a dim one: log likelihood ratios against clutter."""
-    clutter: Floats
-    """Mean number a px^2 of such detections of clutter, where each is."""
-    region: Integers
-    """Of the clutter map, where each is."""
-    misfit: Floats
-    """(k, 5, 5) of lines to each, as in `line`."""
 
 
 class Tracker(Stateful):
@@ -199,7 +148,7 @@ class Tracker(Stateful):
         tracks = self._updated(tracks, shares, detections, measurements, detected, dt)
         tracks, events = self._aged(tracks, frame, time, needed)
         self._tracks = tracks.join(self._born(detections, founders, measurements, time))
-        return _report(self._tracks, shape, usable), events
+        return self._tracks.reported(shape, usable), events
 
     def _clock(self, stamp: float) -> tuple[float, float, float]:
         """The time of a frame on a clock that never runs backwards, the seconds by which the frames' own has been set
@@ -216,7 +165,7 @@ class Tracker(Stateful):
         unseen = np.full_like(self._tracks.detection, -1)
         tracks = self._predicted(dt, STANDS_STILL)
         tracks = tracks._replace(age=self._tracks.age, detection=unseen, nis=np.full(len(unseen), np.nan))
-        return _report(tracks, shape, np.empty(0, np.int64))
+        return tracks.reported(shape, np.empty(0, np.int64))
 
     def _after_gap(self, dt: float) -> bool:
         """Whether frames are usually much less apart than these `dt` seconds; learns how much that is."""
@@ -472,61 +421,3 @@ def _models(s: TrackerSettings) -> list[tuple[MotionModel, float]]:
     steady = ConstantAcceleration(s.acceleration_sd / np.sqrt(s.cruise_seconds))
     still = [(Unaccelerated(model, s.acceleration_sd), stay) for model, stay in models]
     return [*still, (steady, s.cruise_seconds)]
-
-
-def independence(dt: float, stays: float) -> float:
-    """How much of its evidence a frame adds, `dt` seconds after the one before, to clutter that stays so long."""
-    return min(1.0, dt / stays) if stays else float(dt > 0)
-
-
-def doubled(tracks: Population) -> NDArray[np.bool_]:
-    """(n,) the tentative tracks whose detection is also that of a better one.
-
-    Where each takes of every detection what is probably its own, such tracks would share the evidence of one target for
-    as long as it is seen, and none be confirmed. A confirmed track is better than a tentative one, one that a strong
-    detection began than one of a weak one, and else that with more evidence. Among those that weak ones began all stay:
-    noise that lines up looks better than a dim target for a while.
-    """
-    evidence = np.where(tracks.begun_weakly, tracks.dim_evidence, tracks.evidence)
-    order = np.lexsort((-evidence, tracks.begun_weakly, ~tracks.confirmed, tracks.detection))
-    detection, again = tracks.detection[order], np.zeros(len(order), bool)
-    best = order[np.searchsorted(detection, detection)]
-    again[order] = (best != order) & (detection >= 0) & ~(tracks.begun_weakly[order] & tracks.begun_weakly[best])
-    return again & ~tracks.confirmed
-
-
-def usable_rows(detections: Detections) -> Integers:
-    """Those that are finite and have a positive definite covariance; of too many, the ones of the highest scores."""
-    within = (np.abs([detections.x, detections.y, *detections.covariance.T, detections.score]) < LARGEST).all(0)
-    xx, xy, yy = np.where(within, detections.covariance.T, 0)
-    good = ((np.minimum(xx, yy) > SMALLEST) & (xx * yy * (1 - SINGULAR) > xy * xy)).nonzero()[0]
-    if len(good) <= DETECTIONS_MAX:
-        return good
-    return good[np.argsort(-detections.score[good], kind="stable")][:DETECTIONS_MAX]
-
-
-def _report(tracks: Population, shape: tuple[int, ...], usable: Integers) -> Tracks:
-    """Those seen or expected in the image (H, W). `usable`: the rows of the frame's detections that were taken."""
-    states = combined(tracks.mixture)
-    shown = (tracks.detection >= 0) | (beyond(positions(states).mean, shape) <= 0)
-    if not shown.all():
-        tracks, states = tracks.take(shown), Gaussians(*(part[shown] for part in states))
-    order = states.mean.shape[1] // 2
-    x, vx, y, vy = states.mean[:, [0, 1, order, order + 1]].T
-    status = np.where(tracks.detection < 0, np.int8(TrackStatus.COASTING), np.int8(TrackStatus.CONFIRMED))
-    return Tracks(
-        id=tracks.id,
-        status=status * tracks.confirmed - tracks.begun_weakly,  # TENTATIVE is 0, PRELIMINARY -1
-        x=x,
-        y=y,
-        vx=vx,
-        vy=vy,
-        covariance=states.covariance[:, [0, 0, order], [0, order, order]],
-        box=np.concatenate([positions(states).mean - tracks.size / 2, tracks.size], 1),
-        score=tracks.score,
-        snr=tracks.snr,
-        age=tracks.age,
-        hits=tracks.hits,
-        detection=np.concatenate([usable, [-1]])[tracks.detection],
-        nis=tracks.nis,
-    )
