@@ -9,7 +9,8 @@ from time import sleep
 import pytest
 from torch import Tensor, nn
 
-from irst_pipeline.bench import THREADS, time_pipeline, trace
+from irst_pipeline.bench.report import trace
+from irst_pipeline.bench.speed import THREADS, time_pipeline
 from irst_pipeline.cli import main
 from irst_pipeline.simulation.simulate import SHOWN_FILE
 from irst_pipeline.types import Span

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import math
 import platform
 import resource
 from collections.abc import Callable, Iterable, Iterator
@@ -18,11 +17,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 from torch import nn
 from tqdm import tqdm
 
+from irst_pipeline.bench.report import draw, table, trace
+from irst_pipeline.bench.speed import (
+    WARM_UP,
+    PeerSpeed,
+    SizeResult,
+    Speed,
+    pipeline_speed,
+    speed_of,
+    time_pipeline,
+)
 from irst_pipeline.config import RunSettings
 from irst_pipeline.detection import detect
 from irst_pipeline.disk import prepare_folder, write_file, write_json
@@ -30,7 +37,6 @@ from irst_pipeline.engine import DeviceEngine, Engine, SharedEngine, find_device
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.lsnet.weights import Weights
-from irst_pipeline.pictures import as_written, png
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, render
@@ -46,74 +52,12 @@ TARGETS = RandomSettings(count=20, snr=(10.0, 20.0))
 SEED = 1
 RECORDER = {"crf": "20", "preset": "medium"}
 """How the sequences are coded: H.264 as cameras and recorders deliver it, not lossless."""
-WARM_UP = 5  # frames that are not counted
 START_SECONDS = 120.0  # in which all of several processes must have started
 FRAMES_MIN = 20
 PEER_TURNS = 5
 HELD = 16  # frames held in memory for the engine, which takes them again and again
-THREADS = {"read": ("read",), "network": ("network",), "track": ("detect", "stabilise", "track"), "write": ("write",)}
-"""The threads of the pipeline and the stages that each works on."""
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Speed:
-    """How many frames a second came out, and how long one took."""
-
-    frames_per_second: float
-    latency_ms: dict[str, float]
-    """p50, p95, p99."""
-
-
-@dataclass(frozen=True)
-class PipelineSpeed(Speed):
-    """Of the pipeline; latency is from before a frame is read until all files hold its result."""
-
-    thread_ms: dict[str, float]
-    """Mean time that each thread worked for a frame; the network works while it has any frame."""
-    stage_ms: dict[str, float]
-    """Mean time that each stage worked on a frame; of the network from its upload to its result."""
-    bound_by: str
-    """The slowest of the threads."""
-    overlap_efficiency: float
-    """Frames a second that the slowest thread passed on over what it could alone: the share of the time that it worked.
-    1 if it never waited for another."""
-    cpu_ms_beside_network: float
-    """Processor time a frame, less that of the network alone."""
-
-
-@dataclass(frozen=True)
-class PeerSpeed:
-    """Median time of one pass of another network and of ours, which took turns on the same frame."""
-
-    peer_ms: float
-    network_ms: float
-
-
-@dataclass(frozen=True)
-class SizeResult:
-    """The speeds at one frame size."""
-
-    width: int
-    height: int
-    network: Speed
-    """On a frame that is normalised and on the device, one at a time."""
-    engine: Speed
-    """From a frame in memory to the pixels found in it, with as many in flight as recordings have."""
-    live: Speed
-    """From a frame in memory to its detections, one at a time, as those of a live source are searched."""
-    pipeline: PipelineSpeed
-    """From a video file to logs and annotated video."""
-    sources: dict[int, Speed]
-    """By the number of pipelines that run at once through one engine: the speed of all together."""
-    peers: dict[str, PeerSpeed]
-    memory_peak_mb: float
-    """The process's highest resident memory so far."""
-
-    @property
-    def size(self) -> str:
-        return f"{self.width}x{self.height}"
 
 
 def run_bench(
@@ -231,10 +175,10 @@ class _Bench:
             cpu = process_time()
             work = self.run_pipelines(folder, 1)
             pipeline = time_pipeline(work, process_time() - cpu - len(work) * network_cpu)
-            together = {count: _pipeline_speed(self.run_pipelines(folder, count)) for count in sources}
+            together = {count: pipeline_speed(self.run_pipelines(folder, count)) for count in sources}
         height, width = image.shape
         memory = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
-        return SizeResult(width, height, network, _speed(taken), live, pipeline, together, beside, memory), work
+        return SizeResult(width, height, network, speed_of(taken), live, pipeline, together, beside, memory), work
 
     def run_pipelines(self, folder: Path, count: int) -> list[Work]:
         """Run `count` pipelines on a folder's video at once; what they did of each frame, in the order of its end."""
@@ -269,7 +213,7 @@ def _time_network(engine: DeviceEngine[Any], image: Image, count: int, stop: Eve
         start = perf_counter()
         once()
         spans.append(Span(start, perf_counter()))
-    return _speed(spans), (process_time() - cpu) / count
+    return speed_of(spans), (process_time() - cpu) / count
 
 
 def _time_peer(peer: nn.Module, engine: DeviceEngine[Any], image: Image, stop: Event) -> PeerSpeed:
@@ -299,7 +243,7 @@ def _time_one_at_a_time(engine: Engine[Any], frames: Iterable[Frame]) -> Speed:
         (found,) = engine.collect(engine.submit([frame.image]))
         detect(frame, found, settings)
         spans.append(Span(start, perf_counter()))
-    return _speed(spans)
+    return speed_of(spans)
 
 
 class _AllAtOnce(SharedEngine):
@@ -323,133 +267,3 @@ def _until_stopped(items: Iterable[Item], stop: Event) -> Iterator[Item]:
     for item in items:
         _go_on(stop)
         yield item
-
-
-def time_pipeline(work: list[Work], cpu_seconds: float) -> PipelineSpeed:
-    """The speed of one pipeline that took `cpu_seconds` beside its network."""
-    counted = work[WARM_UP:]
-    stages = {stage: sum(spans[stage].seconds for spans in counted) for stage in chain(*THREADS.values())}
-    busy = {thread: sum(stages[stage] for stage in worked) for thread, worked in THREADS.items()}
-    busy["network"] = _covered(_distinct(counted))
-    slowest = max(busy, key=lambda thread: busy[thread])
-    first, last = THREADS[slowest][0], THREADS[slowest][-1]
-    return PipelineSpeed(
-        **asdict(_pipeline_speed(work)),
-        thread_ms=_a_frame(busy, len(counted)),
-        stage_ms=_a_frame(stages, len(counted)),
-        bound_by=slowest,
-        overlap_efficiency=round(busy[slowest] / (counted[-1][last].end - counted[0][first].start), 3),
-        cpu_ms_beside_network=round(1e3 * cpu_seconds / len(work), 3),
-    )
-
-
-def _distinct(work: list[Work]) -> list[Span]:
-    """When the network worked on each batch of frames."""
-    return list({id(spans["network"]): spans["network"] for spans in work}.values())
-
-
-def _covered(spans: list[Span]) -> float:
-    """Seconds in which at least one of the spans was under way."""
-    covered, until = 0.0, -math.inf
-    for span in sorted(spans, key=lambda span: span.start):
-        covered += max(0.0, span.end - max(span.start, until))
-        until = max(until, span.end)
-    return covered
-
-
-def _a_frame(seconds: dict[str, float], frames: int) -> dict[str, float]:
-    return {name: round(1e3 * total / frames, 3) for name, total in seconds.items()}
-
-
-def _pipeline_speed(work: list[Work]) -> Speed:
-    return _speed([Span(spans["read"].start, spans["write"].end) for spans in work])
-
-
-def _speed(spans: list[Span]) -> Speed:
-    """Rate and latency of frames, from when each went in to when it came out; the first frames only fill the stages."""
-    spans = spans[WARM_UP:]
-    latency = np.percentile([1e3 * span.seconds for span in spans], (50, 95, 99))
-    rate = (len(spans) - 1) / (spans[-1].end - spans[0].end)
-    return Speed(round(rate, 2), {f"p{p}": round(float(v), 3) for p, v in zip((50, 95, 99), latency, strict=True)})
-
-
-def trace(work: list[Work], slots: int) -> dict[str, Any]:
-    """What was done when, in the Trace Event Format, times in us from the first frame on.
-
-    A row a thread, but one for each of the `slots` batches of frames that the network works on at a time.
-    """
-    origin = work[0]["read"].start
-    thread_of = {stage: thread for thread, worked in THREADS.items() for stage in worked}
-    rows: dict[str, int] = {}
-    events = []
-    batches = {id(span): number for number, span in enumerate(_distinct(work))}
-    for index, spans in enumerate(work):
-        for stage, span in spans.items():
-            name = thread_of[stage]
-            if stage == "network":
-                if (batch := batches.pop(id(span), None)) is None:
-                    continue  # it went with one that is shown
-                name = f"network {batch % slots + 1}"
-            row = rows.setdefault(name, len(rows))
-            at = {"ts": 1e6 * (span.start - origin), "dur": 1e6 * span.seconds, "pid": 0, "tid": row}
-            events.append({"name": stage, "ph": "X", **at, "args": {"frame": index}})
-    names = [
-        {"name": "thread_name", "ph": "M", "pid": 0, "tid": row, "args": {"name": name}} for name, row in rows.items()
-    ]
-    return {"traceEvents": names + events, "displayTimeUnit": "ms"}
-
-
-def table(results: list[SizeResult]) -> str:
-    """Frames a second and latencies in ms, a line a size and a verdict each."""
-    columns = f"{'frames/s':>10}{'p50 ms':>8}{'p99 ms':>8}"
-    lines = [
-        f"{'':12}{'network':^26}{'engine':^26}{'live':^26}{'pipeline':^26}",
-        f"{'size':12}{4 * columns}{'overlap':>9}{'other CPU ms':>14}{'peak MB':>9}",
-    ]
-    for r in results:
-        speeds = "".join(
-            f"{s.frames_per_second:10.1f}{s.latency_ms['p50']:8.1f}{s.latency_ms['p99']:8.1f}"
-            for s in (r.network, r.engine, r.live, r.pipeline)
-        )
-        p = r.pipeline
-        rest = f"{p.overlap_efficiency:9.2f}{p.cpu_ms_beside_network:14.1f}{r.memory_peak_mb:9.0f}"
-        lines.append(f"{r.size:12}{speeds}{rest}")
-    for r in results:
-        p = r.pipeline
-        stages = ", ".join(f"{thread} {ms:.1f} ms" for thread, ms in p.thread_ms.items())
-        lines.append(f"{r.size} is bound by {p.bound_by}: of each frame {stages}")
-        for count, speed in r.sources.items():
-            lines.append(f"{count} sources of {r.size}: {speed.frames_per_second:.1f} frames/s in all")
-        for name, beside in r.peers.items():
-            times = f"{beside.peer_ms:.1f} ms a frame of {r.size}, ours {beside.network_ms:.1f} ms"
-            ratio = beside.peer_ms / beside.network_ms
-            lines.append(f"{name}: {times} in turns: ours is {ratio:.1f} times as fast")
-    return "\n".join(lines)
-
-
-def draw(title: str, results: list[SizeResult]) -> bytes:
-    """A PNG of frames a second over pixels, and over the number of sources."""
-    figure = Figure(figsize=(12, 5), layout="constrained")
-    figure.suptitle(as_written(title))
-    sizes, sources = figure.subplots(1, 2)
-    ordered = sorted(results, key=lambda r: r.width * r.height)
-    for name in ("network", "engine", "live", "pipeline"):
-        rates = [getattr(r, name).frames_per_second for r in ordered]
-        sizes.loglog([r.width * r.height for r in ordered], rates, "o-", label=name)
-    sizes.set_xticks([r.width * r.height for r in ordered], [r.size for r in ordered], rotation=30)
-    sizes.set(xlabel="px a frame", ylabel="frames/s")
-    for r in results:
-        if r.sources:
-            speeds: dict[int, Speed] = {1: r.pipeline, **r.sources}
-            rates = [speed.frames_per_second for speed in speeds.values()]
-            sources.plot(list(speeds), rates, "o-", label=r.size, clip_on=False)
-            sources.set_xticks(list(speeds))
-    sources.set(xlabel="sources at once", ylabel="frames/s of all pipelines together", ylim=(0, None))
-    sizes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    sizes.yaxis.set_major_formatter("{x:g}")
-    sizes.minorticks_off()
-    for axes in (sizes, sources):
-        axes.grid(alpha=0.3)
-        if axes.has_data():
-            axes.legend()
-    return png(figure)
