@@ -24,7 +24,7 @@ from irst_pipeline.pictures import png, show_map
 from irst_pipeline.sources import open_source, redact
 from irst_pipeline.sources.address import printable
 from irst_pipeline.sources.base import describe
-from irst_pipeline.types import Map
+from irst_pipeline.types import MIN_SIZE, Map
 
 log = logging.getLogger("irst")
 
@@ -88,8 +88,10 @@ def _from_flat_fields(uris: list[str], stop: Event) -> Made:
         raise UsageError(f"{redact(uris[1])}: {why}; record both with the same camera and settings")
     for uri, field in zip(uris, fields, strict=True):
         if (share := cut_off(field)) > CUT_OFF_MAX:
-            why = f"{share:.0%} of the pixels stay at one level: black or saturated"
-            raise IrstError(f"{redact(uri)}: {why}; give a flat field that the camera is exposed for")
+            why = f"{share:.0%} of the pixels stay at one level: black, saturated, or with noise that its levels hide"
+            raise IrstError(
+                f"{redact(uri)}: {why}; give a flat field that the camera is exposed for, with all its bits"
+            )
         if flat_change(field) > CHANGE_MAX:
             log.warning("%s: something moves in it, and not in a flat field; add --scene for a scene", redact(uri))
     method = "offset-only" if len(fields) == 1 else "two-point"
@@ -99,11 +101,13 @@ def _from_flat_fields(uris: list[str], stop: Event) -> Made:
 def _collect(uri: str, kind: type[Collected], stop: Event) -> tuple[Collected, str]:
     """What is kept of the frames of a source, and what these are, as 640x512 uint16.
 
-    Raises IrstError, one line, where they are of several sizes, or too few.
+    Raises IrstError, one line, where they are of several sizes, too small for a network, or too few.
     """
     with closing(open_source(uri, stop=stop)) as source:
         collected, first = None, ""
         for frame in tqdm(source, total=source.frame_count, unit="frame", disable=None):
+            if min(frame.image.shape) < MIN_SIZE:
+                raise IrstError(f"{source.name}: frames are {describe(frame)}; give {MIN_SIZE}x{MIN_SIZE} px or more")
             if collected is None:
                 collected, first = kind(frame.image), describe(frame)
             elif describe(frame) == first:

@@ -68,7 +68,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         raise of_another_version(folder, metadata.get("schema", "no checkpoint"))
     try:
         return Checkpoint(dict(json.loads(metadata["header"])), Position(*json.loads(metadata["position"])), state)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: is damaged ({error}); begin again with --overwrite") from None
 
 

@@ -1,4 +1,8 @@
-"""How everything is written to disk: every error one line, nothing lost that was there."""
+"""How everything is written to disk: every error one line, nothing lost that was there.
+
+What is written is the system's at once, so that a process that is killed loses none of it. When the system puts it on
+the disk is its own affair: a power cut may lose the last seconds.
+"""
 
 import errno
 import fcntl
@@ -145,7 +149,8 @@ def _no_folder(folder: Path, error: OSError) -> IrstError:
 
 
 class OutputFile:
-    """A file that is on disk after every `write`, and ends with a whole one even when the disk is full.
+    """A file that has all of every `write`, also if the process is then killed, and ends with a whole one even when the
+    disk is full.
 
     Replaces a file of that name, and begins with `head`; with a `size` it goes on after so many bytes of the file that
     is there. Every disk error is an IrstError that names the file and the mend; after it the file stays as it was
@@ -219,7 +224,7 @@ def _cannot_write(path: Path, error: OSError) -> IrstError:
 def write_file(path: Path, data: bytes) -> None:
     """Write a file whole, in the place of one that is there; raises IrstError that names it and the mend.
 
-    Whatever happens, all of either the old one or the new one is there.
+    Whenever the process is killed, all of either the old one or the new one is there.
     """
     fresh = path.with_name(f".{path.name}.new")
     try:

@@ -63,8 +63,8 @@ def predict_images(uri: str, model: str, device: str, out: Path, parts: bool, ov
     """Write what a network says of the images in a folder, of a glob or of one file.
 
     `out` gets NAME.png, 8 bits, 0..255 for a probability of 0..1, and with `parts` target/NAME.tiff and
-    background/NAME.tiff, float32 in the image's grey levels (those of 16 bits to which another depth is mapped, image
-    by image).
+    background/NAME.tiff, float32 in the image's grey levels (those of 16 bits to which another depth is mapped, file
+    by file).
     Images that cannot be read, or are too large for the memory, are said and left out.
     Raises UsageError for a folder that holds something already, unless `overwrite`.
     """

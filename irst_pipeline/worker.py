@@ -47,7 +47,7 @@ log = logging.getLogger("irst")
 ACCOUNT_SECONDS = 0.2  # between two accounts of a run
 STOP_SECONDS = 0.1  # after which a stop is noticed
 SILENT_MAX = 4.0  # s; a process that is to stop and has said nothing for so long is killed
-STOP_MAX = 60.0  # s; so is one so long after it was told that still speaks, or has yet to begin
+BEGIN_MAX = 60.0  # s; so is one that has yet to begin so long after it was told
 TOLD_SECONDS = 1.0  # after which a signal that went to all processes has come to this one as well
 RAISED = {"usage": UsageError, "user": IrstError, "fault": RuntimeError}
 """What is raised here for what failed in the other process."""
@@ -171,17 +171,18 @@ class RunProcess:
             yield process, wire
 
     def _stop(self, process: "Popen[bytes]", stop: Event, ended: Event) -> None:
-        """Have the process stop once `stop` is set, unless it has `ended` by then; one that hangs is killed."""
+        """Have the process stop once `stop` is set, unless it has `ended` by then; one that hangs is killed.
+
+        One that speaks may take its time, as a run alone may: to smooth the tracks of hours takes minutes.
+        """
         while not stop.wait(STOP_SECONDS):
             if ended.is_set():
                 return
         self._told_to_stop = perf_counter()
         process.terminate()
         while not ended.wait(STOP_SECONDS):
-            until = self._told_to_stop + STOP_MAX
-            if self._speaks:
-                until = min(until, max(self._told_to_stop, self._heard) + SILENT_MAX)
-            if perf_counter() > until:
+            allowed = SILENT_MAX if self._speaks else BEGIN_MAX
+            if perf_counter() > max(self._told_to_stop, self._heard) + allowed:
                 process.kill()
 
     def _attend(

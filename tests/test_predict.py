@@ -104,6 +104,18 @@ def test_each_image_of_another_depth_is_mapped_to_16_bits_by_itself(
     assert all(f"{name}.tiff: float32 levels; " in caplog.text for name in "abc")
 
 
+def test_pages_of_a_file_are_mapped_alike_and_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "in").mkdir()
+    for name, gain in (("a", 1.0), ("b", 1e3)):
+        pages = [(gain * picture(48, 64)).astype(np.float32) for _ in range(3)]
+        assert cv2.imwritemulti(str(tmp_path / "in" / f"{name}.tif"), pages)
+    assert main(["predict", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    assert [message.partition(";")[0] for message in caplog.messages] == [
+        "a.tif: float32 levels",
+        "b.tif: float32 levels",
+    ]
+
+
 def test_images_that_differ_in_the_suffix_alone_keep_both_maps(tmp_path: Path) -> None:
     for name, size in (("a.png", 40), ("a.tif", 50), ("b.tif", 60)):
         save(tmp_path / "in" / name, picture(size, 64))

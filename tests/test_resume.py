@@ -224,7 +224,12 @@ def test_a_recording_that_has_changed_is_told(
     assert report(out)["frames_read"] == 40
 
 
-@pytest.mark.parametrize("damage", [{"position": "[1]"}, {"header": "{"}, {"header": "[1]"}, {"position": None}])
+DEEP = 100_000 * "[" + 100_000 * "]"
+
+
+@pytest.mark.parametrize(
+    "damage", [{"position": "[1]"}, {"header": "{"}, {"header": "[1]"}, {"header": DEEP}, {"position": None}]
+)
 def test_a_damaged_checkpoint_is_told(
     damage: dict[str, str | None], clip: Path, broken_off: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """Runs in processes of their own: real processes, signals and sockets."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from irst_pipeline.run import Run, run_header
 from irst_pipeline.runs import RECORDINGS_AT_ONCE, run_recordings
 from irst_pipeline.sources import open_source
 from irst_pipeline.worker import RunProcess, Wire
-from tests.running import ROOT, report, wait_until, write_images
+from tests.running import HORIZON, ROOT, read_jsonl, report, wait_until, write_images
 from tools.streaming import free_port
 
 
@@ -142,6 +143,25 @@ def test_a_run_in_a_process_of_its_own_sees_the_stop_that_its_results_were_asked
             stop.set()
     assert report(out)["outcome"] == "interrupted"
     assert 0 < report(out)["frames_processed"] < 2000
+
+
+def test_a_process_that_is_still_at_work_after_a_stop_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("irst_pipeline.worker.BEGIN_MAX", 0.1)  # s; it takes longer to smooth, and still speaks
+    caplog.set_level(logging.INFO, "irst")
+    stop = threading.Event()
+    settings, weights = RunSettings(device="cpu", sinks=("smoothed",)), load_model("lsnet-nano")
+    engine = open_engine(weights.network, "cpu", settings.detection.lowest)
+    with closing(open_source(str(HORIZON))) as source:
+        run = Run(source, tmp_path, run_header(str(HORIZON), source, weights, engine, settings))
+        for count, _ in enumerate(RunProcess(run, realtime=False).results(engine, stop)):
+            if count == 100:
+                stop.set()
+    assert report(tmp_path)["outcome"] == "interrupted"
+    smoothed = tmp_path / "smoothed.jsonl"
+    assert any(record["record"] == "track" for record in read_jsonl(smoothed))
+    assert f"{smoothed}: smoothing track 1 of " in caplog.text
 
 
 def test_a_process_that_cannot_be_started_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

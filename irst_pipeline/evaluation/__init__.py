@@ -1,5 +1,6 @@
 """How well the parts do, measured as the field measures it."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -36,7 +37,12 @@ def evaluate_detection(folder: Path, split: str, model: str, device: str, out: P
     inputs = [path for part in ("images", "masks", "img_idx") for path in (folder / part).iterdir()]
     claim_folder(out, REPORT_FILES, [*inputs, Path(model)], overwrite)
     detectors = [network_detector(weights.name, weights.network.to(on), on), *BASELINES]
-    scores = {detector.name: score(detector, samples) for detector in detectors}
+    try:
+        scores = {detector.name: score(detector, samples) for detector in detectors}
+    except BaseException:
+        with suppress(OSError):  # as where earlier results are in it
+            out.rmdir()
+        raise
     what = {
         "dataset": name,
         "split": split,

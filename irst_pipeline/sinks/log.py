@@ -1,4 +1,4 @@
-"""What all logs are: text that is on disk frame by frame, in parts where it grows without end."""
+"""What all logs are: text that is written frame by frame, in parts where it grows without end."""
 
 import logging
 from abc import ABC, abstractmethod

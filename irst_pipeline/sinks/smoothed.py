@@ -1,7 +1,10 @@
 """The tracks again, once the whole recording has been seen."""
 
+import logging
+import math
 from collections import defaultdict
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +17,12 @@ from irst_pipeline.sinks.jsonl import head, lines, track_records
 from irst_pipeline.state import State
 from irst_pipeline.tracking.kalman import Gaussians, positions
 from irst_pipeline.tracking.motion import beyond, moved
-from irst_pipeline.tracking.smooth import History, joined, stitch
+from irst_pipeline.tracking.smooth import History, joined, smooth, stitch
 from irst_pipeline.types import CameraMotion, Floats, FrameResult, Integers, Tracks, TrackStatus, View
+
+log = logging.getLogger("irst")
+
+TOLD_EVERY = 10.0  # s between two lines of how far the smoothing is
 
 
 class _Seen(NamedTuple):
@@ -51,6 +58,7 @@ class SmoothedJsonl:
         self._views: dict[int, View | None] = {}
         self._seen: defaultdict[int, list[_Seen]] = defaultdict(list)
         self._confirmed: set[int] = set()
+        self._told = -math.inf  # when it was said last how far the smoothing is
         self._jumps: dict[int, int] = {}  # a track that jumps goes on as a leg of the id that this began with
 
     def write(self, result: FrameResult) -> None:
@@ -95,23 +103,35 @@ class SmoothedJsonl:
             id_: joined([History(*(np.array(column) for column in zip(*self._seen[id_], strict=True)))], frames, times)
             for id_ in sorted(self._confirmed)
         }
-        smoothed = stitch(parts, frames, times, self._speed_sd, self._jumps)
+        states = self._smooth(parts)
+        whole = stitch(parts, states, frames, times, self._jumps)
+        states |= self._smooth({id_: history for id_, history in whole.items() if history is not parts[id_]})
         track_of: dict[int, int] = {}
         for leg, following in self._jumps.items():  # in their order
             track_of[following] = track_of.get(leg, leg)
         rows = [
-            _Rows.of(track_of.get(leg, leg), history, states, self._repeats)
-            for leg, (history, states) in sorted(smoothed.items())
+            _Rows.of(track_of.get(leg, leg), history, states[leg], self._repeats)
+            for leg, history in sorted(whole.items())
         ]
         columns: list[Any] = [np.concatenate(column) for column in zip(*rows, strict=True)]
-        whole = _Rows(*columns)
-        order = np.argsort(whole.frame, kind="stable")
-        borders = np.searchsorted(whole.frame[order], frames)
+        table = _Rows(*columns)
+        order = np.argsort(table.frame, kind="stable")
+        borders = np.searchsorted(table.frame[order], frames)
         for frame, time, own in zip(frames.tolist(), times.tolist(), np.split(order, borders[1:]), strict=True):
             camera = CameraMotion(np.asarray(np.linalg.inv(self._cameras[frame]), np.float64), known=True)
-            tracks, view = whole.take(own).tracks(camera, self._shapes[frame]), self._views[frame]
+            tracks, view = table.take(own).tracks(camera, self._shapes[frame]), self._views[frame]
             bearings = view.bearings(tracks) if view else None
             self._file.write(lines(track_records(frame, round(time, 6), tracks, bearings)))
+
+    def _smooth(self, parts: dict[int, History]) -> dict[int, Gaussians]:
+        """The states of each part; how far it is, is told, for it may take minutes."""
+        states = dict[int, Gaussians]()
+        for number, (id_, history) in enumerate(parts.items(), 1):
+            if perf_counter() > self._told + TOLD_EVERY:
+                log.info("%s: smoothing track %d of %d", self._file.path, number, len(parts))
+                self._told = perf_counter()
+            states[id_] = smooth(history, self._speed_sd)
+        return states
 
 
 class _Rows(NamedTuple):

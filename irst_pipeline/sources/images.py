@@ -90,7 +90,7 @@ class ImageSource(Recording):
     """Images as frames, `image_rate` of them a second.
 
     They are taken for a recording: the first of them fixes for all how other depths become 16 bits, until one of which
-    less than half would fit fixes it anew. With `each` every image does so for itself.
+    less than half would fit fixes it anew. With `each` every file does so for itself and its pages.
     """
 
     def __init__(self, name: str, files: list[ImageFile], image_rate: float, each: bool = False) -> None:
@@ -98,7 +98,7 @@ class ImageSource(Recording):
         self._files = files
         self._each = each
         self._ahead: dict[ImageFile, NDArray[Any]] = {}  # pages
-        self._levels = (np.nan, np.nan)  # which nothing fits
+        self._levels: dict[Path | None, tuple[float, float]] = {}  # by file with `each`, or one for all
         self._colour_said = False
         self._marks_said = False
 
@@ -146,11 +146,11 @@ class ImageSource(Recording):
         if image.dtype in (np.uint8, np.uint16):
             return image
         image = self._without_marks(image, file)
-        values = image.astype(np.float64)
-        low, high = self._levels
-        if self._each or ((values >= low) & (values <= high)).mean() < 0.5:
-            low, high = self._levels = level_range(image)
-            name = file.name if self._each else self.name
+        values, path = image.astype(np.float64), file.path if self._each else None
+        low, high = self._levels.get(path, (np.nan, np.nan))  # which nothing fits
+        if ((values >= low) & (values <= high)).mean() < 0.5:
+            low, high = self._levels[path] = level_range(image)
+            name = path.name if path else self.name
             log.warning("%s: %s levels; %g .. %g becomes 0 .. %d", name, image.dtype, low, high, LEVEL_MAX)
         return np.rint((values - low) * (LEVEL_MAX / (high - low))).clip(0, LEVEL_MAX).astype(np.uint16)
 

@@ -53,11 +53,29 @@ class Population(NamedTuple):
 
     @classmethod
     def empty(cls, models: int, dimensions: int) -> "Population":
-        none, reals, places = np.empty(0, np.int64), np.empty(0), np.empty((0, 2))
-        states = np.empty((0, models, dimensions)), np.empty((0, models, dimensions, dimensions)), np.empty((0, models))
-        looks, counts = (places, reals, reals), (none, none, none, none)
-        misfit = np.empty((0, 5, 5))
-        return cls(none, np.empty(0, bool), *states, misfit, none, reals, reals, *looks, *counts, reals, none, reals)
+        """No tracks; `models` and `dimensions`: m and d of the states that they will have."""
+        whole, reals = np.empty(0, np.int64), np.empty(0)
+        return cls(
+            id=whole,
+            confirmed=np.empty(0, bool),
+            mean=np.empty((0, models, dimensions)),
+            covariance=np.empty((0, models, dimensions, dimensions)),
+            weight=np.empty((0, models)),
+            misfit=np.empty((0, 5, 5)),
+            in_line=whole,
+            evidence=reals,
+            dim_evidence=reals,
+            size=np.empty((0, 2)),
+            score=reals,
+            snr=reals,
+            age=whole,
+            hits=whole,
+            strong_hits=whole,
+            missed=whole,
+            last_seen=reals,
+            detection=whole,
+            nis=reals,
+        )
 
     def take(self, rows: Rows) -> "Population":
         return Population._make([column[rows] for column in self])

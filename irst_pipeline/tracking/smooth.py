@@ -102,16 +102,20 @@ def _forwards(history: History, motions: _Motions, speed_sd: float) -> Iterator[
 
 
 def stitch(
-    histories: dict[int, History], frames: Integers, times: Floats, speed_sd: float, jumps: Mapping[int, int]
-) -> dict[int, tuple[History, Gaussians]]:
-    """Smooth histories, by id, and join those of one target: where one's end, carried on, meets another's beginning.
+    histories: Mapping[int, History],
+    states: Mapping[int, Gaussians],
+    frames: Integers,
+    times: Floats,
+    jumps: Mapping[int, int],
+) -> dict[int, History]:
+    """Join histories of one target, which are smoothed to `states`, both by id: where one's end, carried on, meets
+    another's beginning.
 
-    A joined one is smoothed as a whole, and has the earlier id. `frames` and `times`: (f,) of the whole recording, in
-    their order. Of all ways to join them the one of the least total distance is taken. `jumps`: which is known to go on
-    elsewhere, as which.
+    A joined one has the earlier id, and is to be smoothed as a whole; the others are returned as they are. Of all ways
+    to join them the one of the least total distance is taken. `frames` and `times`: (f,) of the whole recording, in
+    their order. `jumps`: which is known to go on elsewhere, as which.
     """
     ids = sorted(histories, key=lambda id_: histories[id_].time[0])
-    states = {id_: smooth(histories[id_], speed_sd) for id_ in ids}
     limit, walk = float(chdtri(4, 1 - STITCH_PROBABILITY)), ConstantVelocity(WALKS[len(WALKS) // 2])
     distance = np.full((len(ids), len(ids)), limit)
     for i, early in enumerate(ids):
@@ -130,11 +134,8 @@ def stitch(
         chain = [first]
         while chain[-1] in following:
             chain.append(following[chain[-1]])
-        if len(chain) == 1:
-            chains[first] = histories[first], states[first]
-        else:
-            whole = joined([histories[id_] for id_ in chain], frames, times)
-            chains[first] = whole, smooth(whole, speed_sd)
+        parts = [histories[id_] for id_ in chain]
+        chains[first] = joined(parts, frames, times) if len(parts) > 1 else parts[0]
     return chains
 
 

@@ -107,7 +107,7 @@ class Tracker(Stateful):
         self._strong = DetectionStatistics(s.false_alarms, Spots(spared=1, sides=(CROWD, 1)))
         self._weak = DetectionStatistics(s.weak_false_alarms, Spots(spared=0, sides=(1,)))
         self._persistence = Persistence()
-        self._tracks = Population.empty(len(models), len(models[0].transition(0.0)))
+        self._tracks = Population.empty(models=len(models), dimensions=len(models[0].transition(0.0)))
         self._time: float | None = None
         self._behind = 0.0  # s by which the frames' clock has been set back in all; `_time` goes on from before
         self._interval: float | None = None

@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -33,7 +32,7 @@ class Curve:
     SCORES = ("iou", "pd", "fa")
 
     def __init__(self, run: TrainingRun, sources: list[DataSet]) -> None:
-        self._run, self._path, self._started = run, run.folder / CURVE_FILE, time.monotonic()
+        self._run, self._path = run, run.folder / CURVE_FILE
         self._watched = [s for s in sources if s.holdout and s.settings.layout != "backgrounds"]
         names = [f"{score} {s.settings.folder}" for s in self._watched for score in self.SCORES]
         self._header = ["step", "seconds", "loss", *names]
@@ -52,7 +51,7 @@ class Curve:
         run = self._run
         scores = [score_network(run.mean, s.holdout, run.device) for s in self._watched]
         shares = [getattr(s, name) for s in scores for name in self.SCORES]
-        values = time.monotonic() - self._started, np.mean(run.losses), *shares
+        values = run.seconds, np.mean(run.losses), *shares
         self.rows[run.step] = [str(run.step), *(f"{value:.6g}" for value in values)]
         write_table(self._path, self._header, self.rows.values())
         if self._watched:
@@ -63,7 +62,7 @@ class Curve:
 def train(run: TrainingRun, data: Path, stop: Event) -> Path:
     """Train, or go on training, until the last step or until `stop` is set; returns the weights' path.
 
-    The folder of the run then holds the checkpoint, the weights, the curve (step, seconds of this sitting, loss, and
+    The folder of the run then holds the checkpoint, the weights, the curve (step, seconds of all sittings, loss, and
     IoU, Pd and Fa on the held-out frames of each data set) and a picture of predictions on such frames.
     After the last step the logits are shifted to where the held-out frames of exact masks are outlined best.
     Raises UsageError for a folder that holds something else, or that another process trains in.

@@ -4,6 +4,7 @@ import copy
 import json
 import logging
 import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ class TrainingRun:
 
     def __init__(self, network: LSNet, teacher: LSNet | None, settings: TrainSettings, folder: Path) -> None:
         self.network, self.teacher, self.settings, self.folder, self.step = network, teacher, settings, folder, 0
+        self._started = time.monotonic()  # were all of it one sitting
         self.device = next(network.parameters()).device
         self.mixed_precision = self.device.type == "cuda" or has_bfloat16()
         self.mean = copy.deepcopy(network).eval()
@@ -152,6 +154,11 @@ class TrainingRun:
             loss = loss + self.settings.distillation * entropy
         return loss, torch.autograd.grad(loss, list(self.network.parameters()), allow_unused=True)
 
+    @property
+    def seconds(self) -> float:
+        """Spent on it so far, in all sittings."""
+        return time.monotonic() - self._started
+
     def files(self) -> dict[str, bytes]:
         """Weights and checkpoint as they are now, by the files that they are for."""
         note = {"steps": str(self.step), "seed": str(self.settings.seed)}
@@ -170,7 +177,7 @@ class TrainingRun:
             for index, moments in optimiser.state_dict()["state"].items():
                 tensors |= {f"{name}.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
         tensors["losses"] = torch.tensor(self.losses)
-        return packed(tensors, {"step": str(self.step)} | self._asked())
+        return packed(tensors, {"step": str(self.step), "seconds": f"{self.seconds:.3f}"} | self._asked())
 
     def _asked(self) -> dict[str, str]:
         """The network and the settings, as a checkpoint holds them."""
@@ -195,6 +202,7 @@ class TrainingRun:
             self.step = int(metadata["step"])
             if self.step < 0:
                 raise ValueError(f"its step is {self.step}")
+            self._started -= float(metadata.get("seconds", 0.0))  # those of older versions have none
             # A run that was stopped, and is to have no more steps than it has had, still lacks its end.
             self.complete = self.step >= max(before["steps"], now["steps"])
             self._load(tensors)

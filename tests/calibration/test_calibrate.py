@@ -147,10 +147,10 @@ def test_a_scene_that_is_taken_for_a_flat_field_is_warned_of(
         assert ("something moves in it" in caplog.text) == moves
 
 
-def small_images(folder: Path, count: int) -> None:
+def small_images(folder: Path, count: int, size: tuple[int, int] = (30, 40)) -> None:
     folder.mkdir()
     for index in range(count):
-        cv2.imwrite(str(folder / f"{index}.png"), np.full((30, 40), 7000 + index, np.uint16))
+        cv2.imwrite(str(folder / f"{index}.png"), np.full(size, 7000 + index, np.uint16))
 
 
 BAD = {
@@ -158,6 +158,12 @@ BAD = {
     "three fields": ("FLAT FLAT FLAT", 2, "3 sources; give one or two flat fields"),
     "two scenes": ("--scene FLAT FLAT", 2, "2 sources"),
     "too few frames": ("SMALL/0.png", 1, "0.png: 1 frames, which are too few; give 16 or more"),
+    "no noise": (
+        "SMALL",
+        1,
+        "100% of the pixels stay at one level: black, saturated, or with noise that its levels hide",
+    ),
+    "tiny frames": ("TINY", 1, "tiny: frames are 8x4 uint16; give 16x16 px or more"),
     "frames of two sizes": ("FLAT SMALL", 2, "frames of 40x30 uint16, but FLAT has 128x96 uint16; record both"),
     "another suffix": ("FLAT --out x.npz", 2, "--out x.npz: expected a name that ends in .safetensors"),
     "no place for it, before anything is read": ("nowhere.mkv --out /proc/irst/c.safetensors", 1, "/proc/irst: cannot"),
@@ -170,9 +176,10 @@ def test_bad_input_is_told_in_one_line(
     case: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small_images(tmp_path / "small", 20)
+    small_images(tmp_path / "tiny", 20, (4, 8))
     line, code, expected = BAD[case]
-    flat, small = str(folder / "bright/flat/sequence16.mkv"), str(tmp_path / "small")
-    arguments = line.replace("FLAT", flat).replace("SMALL", small).split()
+    flat, small, tiny = str(folder / "bright/flat/sequence16.mkv"), str(tmp_path / "small"), str(tmp_path / "tiny")
+    arguments = line.replace("FLAT", flat).replace("SMALL", small).replace("TINY", tiny).split()
     assert main(["calibrate", "--out", str(tmp_path / "c.safetensors"), *arguments]) == code
     assert expected.replace("FLAT", flat) in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "c.safetensors").exists()

@@ -110,16 +110,21 @@ def test_a_frame_too_small_for_the_network_is_named(
     assert (tmp_path / "out" / "curve.csv").read_text() == "scored before"
 
 
-def test_a_scoring_that_fails_leaves_earlier_results(field_set: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("earlier", [["curve.csv"], []])
+def test_a_scoring_that_fails_leaves_earlier_results_or_nothing(
+    earlier: list[str], field_set: Path, tmp_path: Path
+) -> None:
     for kind in ("images", "masks"):
         cv2.imwrite(str(field_set / kind / "c.png"), np.zeros((6000, 6000), np.uint8))
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "curve.csv").write_text("scored before")
+    for name in earlier:
+        out.mkdir()
+        (out / name).write_text("scored before")
     flags = ["--device", "cpu", "--overwrite", "--out", out]
     failed = short_of_memory("evaluate", "detection", field_set, *flags)
     assert "c: cpu: out of memory with frames of 6000x6000" in failed.stderr
-    assert (out / "curve.csv").read_text() == "scored before"
+    assert out.exists() == bool(earlier)
+    assert [(out / name).read_text() for name in earlier] == ["scored before"] * len(earlier)
 
 
 def test_results_replace_no_image_of_the_set(field_set: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,8 @@
 """Tracks with hindsight: nearer to the truth, as sure as they say, and whole."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 from filterpy.kalman import KalmanFilter, rts_smoother
@@ -98,6 +101,13 @@ def test_a_camera_whose_motion_was_found_amiss_is_told_and_costs_less(monkeypatc
     assert sure[1] > 1.5 * sure[0]
 
 
+def stitched(
+    parts: dict[int, History], frames: np.ndarray, jumps: Mapping[int, int] = MappingProxyType({})
+) -> dict[int, History]:
+    states = {id_: smooth(history, 100.0) for id_, history in parts.items()}
+    return stitch(parts, states, frames, frames.astype(float) * DT, jumps)
+
+
 def test_two_parts_of_one_flight_are_stitched_and_another_is_left_alone() -> None:
     rng = np.random.default_rng(3)
     truth = flight(100, rng)
@@ -107,16 +117,16 @@ def test_two_parts_of_one_flight_are_stitched_and_another_is_left_alone() -> Non
         9: watched(truth[60:], rng, [], first=60),
         7: watched(flight(40, rng, np.array([200.0, -40, 20, 30])), rng, [], first=55),
     }
-    joined = stitch(parts, frames, frames.astype(float) * DT, 100.0, {})
+    joined = stitched(parts, frames)
     assert joined.keys() == {4, 7}
-    whole, states = joined[4]
+    whole, states = joined[4], smooth(joined[4], 100.0)
     assert whole.frame.tolist() == frames.tolist()
     assert np.flatnonzero(~whole.seen).tolist() == list(range(40, 60))
     error = (states.mean - truth)[:, ::2]
     assert np.abs(error).max() < 6
     assert np.abs(error[:40]).max() < 1.5
     for jumps in ({4: 5}, {5: 9}):
-        assert 9 in stitch(parts, frames, frames.astype(float) * DT, 100.0, jumps), "it was elsewhere"
+        assert 9 in stitched(parts, frames, jumps), "it was elsewhere"
 
 
 def test_parts_that_overlap_or_lie_too_far_apart_are_two() -> None:
@@ -124,4 +134,4 @@ def test_parts_that_overlap_or_lie_too_far_apart_are_two() -> None:
     truth, frames = flight(200, rng), np.arange(200)
     for second in (slice(30, 80), slice(140, 200)):
         parts = {1: watched(truth[:40], rng, []), 2: watched(truth[second], rng, [], first=second.start)}
-        assert stitch(parts, frames, frames.astype(float) * DT, 100.0, {}).keys() == {1, 2}
+        assert stitched(parts, frames).keys() == {1, 2}

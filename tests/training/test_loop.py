@@ -78,6 +78,16 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path)
     assert curves[1] == pytest.approx(curves[0], rel=1e-3)
 
 
+def test_the_seconds_of_a_curve_go_on(data: Path, tmp_path: Path) -> None:
+    before = open_run(settings(4, evaluate_every=2), tmp_path, CPU)
+    time.sleep(2.0)
+    train(before, data, Event())
+    trained(settings(6, evaluate_every=2), data, tmp_path, Event())
+    seconds = [float(row["seconds"]) for row in read_csv(tmp_path / "curve.csv")]
+    assert seconds[0] > 2.0
+    assert seconds == sorted(seconds)
+
+
 def test_it_learns_and_its_weights_load(data: Path, tmp_path: Path) -> None:
     path = trained(
         settings(120, model=NANO, crop=48, batch=8, evaluate_every=60, checkpoint_every=60), data, tmp_path, Event()
