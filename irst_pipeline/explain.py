@@ -16,7 +16,7 @@ from irst_pipeline.disk import prepare_folder, write_file, write_json
 from irst_pipeline.engine import load_model
 from irst_pipeline.engine.base import check_size
 from irst_pipeline.lsnet.model import LSNet
-from irst_pipeline.lsnet.normalise import normalise_image
+from irst_pipeline.lsnet.normalise import normalise_image, target_units
 from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.memory import told_out_of_memory
 from irst_pipeline.pictures import as_written, png, show_map
@@ -93,10 +93,10 @@ def unfold_image(network: LSNet, image: Image) -> list[StageView]:
         stages = network.unfold(frames, network.config.stages)
     views = []
     for parts in stages:
-        levels = (parts.background * scale + centre, parts.target * scale, parts.noise * scale)
-        background, target, noise = (part[0, 0].numpy() for part in levels)
-        residual = image.astype(np.float32) - background - target - noise
-        views.append(StageView(background, target, noise, residual, singular_values(background)))
+        target = target_units(parts.background, parts.target)
+        levels = (parts.background * scale + centre, target * scale, parts.noise * scale)
+        b, t, n = (part[0, 0].numpy() for part in levels)
+        views.append(StageView(b, t, n, image.astype(np.float32) - b - t - n, singular_values(b)))
     return views
 
 

@@ -21,7 +21,7 @@ from irst_pipeline.disk import make_folder, prepare_folder, write_file
 from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.errors import FrameError, IrstError, UsageError
 from irst_pipeline.lsnet.model import LSNet
-from irst_pipeline.lsnet.normalise import normalise_image
+from irst_pipeline.lsnet.normalise import normalise_image, target_units
 from irst_pipeline.memory import told_out_of_memory
 from irst_pipeline.sources.images import ImageFile, ImageSource, find_images
 from irst_pipeline.types import MIN_SIZE, Image, Map
@@ -55,7 +55,8 @@ def predict(network: LSNet, image: Image, device: torch.device) -> Prediction:
     with told_out_of_memory(device, image.shape), torch.inference_mode(), exact:
         frames, centre, scale = normalise_image(image, device)
         parts = network(frames)
-        planes = torch.sigmoid(parts.logits), parts.target * scale, parts.background * scale + centre
+        target = target_units(parts.background, parts.target) * scale
+        planes = torch.sigmoid(parts.logits), target, parts.background * scale + centre
         return Prediction(*(plane[0, 0].cpu().numpy() for plane in planes))
 
 

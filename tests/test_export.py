@@ -22,14 +22,17 @@ Runs = Callable[[NDArray[np.float32]], Maps]
 
 
 def cut(width: int, height: int) -> NDArray[np.float32]:
-    """The first frame of a sequence, repeated or cut to a size, with its brightest target in the middle."""
+    """The first frame of a sequence, repeated or cut to a size, with its brightest target in the middle and a point in
+    a corner that outshines it."""
     image = next(iter(open_source(str(CLOUDS)))).image.astype(np.float32)
     network = RawTargetNet(load_weights("lsnet-nano").network)
     with torch.inference_mode():
         probability = network(torch.from_numpy(image)[None, None])[0][0, 0].numpy()
     row, column = np.unravel_index(probability.argmax(), image.shape)
     rows, columns = (np.arange(n) - n // 2 for n in (height, width))
-    return image[np.ix_((row + rows) % image.shape[0], (column + columns) % image.shape[1])][None, None]
+    around = image[np.ix_((row + rows) % image.shape[0], (column + columns) % image.shape[1])]
+    around[2:4, 2:4] += 500
+    return around[None, None]
 
 
 def in_onnx_runtime(path: Path) -> Runs:

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from irst_pipeline.lsnet.model import LSNet
+from irst_pipeline.lsnet.normalise import target_units
 
 
 class TargetNet(nn.Module):
-    """The network as the engines run it: normalised frames (B, 1, H, W) to probability and T, both (B, 1, H, W)."""
+    """The network as the engines run it: normalised frames to probability and T in units, all (B, 1, H, W)."""
 
     def __init__(self, network: LSNet) -> None:
         super().__init__()
@@ -15,4 +16,4 @@ class TargetNet(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         parts = self.network(frames)
-        return torch.sigmoid(parts.logits), parts.target
+        return torch.sigmoid(parts.logits), target_units(parts.background, parts.target)

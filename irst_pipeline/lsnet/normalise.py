@@ -1,5 +1,6 @@
 """The one normalisation of frames, in training and in running alike."""
 
+import math
 from collections.abc import Callable
 from functools import reduce
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from irst_pipeline.types import Image
 SAMPLES_MAX = 16384
 LEVELS_MIN = 1.0  # grey levels; a flatter frame than this is not stretched further
 UNITS_MAX = 200.0
+LINEAR_MAX, SQUEEZED_BY = 25.0, 5.0  # units: what is over the former is squeezed, to half its slope over their sum
+OVER_MAX = SQUEEZED_BY * math.log1p((UNITS_MAX - LINEAR_MAX) / SQUEEZED_BY)  # squeezed units over `LINEAR_MAX`
 LARGE_MAX = 20.0  # units that are left of what is larger than a point: no background trained on has more
 IMPULSE_MAX = 10.0  # units that a pixel may differ from all of its neighbours: no lens makes so sharp a point
 SPREAD, INNER_SPREAD = 4.65, 3.29  # p99 - p1 and p95 - p5 of a normal distribution, in standard deviations
@@ -28,7 +31,7 @@ class Normalised(NamedTuple):
     """Frames as the network takes them, and the way back: level = centre + scale * value."""
 
     frames: Tensor
-    """float32 (B, 1, H, W), zero median and about unit spread."""
+    """float32 (B, 1, H, W), zero median and about unit spread; squeezed where they are over `LINEAR_MAX`."""
     centre: Tensor
     """(B, 1, 1, 1), grey levels."""
     scale: Tensor
@@ -66,7 +69,8 @@ def normalise(frames: Tensor) -> Normalised:
     target. The sun, or a dead or hot pixel of a 14-bit camera, is off by hundreds of units, which would be most of what
     the network sees in the frame: a pixel is brought to within `IMPULSE_MAX` of its neighbours, and what is large loses
     all that it has above `LARGE_MAX`, or where something glares all but `GLARE_LEFT`. Bright points on it stay what
-    they are, but for those on the slope of what glares, where its own narrow parts look like points.
+    they are, but for those on the slope of what glares, where its own narrow parts look like points. At last what is
+    over `LINEAR_MAX` is squeezed, for a point of a hundred units would be most of what the network sees as well.
     """
     centre, scale = grey_levels(frames)
     return Normalised(in_units(frames, centre, scale), centre, scale)
@@ -81,14 +85,31 @@ def normalise_image(image: Image, device: torch.device | str = "cpu") -> Normali
 def in_units(frames: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
     """Raw frames (B, 1, H, W), or parts of them, in the units of the whole frame's `grey_levels`; float32."""
     units = (frames.float() - centre).div_(scale).clamp_(-UNITS_MAX, UNITS_MAX)
-    return _without_impulses(_without_glare(units))
+    recorded = units.is_cuda or torch.onnx.is_in_onnx_export()  # for other frames as well
+    if not recorded and units.abs().max() <= GLARE_MIN:
+        return _without_impulses(units)  # of such a frame the rest changes nothing
+    return _squeezed(_without_impulses(_without_glare(units)))
+
+
+def target_units(background: Tensor, target: Tensor) -> Tensor:
+    """What the network's T (B, 1, H, W) adds to its B, likewise, in units that are not squeezed."""
+    return _stretched(background + target) - _stretched(background)
+
+
+def _squeezed(units: Tensor) -> Tensor:
+    """With the logarithm of what is over `LINEAR_MAX`, where its slope is one. Nothing is as far below zero."""
+    over = F.relu(units - LINEAR_MAX)
+    return units - over + SQUEEZED_BY * torch.log1p(over / SQUEEZED_BY)
+
+
+def _stretched(units: Tensor) -> Tensor:
+    """What was squeezed as it was. The network may add up to more than a frame can have, which is not stretched."""
+    over = (units - LINEAR_MAX).clamp(0, OVER_MAX)
+    return units - over + SQUEEZED_BY * (torch.exp(over / SQUEEZED_BY) - 1)
 
 
 def _without_glare(units: Tensor) -> Tensor:
     """What is large and far off brought nearer, with the points on it; `units` is changed."""
-    recorded = units.is_cuda or torch.onnx.is_in_onnx_export()  # for other frames as well
-    if not recorded and units.abs().max() <= GLARE_MIN:
-        return units  # of such a frame the rest changes nothing
     glare = _eroded((units[..., ::GLARE_STEP, ::GLARE_STEP].abs() > GLARE_MIN).float(), 3)
     near = F.interpolate(_dilated(glare, 9), scale_factor=float(GLARE_STEP))
     near = near[..., : units.shape[-2], : units.shape[-1]]  # 1 there, and 0 elsewhere

@@ -21,7 +21,7 @@ from irst_pipeline.engine.base import BatchTooLargeError, above_threshold
 from irst_pipeline.engine.cpu import Compiled
 from irst_pipeline.engine.cuda import pack_found, unpack_found
 from irst_pipeline.errors import IrstError, UsageError
-from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.normalise import normalise, target_units
 from irst_pipeline.lsnet.weights import load_weights, shipped_names
 from irst_pipeline.sources import open_source
 from irst_pipeline.types import Frame, Image, TargetPixels
@@ -62,7 +62,8 @@ def reference(image: Image, model: str = NANO) -> tuple[np.ndarray, np.ndarray]:
     normalised = normalise(torch.from_numpy(image.astype(np.int32))[None, None])
     with torch.inference_mode():
         parts = load_weights(model).network(normalised.frames)
-    return parts.logits.sigmoid()[0, 0].numpy(), (parts.target * normalised.scale)[0, 0].numpy()
+    target = target_units(parts.background, parts.target) * normalised.scale
+    return parts.logits.sigmoid()[0, 0].numpy(), target[0, 0].numpy()
 
 
 def test_maps_are_the_networks(engine: Engine[Any], frames: list[Frame]) -> None:

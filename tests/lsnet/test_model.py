@@ -19,11 +19,12 @@ from irst_pipeline.lsnet.modules import (
     repeated,
     sum_of_taps,
 )
-from irst_pipeline.lsnet.normalise import normalise
+from irst_pipeline.lsnet.normalise import normalise, normalise_image, target_units
 from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.predict import predict
 from irst_pipeline.settings import read_settings
 from irst_pipeline.sources import open_source
+from irst_pipeline.types import Image
 from tests.running import CLOUDS
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "models"
@@ -235,6 +236,55 @@ def test_the_sun_in_the_picture_blinds_the_network_to_nothing_else(radius: int) 
     targets = (plain > 0.9) & away
     assert targets.any()
     assert (cv2.dilate(found, np.ones((3, 3), np.uint8))[targets] > 0.5).all()
+
+
+def with_point(image: Image, units: float, sigma: float) -> Image:
+    """The image with a point of light at (40, 150), so many units bright."""
+    scale = normalise_image(image).scale.item()
+    rows, columns = np.indices(image.shape)
+    light = units * scale * np.exp(-((rows - 150) ** 2 + (columns - 40) ** 2) / (2 * sigma**2))
+    return np.clip(np.rint(image + light), 0, 65535).astype(np.uint16)
+
+
+@pytest.mark.parametrize("sigma", [0.8, 1.5])
+@pytest.mark.parametrize("units", [30, 110, 400, 1000])
+def test_a_point_of_any_brightness_is_found_and_hides_no_target(units: float, sigma: float) -> None:
+    image = next(islice(open_source(str(CLOUDS)), 60, None)).image
+    network, cpu = load_weights("lsnet-nano").network, torch.device("cpu")
+    targets = predict(network, image, cpu).probability > 0.9
+    targets[135:165, 25:55] = False
+    found = predict(network, with_point(image, units, sigma), cpu).probability
+    assert targets.any()
+    assert (cv2.dilate(found, np.ones((3, 3), np.uint8))[targets] > 0.5).all()
+    assert found[150, 40] > 0.9
+
+
+def test_two_hot_pixels_side_by_side_hide_no_target() -> None:
+    image = next(islice(open_source(str(CLOUDS)), 60, None)).image
+    network, cpu = load_weights("lsnet-nano").network, torch.device("cpu")
+    targets = predict(network, image, cpu).probability > 0.9
+    hot = image.copy()
+    hot[150, 40:42] = 16383
+    found = predict(network, hot, cpu).probability
+    assert targets.any()
+    assert (cv2.dilate(found, np.ones((3, 3), np.uint8))[targets] > 0.5).all()
+
+
+@pytest.mark.parametrize("units", [15, 40, 100])
+def test_the_target_component_keeps_the_levels_of_a_bright_point(units: float) -> None:
+    image = next(islice(open_source(str(CLOUDS)), 60, None)).image
+    bright = with_point(image, units, sigma=1.5)
+    target = predict(load_weights("lsnet-nano").network, bright, torch.device("cpu")).target
+    assert target[150, 40] == pytest.approx(units * normalise_image(image).scale.item(), rel=0.1)
+
+
+def test_what_is_squeezed_can_be_turned_back() -> None:
+    raw = torch.randint(7000, 7100, (1, 1, 64, 80))
+    raw[..., 30:32, 40:43] += torch.tensor([[900, 1100, 900], [1100, 1000, 900]])
+    frames, centre, scale = normalise(raw)
+    assert frames.max() < 50
+    levels = target_units(torch.zeros_like(frames), frames) * scale + centre
+    torch.testing.assert_close(levels, raw.float(), rtol=0, atol=0.01)
 
 
 def test_normalisation_leaves_a_flat_frame_flat() -> None:
