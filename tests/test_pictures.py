@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from irst_pipeline import bench, explain
+from irst_pipeline import explain
+from irst_pipeline.bench import report
 from irst_pipeline.datasets import Sample
 from irst_pipeline.evaluation.detection import DetectionScores
 from irst_pipeline.evaluation.report import draw_curves
@@ -39,7 +40,7 @@ def is_picture(data: bytes) -> bool:
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None
 
 
-@pytest.mark.parametrize("draw", [explained, curves, preview, lambda name: bench.draw(name, [])])
+@pytest.mark.parametrize("draw", [explained, curves, preview, lambda name: report.draw(name, [])])
 def test_a_name_is_drawn_as_it_is_written(draw: Callable[[str], bytes]) -> None:
     """And not as a formula, which this is not."""
     assert is_picture(draw("$_$.png"))
