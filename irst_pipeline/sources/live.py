@@ -88,7 +88,8 @@ class LiveStream(Reader):
         """Count frames, failures and times on from where an earlier process came to; before it is iterated."""
         self._index = position.frame
         self.frames_failed, self.reconnects = position.frames_failed, position.reconnects
-        self._clock.go_on_from(position.time, perf_counter() - (time.time() - position.clock))
+        passed = max(0.0, time.time() - position.clock)  # the machine's clock may have been set back
+        self._clock.go_on_from(position.time, perf_counter() - passed)
 
     def stop_waiting(self) -> None:
         self._ended.set()

@@ -400,6 +400,16 @@ def test_a_stream_that_is_gone_on_with_counts_and_names_its_frames_on(caplog: py
     assert "frame 107 " in caplog.text
 
 
+def test_a_stream_that_is_gone_on_with_after_the_machines_clock_was_set_back_keeps_its_own_times() -> None:
+    before = Position(frame=99, time=50.0, clock=time.time() + 1e6, frames_failed=0, reconnects=0, checksum=0)
+    out = io.BytesIO()
+    transmit(out, LEVELS, container="nut", codec="ffv1", pixels="gray16le")
+    with serving([out.getvalue()]) as uri, frames_of(uri) as (_, source):
+        times = [frame.time for frame in islice(resume_source(source, before, Event(), None), 10)]
+    assert times[0] == pytest.approx(50, abs=1)
+    np.testing.assert_allclose(np.diff(times), 1 / RATE, atol=2e-3)
+
+
 @pytest.mark.parametrize(
     ("container", "codec", "pixels", "damaged"),
     [
