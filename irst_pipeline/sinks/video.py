@@ -54,7 +54,7 @@ class AnnotatedVideo(Stateful):
     """`annotated.mp4`: H.264 yuv420p of the frames with their tracks, playable up to the last quarter second if killed.
 
     It gives way to the logs: where there is little space left it stops, and goes on in a new part once there is twice
-    as much; where it cannot be written it stops for good. The frames that it lacks are counted.
+    as much; where it cannot be written for another reason it stops for good. The frames that it lacks are counted.
     """
 
     kept = ("missed", "_parts")
@@ -92,7 +92,8 @@ class AnnotatedVideo(Stateful):
             part.write(picture, frame.time)
         except IrstError as error:
             self._stop(str(error))
-            self._look_at = float("inf")
+            if not self._lacks_space():  # as when the disk filled up since it was asked
+                self._look_at = float("inf")
             self.missed += 1
         except av.FFmpegError as error:
             raise IrstError(f"{self._path}: cannot encode it ({error.strerror}); run with --no-video") from None
@@ -127,6 +128,11 @@ class AnnotatedVideo(Stateful):
                 self._recording = True
                 log.warning("%s: the video goes on; %d frames are missing in it", self._path, self.missed)
         return self._recording
+
+    def _lacks_space(self) -> bool:
+        with suppress(IrstError):  # its folder is gone
+            return free_space(self._path) / 1e6 < self._settings.min_free_megabytes
+        return False
 
     def _stop(self, reason: str) -> None:
         self._recording = False

@@ -150,6 +150,26 @@ def test_the_video_leaves_the_logs_their_space_and_goes_on_when_there_is_more(
     assert [shown(small_disk / name) for name in ("annotated-000001.mp4", "annotated.mp4")] == [2, 5]
 
 
+def test_the_video_goes_on_also_where_the_disk_filled_up_at_once(small_disk: Path) -> None:
+    sink = video(small_disk, min_free_megabytes=0.05)
+    stream = iter(noisy(30))
+    for _ in range(2):
+        sink.write(next(stream))
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "other").write_bytes(bytes(1_000_000))
+    for _ in range(20):
+        sink.write(next(stream))
+    missed = sink.missed
+    (small_disk / "other").unlink()
+    time.sleep(1.1)  # it looks once a second
+    for _ in range(5):
+        sink.write(next(stream))
+    sink.close()
+    assert missed > 0
+    assert sink.missed == missed
+    assert [shown(small_disk / name) for name in ("annotated-000001.mp4", "annotated.mp4")] == [22 - missed, 5]
+
+
 def test_a_live_run_counts_what_its_logs_cannot_take_and_says_where_they_go_on(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
