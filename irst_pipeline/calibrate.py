@@ -99,9 +99,9 @@ def _from_flat_fields(uris: list[str], stop: Event) -> Made:
 
 
 def _collect(uri: str, kind: type[Collected], stop: Event) -> tuple[Collected, str]:
-    """What is kept of the frames of a source, and what these are, as 640x512 uint16.
+    """What is kept of the frames of a source that are like its first, and what these are, as 640x512 uint16.
 
-    Raises IrstError, one line, where they are of several sizes, too small for a network, or too few.
+    Raises IrstError, one line, where they are too small for a network, or too few.
     """
     with closing(open_source(uri, stop=stop)) as source:
         collected, first = None, ""
@@ -112,8 +112,8 @@ def _collect(uri: str, kind: type[Collected], stop: Event) -> tuple[Collected, s
                 collected, first = kind(frame.image), describe(frame)
             elif describe(frame) == first:
                 collected.add(frame.image)
-            else:
-                raise IrstError(f"{source.name}: frame {frame.index} is {describe(frame)}, the first was {first}")
+            else:  # only a live source has such ones; what it gave before may not come again
+                source.fail(f"frame {frame.index} is {describe(frame)}, the first was {first}; it is left out")
             if stop.is_set():
                 break
         count = collected.count if collected else 0

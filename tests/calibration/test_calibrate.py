@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from irst_pipeline.calibrate import calibrate_camera
 from irst_pipeline.calibration import open_calibrator
 from irst_pipeline.calibration.file import read_calibration
 from irst_pipeline.cli import main
@@ -19,6 +22,7 @@ from irst_pipeline.settings import validate
 from irst_pipeline.simulation import simulate
 from irst_pipeline.sources import open_source
 from tests.simulation.small_scenes import rows, scene, target
+from tests.sources.cameras import recorded
 
 SIZE: dict[str, Any] = {"width_px": 128, "height_px": 96, "frame_rate_hz": 30}
 PATTERN = {"psf_sigma_px": 0.8, "read_noise": 2, "offset_sd": 1, "column_sd": 0.5, "gain_sd": 0.01}
@@ -242,3 +246,25 @@ def test_a_black_hot_recording_gives_the_tracks_of_its_negative(folder: Path, tm
         logs[name] = [(tmp_path / "out" / name / log).read_text() for log in ("tracks.csv", "detections.csv")]
     assert len(logs["white"][0].splitlines()) > 60
     assert logs["black"] == logs["white"]
+
+
+@pytest.mark.alone  # a live source has FFmpeg log, in this process
+def test_a_live_camera_whose_frames_change_costs_no_calibration(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fifo, stop = tmp_path / "camera", threading.Event()
+    os.mkfifo(fifo)
+
+    def film() -> None:
+        for size, count in (((48, 64), 20), ((64, 80), 5)):
+            images = [np.random.default_rng(i).integers(900, 1100, size).astype(np.uint16) for i in range(count)]
+            fifo.write_bytes(recorded(images))
+            time.sleep(0.5)
+        with fifo.open("wb"):  # once all before it is read
+            stop.set()
+
+    threading.Thread(target=film, daemon=True).start()
+    calibrate_camera([f"fifo://{fifo}"], False, tmp_path / "camera.safetensors", False, stop)
+    assert "of 20 frames of 64x48 uint16" in capsys.readouterr().out
+    assert "frame 20 is 80x64 uint16, the first was 64x48 uint16; it is left out" in caplog.text
+    assert (tmp_path / "camera.safetensors").exists()
