@@ -22,7 +22,7 @@ from irst_pipeline.disk import claim_file, write_file
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.pictures import png, show_map
 from irst_pipeline.sources import open_source, redact
-from irst_pipeline.sources.address import printable
+from irst_pipeline.sources.address import is_live, printable, scheme_of
 from irst_pipeline.sources.base import describe
 from irst_pipeline.types import MIN_SIZE, Map
 
@@ -52,10 +52,14 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
     """Write a calibration into the file `out`, and a picture of it beside it, and say what was found.
 
     From one flat field, from two of different temperatures, or with `scene` from one recording in which the scene
-    moves. A live source is read until `stop` is set. Raises IrstError, one line, where that cannot be done.
+    moves. A live source, which is the last, is read until `stop` is set. Raises IrstError, one line, where that cannot
+    be done.
     """
     if len(uris) > (1 if scene else 2):
         raise UsageError(f"{len(uris)} sources; give one or two flat fields, or with --scene one recording")
+    if len(uris) > 1 and is_live(uris[0]) and scheme_of(uris[0]) != "stdin":
+        mend = "record it first, or give it as the second"
+        raise UsageError(f"{redact(uris[0])}: the signal that ends a live source would end the one after it; {mend}")
     if out.suffix != SUFFIX:
         raise UsageError(f"--out {out}: expected a name that ends in {SUFFIX}")
     picture = out.with_suffix(".png")

@@ -160,6 +160,7 @@ def small_images(folder: Path, count: int, size: tuple[int, int] = (30, 40)) -> 
 BAD = {
     "two levels too near": ("FLAT FLAT", 1, "clearly different temperatures"),
     "three fields": ("FLAT FLAT FLAT", 2, "3 sources; give one or two flat fields"),
+    "a live source and another": ("tcp://me:pw@127.0.0.1:1 FLAT", 2, "tcp://***@127.0.0.1:1: the signal that ends"),
     "two scenes": ("--scene FLAT FLAT", 2, "2 sources"),
     "too few frames": ("SMALL/0.png", 1, "0.png: 1 frames, which are too few; give 16 or more"),
     "no noise": (
