@@ -140,16 +140,21 @@ class VideoSource(Recording):
 
 def open_container(path: Path, raw: dict[str, str] | None = None) -> InputContainer:
     """A video file, or with FFmpeg's options for them a file of raw frames; raises IrstError, one line, for others."""
+    frames = f"give raw frames as raw://{path}?format=gray16le&size=640x512"
     try:
         container = av.open(str(path), "r", "rawvideo" if raw else None, raw, **LENIENT)
-    except av.InvalidDataError:
-        frames = f"give raw frames as raw://{path}?format=gray16le&size=640x512"
+    except (av.InvalidDataError, av.ArgumentError):  # the latter by a suffix such as .yuv
         raise IrstError(f"{path}: not a video, or one cut short before its index was written; {frames}") from None
     except (av.FFmpegError, OSError) as error:
         raise IrstError(f"{path}: cannot be opened as a video ({error.strerror})") from None
     if container.format.name == "tty":  # FFmpeg would draw a text file as a picture
         container.close()
         raise IrstError(f"{path}: a text file, not a video")
+    codecs = [stream.codec_context for stream in container.streams.video]
+    sizeless = any(codec and codec.name == "rawvideo" and not codec.width for codec in codecs)
+    if sizeless or container.format.name == "bin":  # by its suffix alone; of the latter FFmpeg would draw letters
+        container.close()
+        raise IrstError(f"{path}: does not say how large its frames are; {frames}")
     return container
 
 

@@ -294,6 +294,16 @@ def test_an_mp4_without_its_index_is_refused_in_one_line(tmp_path: Path) -> None
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["y16.raw", "y16.bin", "y16.yuv"])
+def test_how_raw_frames_are_given_is_said_of_a_file_of_them(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    np.random.default_rng(0).normal(8000, 20, (5, 48, 64)).astype("<u2").tofile(path)
+    with pytest.raises(IrstError, match=rf"give raw frames as raw://{path}\?format=gray16le"):
+        open_source(str(path))
+    with closing(open_source(f"raw://{path}?format=gray16le&size=64x48")) as source:
+        assert len(list(source)) == 5
+
+
 def test_damage_in_the_middle_costs_only_the_frames_it_hits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = grey_video(tmp_path / "video.mp4", g="10")
     whole, _ = read(path)
