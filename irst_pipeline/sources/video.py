@@ -22,6 +22,7 @@ from irst_pipeline.types import Frame, Image
 
 NEUTRAL = 128  # 8-bit chroma of a grey pixel
 COLOUR_MIN = 8  # levels from neutral; lossy coding of a grey picture stays below
+LETTERS = {"ansi", "bintext", "idf", "xbin"}  # decoders that would draw a text as pictures
 # Titles that are not UTF-8 are nothing to end for; since PyAV 19 they do not have to be.
 LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 ESTIMATE_SLACK = 0.01  # of the frames that fit a file's times may be missing without a word
@@ -147,9 +148,6 @@ def open_container(path: Path, raw: dict[str, str] | None = None) -> InputContai
         raise IrstError(f"{path}: not a video, or one cut short before its index was written; {frames}") from None
     except (av.FFmpegError, OSError) as error:
         raise IrstError(f"{path}: cannot be opened as a video ({error.strerror})") from None
-    if container.format.name == "tty":  # FFmpeg would draw a text file as a picture
-        container.close()
-        raise IrstError(f"{path}: a text file, not a video")
     codecs = [stream.codec_context for stream in container.streams.video]
     sizeless = any(codec and codec.name == "rawvideo" and not codec.width for codec in codecs)
     if sizeless or container.format.name == "bin":  # by its suffix alone; of the latter FFmpeg would draw letters
@@ -173,11 +171,14 @@ def _duration(container: InputContainer) -> float | None:
 
 def video_stream(container: InputContainer, name: str) -> VideoStream:
     """The first video stream that is not a cover picture. Raises IrstError, one line, with the container closed, where
-    there is none, or none that this FFmpeg can decode."""
+    there is none, none that this FFmpeg can decode, or text."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if streams and streams[0].codec_context is not None:
+    codec = streams[0].codec_context if streams else None
+    if codec and codec.name not in LETTERS:
         return streams[0]
     container.close()
+    if codec:
+        raise IrstError(f"{name}: text, not a video")
     raise IrstError(f"{name}: FFmpeg has no decoder for its video" if streams else f"{name}: no video stream in it")
 
 

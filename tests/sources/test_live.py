@@ -519,6 +519,17 @@ def test_nonsense_never_ends_the_stream_and_is_never_a_frame() -> None:
         assert source.reconnects >= 1
 
 
+def test_a_text_is_never_drawn_as_a_frame(tmp_path: Path) -> None:
+    (tmp_path / "ir.txt").write_text(100 * "The camera is busy.\n")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri, settings = f"http://127.0.0.1:{server.server_port}/ir.txt", LiveSettings(give_up_seconds=0.5)
+        with closing(open_source(uri, live=settings)) as source, pytest.raises(IrstError, match="text, not a video"):
+            next(iter(source))
+        server.shutdown()
+
+
 def test_a_new_size_and_depth_after_a_reconnect_are_taken_up(caplog: pytest.LogCaptureFixture) -> None:
     large = [thermal(number, (80, 100)) for number in range(5)]
     with serving([recorded(LEVELS[:5]), recorded(large)]) as uri, frames_of(uri) as (stream, source):
