@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from irst_pipeline.types import Floats, Image
 
 
-def percentiles(image: Image, shares: tuple[float, float]) -> Floats:
+def percentiles(image: Image | NDArray[np.float32], shares: tuple[float, float]) -> Floats:
     """Two percentiles of an image (H, W), grey levels, from some 5,000 of its pixels."""
     stride = max(1, min(image.shape) // 64)
     levels = image[::stride, ::stride].ravel()
@@ -15,8 +15,8 @@ def percentiles(image: Image, shares: tuple[float, float]) -> Floats:
     return np.partition(levels, ranks)[ranks].astype(np.float64)
 
 
-def eight_bits(image: Image, black: float, white: float) -> NDArray[np.uint8]:
+def eight_bits(image: Image | NDArray[np.float32], black: float, white: float) -> NDArray[np.uint8]:
     """(H, W): `black` as 0 and `white` as 255; a range of less than a level is not stretched further."""
-    floor = image.dtype.type(round(black))
+    floor = image.dtype.type(black if image.dtype == np.float32 else round(black))
     alpha = 255 / max(1.0, white - black)
     return np.asarray(cv2.convertScaleAbs(np.maximum(image, floor) - floor, alpha=alpha), np.uint8)

@@ -21,7 +21,8 @@ EXACT = 0.01  # px to which a feature is followed at best
 FREEDOM = {"similarity": 4, "homography": 8}  # parameters of those models
 FREEDOM_COST = 1.5  # times Schwarz's, for the errors of features near to one another are not independent
 STILL = 0.25  # px; less motion than this at every corner is none, for the estimate is not much better
-LEVELS = (1.0, 99.0)  # percentiles shown as black and white to the feature tracker, which takes 8 bits
+LEVELS = (1.0, 99.0)  # percentiles; what lies beyond does not count for the brightness in which frames are compared
+SPREADS = 2.4  # standard deviations from the mean to black and to white there; about the same percentiles
 
 CONVERGED = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
 """At most so many steps of a feature, or until one is shorter than so many px."""
@@ -56,7 +57,7 @@ class Stabiliser(Stateful):
         # A narrow frame stays as wide as the smallest that is taken at all.
         step = max(1, min(-(-max(image.shape) // SIDE_MAX), min(image.shape) // MIN_SIZE))
         small = _shrunk(image, step)
-        seen = eight_bits(small, *percentiles(small, LEVELS))
+        seen = _shown(small)
         last, self._last = self._last, seen
         if last is None or last.shape != seen.shape:
             self._points = np.empty((0, 2), np.float32)
@@ -182,9 +183,16 @@ def _matches_better(last: NDArray[np.uint8], seen: NDArray[np.uint8], shift: Poi
     return bool(np.arctanh(moved) - np.arctanh(still) > SURE * np.sqrt(2 / (independent - 3)))
 
 
-def _shrunk(image: Image, step: int) -> Image:
-    if step == 1:
-        return image
+def _shown(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(H, W) in 8 bits, even about the mean: one level of brightness that changes from frame to frame moves smooth
+    features, and a mean wavers far less than percentiles, which only keep off what outshines the scene."""
+    levels = np.clip(image, *percentiles(image, LEVELS))
+    middle, reach = levels.mean(), SPREADS * levels.std()
+    return eight_bits(image, float(middle - reach), float(middle + reach))
+
+
+def _shrunk(image: Image, step: int) -> NDArray[np.float32]:
+    """Means of `step` x `step` px, with their fractions of a level."""
     height, width = (side // step for side in image.shape)
-    small = cv2.resize(image[: height * step, : width * step], (width, height), interpolation=cv2.INTER_AREA)
-    return small.view(image.dtype)  # it has it already, which OpenCV's types do not say
+    whole = image[: height * step, : width * step].astype(np.float32)
+    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.float32)

@@ -102,6 +102,19 @@ def test_a_background_as_faint_as_the_noise_is_followed_no_farther_than_it_is_se
     assert push or np.mean(errors) < 0.05, "a still camera stands still"
 
 
+def test_a_pan_over_soft_faint_clouds_is_measured_in_every_frame() -> None:
+    """Whose spread is a dozen levels: the levels shown as black and white must not waver from frame to frame."""
+    rng = np.random.default_rng(3)
+    clouds = 7300 + 12 * random_field((512, 760), 2.6, rng)
+    stabiliser, shift = Stabiliser("similarity"), np.array([[1, 0, -1.5], [0, 1, 0], [0, 0, 1]])
+    for step in range(40):
+        back = np.array([[1, 0, 1.5 * step], [0, 1, 0.0]])
+        seen = cv2.warpAffine(clouds, back, (640, 512), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+        found = stabiliser(np.round(seen + rng.normal(0, 2, seen.shape)).astype(np.uint16))
+        if step:
+            np.testing.assert_allclose(found.matrix, shift, atol=0.5)
+
+
 def test_targets_are_not_the_background() -> None:
     stabiliser, scene = Stabiliser("similarity"), SCENE
     for step in range(10):
