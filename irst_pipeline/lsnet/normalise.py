@@ -25,6 +25,8 @@ OUTLYING = 30.0  # standard deviations by the latter, beyond which a level says 
 GLARE_MIN = 15.0  # units: what is as far off over 9x9 px, the most that the field calls a small target, glares
 GLARE_STEP = 3  # px from one pixel that is looked at for it to the next
 GLARE_LEFT = 1.0  # units that are left of it, and of its halo to some 10 px from it
+STROKES = ((1, 6), (6, 1))  # rows and columns of `GLARE_STEP` px that no target fills, but a reticle does
+TEXT = (3, 8)  # likewise, and letters side by side
 
 
 class Normalised(NamedTuple):
@@ -70,7 +72,8 @@ def normalise(frames: Tensor) -> Normalised:
     the network sees in the frame: a pixel is brought to within `IMPULSE_MAX` of its neighbours, and what is large loses
     all that it has above `LARGE_MAX`, or where something glares all but `GLARE_LEFT`. Bright points on it stay what
     they are, but for those on the slope of what glares, where its own narrow parts look like points. At last what is
-    over `LINEAR_MAX` is squeezed, for a point of a hundred units would be most of what the network sees as well.
+    over `LINEAR_MAX` is squeezed, for a point of a hundred units would be most of what the network sees as well. Of
+    text and of a reticle, which a recorder writes into the picture, no more than `GLARE_LEFT` stays.
     """
     centre, scale = grey_levels(frames)
     return Normalised(in_units(frames, centre, scale), centre, scale)
@@ -86,9 +89,11 @@ def in_units(frames: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
     """Raw frames (B, 1, H, W), or parts of them, in the units of the whole frame's `grey_levels`; float32."""
     units = (frames.float() - centre).div_(scale).clamp_(-UNITS_MAX, UNITS_MAX)
     recorded = units.is_cuda or torch.onnx.is_in_onnx_export()  # for other frames as well
-    if not recorded and units.abs().max() <= GLARE_MIN:
-        return _without_impulses(units)  # of such a frame the rest changes nothing
-    return _squeezed(_without_impulses(_without_glare(units)))
+    farthest = math.inf if recorded else units.abs().max().item()
+    if farthest > GLARE_MIN:  # else it would change nothing
+        units = _without_glare(units)
+    units = _without_impulses(units)
+    return _squeezed(units) if farthest > LINEAR_MAX else units
 
 
 def target_units(background: Tensor, target: Tensor) -> Tensor:
@@ -109,16 +114,33 @@ def _stretched(units: Tensor) -> Tensor:
 
 
 def _without_glare(units: Tensor) -> Tensor:
-    """What is large and far off brought nearer, with the points on it; `units` is changed."""
+    """What is large and far off brought nearer, with the points on it, and what is written into the picture; `units` is
+    changed."""
     glare = _eroded((units[..., ::GLARE_STEP, ::GLARE_STEP].abs() > GLARE_MIN).float(), 3)
-    near = F.interpolate(_dilated(glare, 9), scale_factor=float(GLARE_STEP))
-    near = near[..., : units.shape[-2], : units.shape[-1]]  # 1 there, and 0 elsewhere
+    near = _enlarged(_dilated(glare, 9), units)
     limit = LARGE_MAX + (GLARE_LEFT - LARGE_MAX) * near
-    large = _opened(units, 5)  # without the points that are brighter than what they stand on
+    large = _opened(units, (5, 5), "replicate")  # without the points that are brighter than what they stand on
+    overlay = _enlarged(_overlay(units - large), units)
     units += torch.clamp(large, -limit, limit) - large
     slope = near * (_dilated(large.abs(), 5) - large.abs() > GLARE_MIN)
-    bound = UNITS_MAX + (GLARE_LEFT - UNITS_MAX) * slope
+    bound = UNITS_MAX + (GLARE_LEFT - UNITS_MAX) * torch.maximum(slope, overlay)
     return torch.clamp(units, -bound, bound)
+
+
+def _overlay(narrow: Tensor) -> Tensor:
+    """1 in and round bright strokes and lines of text, as a recorder writes them into the picture, and 0 elsewhere.
+
+    A value for each `GLARE_STEP` x `GLARE_STEP` px. `narrow` (B, 1, H, W): how much brighter than what is large.
+    """
+    bright = _dilated((narrow > GLARE_MIN).float(), GLARE_STEP)[..., ::GLARE_STEP, ::GLARE_STEP]
+    joined = _eroded(_dilated(bright, 3), 3)  # letters, to words
+    found = [_opened(bright, stroke, "constant") for stroke in STROKES] + [_opened(joined, TEXT, "constant")]
+    return _dilated(reduce(torch.maximum, found), 3)
+
+
+def _enlarged(image: Tensor, like: Tensor) -> Tensor:
+    """Each value for `GLARE_STEP` x `GLARE_STEP` px of an image (B, 1, H, W)."""
+    return F.interpolate(image, scale_factor=float(GLARE_STEP))[..., : like.shape[-2], : like.shape[-1]]
 
 
 def _without_impulses(units: Tensor) -> Tensor:
@@ -131,27 +153,28 @@ def _without_impulses(units: Tensor) -> Tensor:
 
 def _eroded(image: Tensor, side: int) -> Tensor:
     """The lowest in the square of `side` pixels, an odd number, round each of (B, 1, H, W)."""
-    return _extreme(_padded(image, side // 2), side, torch.minimum)
+    return _extreme(F.pad(image, (side // 2,) * 4, mode="replicate"), (side, side), torch.minimum)
 
 
 def _dilated(image: Tensor, side: int) -> Tensor:
     """The highest, likewise."""
-    return _extreme(_padded(image, side // 2), side, torch.maximum)
+    return _extreme(F.pad(image, (side // 2,) * 4, mode="replicate"), (side, side), torch.maximum)
 
 
-def _opened(image: Tensor, side: int) -> Tensor:
-    """The highest of the lowest, likewise, of all squares with the pixel. Those whose middle is outside count as well:
-    without them a dark pixel near the border would spread to it, and the image be far above its opening there."""
-    return _extreme(_extreme(_padded(image, side // 2 * 2), side, torch.minimum), side, torch.maximum)
+def _opened(image: Tensor, sides: tuple[int, int], border: str) -> Tensor:
+    """The highest of the lowest of all rectangles of (height, width) with the pixel, of (B, 1, H, W).
+
+    Those partly outside count as well, where `border`, of `torch.nn.functional.pad`, says what there is: without them
+    a dark pixel near the border would spread to it, and the image be far above its opening there.
+    """
+    height, width = sides
+    around = F.pad(image, (width - 1, width - 1, height - 1, height - 1), mode=border)
+    return _extreme(_extreme(around, sides, torch.minimum), sides, torch.maximum)
 
 
-def _padded(image: Tensor, width: int) -> Tensor:
-    return F.pad(image, (width,) * 4, mode="replicate")
-
-
-def _extreme(found: Tensor, side: int, of_two: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Of every square that is inside. On a CPU many times as fast as pooling is."""
-    for axis in (-1, -2):
+def _extreme(found: Tensor, sides: tuple[int, int], of_two: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Of every rectangle of (height, width) that is inside. On a CPU many times as fast as pooling is."""
+    for axis, side in zip((-2, -1), sides, strict=True):
         reach = 1
         while reach < side:
             step = min(reach, side - reach)

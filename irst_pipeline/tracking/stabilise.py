@@ -179,7 +179,8 @@ def _matches_better(last: NDArray[np.uint8], seen: NDArray[np.uint8], shift: Poi
     independent = both.sum() / (4 * np.pi * BLUR**2)
     if independent <= 4 or min(side[both].std() for side in (before, after, back)) == 0:
         return False
-    moved, still = (np.corrcoef(before[both], side[both])[0, 1] for side in (back, after))
+    alike = (np.corrcoef(before[both], side[both])[0, 1] for side in (back, after))
+    moved, still = np.minimum(list(alike), np.nextafter(1.0, 0.0))  # of one the transform would be infinite
     return bool(np.arctanh(moved) - np.arctanh(still) > SURE * np.sqrt(2 / (independent - 3)))
 
 
