@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
-from threading import Event
+from threading import Event, Lock
 from typing import NamedTuple, Protocol
 
 from irst_pipeline.config import LiveSettings
@@ -162,14 +162,17 @@ class Reader:
         self.frame_count = frame_count
         self.frames_failed = self.reconnects = 0
         self._reports = 0
+        self._counting = Lock()
 
     def fail(self, reason: str) -> None:
-        """Count a frame as failed; the first few are said."""
-        self.frames_failed += 1
-        self._reports += 1
-        if self._reports <= REPORTS_MAX:
+        """Count a frame as failed, from any thread; the first few are said."""
+        with self._counting:
+            self.frames_failed += 1
+            self._reports += 1
+            told = self._reports
+        if told <= REPORTS_MAX:
             log.warning("%s: %s", self.name, reason)
-        elif self._reports == REPORTS_MAX + 1:
+        elif told == REPORTS_MAX + 1:
             log.warning("%s: more frames fail; they are counted, and no longer named", self.name)
 
 

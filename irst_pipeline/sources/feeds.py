@@ -9,7 +9,7 @@ import av
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sources.address import LOCAL, NETWORK, QUERY, parts_of, redact, scheme_of
 from irst_pipeline.sources.base import SIZES, Feed, sound_size
-from irst_pipeline.sources.stream import StreamFeed
+from irst_pipeline.sources.stream import PACKET_MAX, StreamFeed
 from irst_pipeline.sources.video import VideoSource
 
 OPTIONS = {
@@ -17,6 +17,7 @@ OPTIONS = {
     "rtsp_flags": "prefer_tcp",
     "overrun_nonfatal": "1",  # UDP that came faster than it was read costs packets, not the connection
 }
+FIFO_MAX = PACKET_MAX // 188 - 1  # packets of MPEG-TS, by which FFmpeg counts this, with one free
 PORTLESS = ("rtp", "udp", "tcp")  # protocols without a port of their own
 SEALED = {"protocol_whitelist": "pipe"}  # nothing else is opened, whatever a playlist in a pipe asks for
 LISTEN = {"rtsp_flags": "listen", "listen_timeout": "3600"}  # s, FFmpeg's own limit, which its default sets wrongly
@@ -69,6 +70,9 @@ def _networked(uri: str, scheme: str) -> StreamFeed:
     port = re.fullmatch(r"(?:\[.*\]|[^:/]*)(?::(\d+))?(?:/.*)?", said)
     if port is None or (port[1] is None and scheme in PORTLESS) or not 0 < int(port[1] or 1) < 1 << 16:
         raise UsageError(f"{redact(uri)}: no port of 1 to 65535 in it; write {scheme}://HOST:PORT/PATH")
+    fifo = re.search(r"[?&]fifo_size=(\d+)", uri)
+    if fifo and int(fifo[1]) > FIFO_MAX:
+        raise UsageError(f"{redact(uri)}: fifo_size is too large; give {FIFO_MAX} or less")
     if scheme == "rtsp" and uri.endswith("?listen"):
         return StreamFeed(name, uri.removesuffix("?listen"), "rtsp", OPTIONS | LISTEN)
     return StreamFeed(name, uri, options=OPTIONS)

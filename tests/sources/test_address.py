@@ -68,6 +68,7 @@ def test_names_are_fit_for_folders(uri: str, name: str) -> None:
         ("tcp://user:secret@cam", "no port of 1 to 65535 in it; write tcp://HOST:PORT/PATH"),
         ("udp://239.0.0.1:99999", "no port of 1 to 65535 in it"),
         ("rtsp://cam:ir/1", "no port of 1 to 65535 in it"),
+        ("udp://239.0.0.1:5000?fifo_size=1000000", "fifo_size is too large; give 356961 or less"),
         ("stdin://?format=gray16le&size=64x48&fps=0", "fps 0"),
         ("fifo:///dev/null?format=gray&size=64x48", "no FIFO"),
         ("/dev/null", "is a device; a camera's is written as v4l2:///dev/null"),
