@@ -120,19 +120,21 @@ def _without_glare(units: Tensor) -> Tensor:
     near = _enlarged(_dilated(glare, 9), units)
     limit = LARGE_MAX + (GLARE_LEFT - LARGE_MAX) * near
     large = _opened(units, (5, 5), "replicate")  # without the points that are brighter than what they stand on
-    overlay = _enlarged(_overlay(units - large), units)
+    overlay = _enlarged(_overlay(units), units)
     units += torch.clamp(large, -limit, limit) - large
     slope = near * (_dilated(large.abs(), 5) - large.abs() > GLARE_MIN)
     bound = UNITS_MAX + (GLARE_LEFT - UNITS_MAX) * torch.maximum(slope, overlay)
     return torch.clamp(units, -bound, bound)
 
 
-def _overlay(narrow: Tensor) -> Tensor:
+def _overlay(units: Tensor) -> Tensor:
     """1 in and round bright strokes and lines of text, as a recorder writes them into the picture, and 0 elsewhere.
 
-    A value for each `GLARE_STEP` x `GLARE_STEP` px. `narrow` (B, 1, H, W): how much brighter than what is large.
+    A value for each `GLARE_STEP` x `GLARE_STEP` px of (B, 1, H, W). Strokes are 1 or 2 px wide, which no lens makes so
+    bright a thing.
     """
-    bright = _dilated((narrow > GLARE_MIN).float(), GLARE_STEP)[..., ::GLARE_STEP, ::GLARE_STEP]
+    narrow = units - _opened(units, (3, 3), "replicate") > GLARE_MIN
+    bright = _dilated(narrow.float(), GLARE_STEP)[..., ::GLARE_STEP, ::GLARE_STEP]
     joined = _eroded(_dilated(bright, 3), 3)  # letters, to words
     found = [_opened(bright, stroke, "constant") for stroke in STROKES] + [_opened(joined, TEXT, "constant")]
     return _dilated(reduce(torch.maximum, found), 3)
