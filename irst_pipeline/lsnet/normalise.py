@@ -89,11 +89,9 @@ def in_units(frames: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
     """Raw frames (B, 1, H, W), or parts of them, in the units of the whole frame's `grey_levels`; float32."""
     units = (frames.float() - centre).div_(scale).clamp_(-UNITS_MAX, UNITS_MAX)
     recorded = units.is_cuda or torch.onnx.is_in_onnx_export()  # for other frames as well
-    farthest = math.inf if recorded else units.abs().max().item()
-    if farthest > GLARE_MIN:  # else it would change nothing
-        units = _without_glare(units)
-    units = _without_impulses(units)
-    return _squeezed(units) if farthest > LINEAR_MAX else units
+    if not recorded and units.abs().max() <= GLARE_MIN:
+        return _without_impulses(units)  # of such a frame the rest changes nothing
+    return _squeezed(_without_impulses(_without_glare(units)))
 
 
 def target_units(background: Tensor, target: Tensor) -> Tensor:
@@ -120,7 +118,7 @@ def _without_glare(units: Tensor) -> Tensor:
     near = _enlarged(_dilated(glare, 9), units)
     limit = LARGE_MAX + (GLARE_LEFT - LARGE_MAX) * near
     large = _opened(units, (5, 5), "replicate")  # without the points that are brighter than what they stand on
-    overlay = _enlarged(_overlay(units - large), units)
+    overlay = _enlarged(_overlay(units - F.relu(large)), units)
     units += torch.clamp(large, -limit, limit) - large
     slope = near * (_dilated(large.abs(), 5) - large.abs() > GLARE_MIN)
     bound = UNITS_MAX + (GLARE_LEFT - UNITS_MAX) * torch.maximum(slope, overlay)
@@ -130,7 +128,8 @@ def _without_glare(units: Tensor) -> Tensor:
 def _overlay(narrow: Tensor) -> Tensor:
     """1 in and round bright strokes and lines of text, as a recorder writes them into the picture, and 0 elsewhere.
 
-    A value for each `GLARE_STEP` x `GLARE_STEP` px. `narrow` (B, 1, H, W): how much brighter than what is large.
+    A value for each `GLARE_STEP` x `GLARE_STEP` px. `narrow` (B, 1, H, W): how much brighter than most of the
+    frame, and than what is large.
     """
     bright = _dilated((narrow > GLARE_MIN).float(), GLARE_STEP)[..., ::GLARE_STEP, ::GLARE_STEP]
     joined = _eroded(_dilated(bright, 3), 3)  # letters, to words

@@ -70,6 +70,17 @@ def test_each_frame_of_a_batch_is_normalised_as_it_is_alone() -> None:
     )
 
 
+@pytest.mark.parametrize(("behind", "in_front", "width"), [(-11, 11, 32), (-24, 20, 3)])
+def test_what_is_bright_before_what_is_dark_is_the_same_in_any_batch(behind: int, in_front: int, width: int) -> None:
+    raw = 7000 + 20 * torch.randn(1, 1, 256, 320)
+    raw[..., 20:40, 20:60] = 7000 + 20 * behind
+    raw[..., 29:32, 24 : 24 + width] = 7000 + 20 * in_front
+    brighter = raw.clone()
+    brighter[..., 200:203, 200:203] += 2000
+    alone, together = normalise(raw).frames, normalise(torch.cat([raw, brighter])).frames
+    torch.testing.assert_close(together[:1], alone, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("side", [3, 6])
 def test_a_target_does_not_glare(side: int) -> None:
     raw = torch.randint(7000, 7100, (1, 1, 128, 160))
