@@ -25,8 +25,8 @@ OUTLYING = 30.0  # standard deviations by the latter, beyond which a level says 
 GLARE_MIN = 15.0  # units: what is as far off over 9x9 px, the most that the field calls a small target, glares
 GLARE_STEP = 3  # px from one pixel that is looked at for it to the next
 GLARE_LEFT = 1.0  # units that are left of it, and of its halo to some 10 px from it
-STROKES = ((1, 6), (6, 1))  # rows and columns of `GLARE_STEP` px that no target fills, but a reticle does
-TEXT = (3, 8)  # likewise, and letters side by side
+STROKES = ((1, 16), (16, 1))  # px: height and width that no target as thin has, but a reticle does
+TEXT = (3, 8)  # rows and columns of `GLARE_STEP` px that no target fills, but letters side by side do
 
 
 class Normalised(NamedTuple):
@@ -118,23 +118,26 @@ def _without_glare(units: Tensor) -> Tensor:
     near = _enlarged(_dilated(glare, 9), units)
     limit = LARGE_MAX + (GLARE_LEFT - LARGE_MAX) * near
     large = _opened(units, (5, 5), "replicate")  # without the points that are brighter than what they stand on
-    overlay = _enlarged(_overlay(units - F.relu(large)), units)
+    overlay = _enlarged(_overlay(units, large), units)
     units += torch.clamp(large, -limit, limit) - large
     slope = near * (_dilated(large.abs(), 5) - large.abs() > GLARE_MIN)
     bound = UNITS_MAX + (GLARE_LEFT - UNITS_MAX) * torch.maximum(slope, overlay)
     return torch.clamp(units, -bound, bound)
 
 
-def _overlay(narrow: Tensor) -> Tensor:
+def _overlay(units: Tensor, large: Tensor) -> Tensor:
     """1 in and round bright strokes and lines of text, as a recorder writes them into the picture, and 0 elsewhere.
 
-    A value for each `GLARE_STEP` x `GLARE_STEP` px. `narrow` (B, 1, H, W): how much brighter than most of the
-    frame, and than what is large.
+    A value for each `GLARE_STEP` x `GLARE_STEP` px. What is bright is so before most of the frame, and before what is
+    `large` (B, 1, H, W); a stroke is unbroken, which targets in a row are not, and thinner than a ship: before what is
+    3x3 px and more.
     """
-    bright = _dilated((narrow > GLARE_MIN).float(), GLARE_STEP)[..., ::GLARE_STEP, ::GLARE_STEP]
-    joined = _eroded(_dilated(bright, 3), 3)  # letters, to words
-    found = [_opened(bright, stroke, "constant") for stroke in STROKES] + [_opened(joined, TEXT, "constant")]
-    return _dilated(reduce(torch.maximum, found), 3)
+    bright = (units - F.relu(large) > GLARE_MIN).float()
+    thin = (units - F.relu(_opened(units, (3, 3), "replicate")) > GLARE_MIN).float()
+    strokes = reduce(torch.maximum, [_opened(thin, stroke, "constant") for stroke in STROKES])
+    written, letters = (_dilated(found, GLARE_STEP)[..., ::GLARE_STEP, ::GLARE_STEP] for found in (strokes, bright))
+    words = _eroded(_dilated(letters, 3), 3)
+    return _dilated(torch.maximum(written, _opened(words, TEXT, "constant")), 3)
 
 
 def _enlarged(image: Tensor, like: Tensor) -> Tensor:

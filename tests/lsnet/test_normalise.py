@@ -100,6 +100,34 @@ def test_a_target_is_no_stroke(shape: tuple[int, int]) -> None:
         assert normalise(bright).frames[..., first : first + height, first : first + width].min() > 12
 
 
+@pytest.mark.parametrize("units", [25, 50, 100])
+@pytest.mark.parametrize("step", [5, 6, 8, 10])
+@pytest.mark.parametrize("count", [2, 3])
+def test_points_in_a_row_are_no_stroke(count: int, step: int, units: float) -> None:
+    row = np.zeros((96, 128), np.uint8)
+    row[40, 30 : 30 + count * step : step] = 1
+    assert_kept(row, units, sigma=1.0)
+
+
+@pytest.mark.parametrize("units", [25, 40, 60])
+@pytest.mark.parametrize("shape", [(4, 15), (4, 20), (6, 20), (20, 4)])
+def test_a_ship_is_no_stroke(shape: tuple[int, int], units: float) -> None:
+    ship = np.zeros((96, 128), np.uint8)
+    ship[40 : 40 + shape[0], 40 : 40 + shape[1]] = 1
+    assert_kept(ship, units, sigma=0.7)
+
+
+def assert_kept(shape: NDArray[np.uint8], units: float, sigma: float) -> None:
+    """Such a target (H, W), blurred by a lens to so many units, stays bright to the network, wherever it is."""
+    light = cv2.GaussianBlur(shape.astype(np.float32), (0, 0), sigma)
+    light *= units / light.max()
+    noise = np.random.default_rng(1).normal(0, 1, shape.shape).astype(np.float32)
+    for move in np.ndindex(3, 3):
+        frame = 7000 + 20 * (np.roll(light, move, (0, 1)) + noise)
+        found = normalise(torch.from_numpy(frame)[None, None]).frames[0, 0].numpy()
+        assert found[np.roll(light, move, (0, 1)) > units / 2].min() > 5
+
+
 @pytest.fixture(scope="module")
 def clouds() -> Image:
     return next(islice(open_source(str(CLOUDS)), 60, None)).image
