@@ -114,7 +114,7 @@ def _stretched(units: Tensor) -> Tensor:
 def _without_glare(units: Tensor) -> Tensor:
     """What is large and far off brought nearer, with the points on it, and what is written into the picture; `units` is
     changed."""
-    glare = _eroded((units[..., ::GLARE_STEP, ::GLARE_STEP].abs() > GLARE_MIN).float(), 3)
+    glare = _eroded((units[..., ::GLARE_STEP, ::GLARE_STEP].abs() > GLARE_MIN).float(), 3, "constant")
     near = _enlarged(_dilated(glare, 9), units)
     limit = LARGE_MAX + (GLARE_LEFT - LARGE_MAX) * near
     large = _opened(units, (5, 5), "replicate")  # without the points that are brighter than what they stand on
@@ -136,7 +136,7 @@ def _overlay(units: Tensor, large: Tensor) -> Tensor:
     thin = (units - F.relu(_opened(units, (3, 3), "replicate")) > GLARE_MIN).float()
     strokes = reduce(torch.maximum, [_opened(thin, stroke, "constant") for stroke in STROKES])
     written, letters = (_dilated(found, GLARE_STEP)[..., ::GLARE_STEP, ::GLARE_STEP] for found in (strokes, bright))
-    words = _eroded(_dilated(letters, 3), 3)
+    words = _eroded(_dilated(letters, 3), 3, "replicate")
     return _dilated(torch.maximum(written, _opened(words, TEXT, "constant")), 3)
 
 
@@ -153,21 +153,24 @@ def _without_impulses(units: Tensor) -> Tensor:
     return torch.clamp(units, lowest - IMPULSE_MAX, highest + IMPULSE_MAX)
 
 
-def _eroded(image: Tensor, side: int) -> Tensor:
-    """The lowest in the square of `side` pixels, an odd number, round each of (B, 1, H, W)."""
-    return _extreme(F.pad(image, (side // 2,) * 4, mode="replicate"), (side, side), torch.minimum)
+def _eroded(image: Tensor, side: int, border: str) -> Tensor:
+    """The lowest in the square of `side` pixels, an odd number, round each of (B, 1, H, W).
+
+    `border`, of `torch.nn.functional.pad`, says what there is outside.
+    """
+    return _extreme(F.pad(image, (side // 2,) * 4, mode=border), (side, side), torch.minimum)
 
 
 def _dilated(image: Tensor, side: int) -> Tensor:
-    """The highest, likewise."""
+    """The highest, likewise, of what is inside."""
     return _extreme(F.pad(image, (side // 2,) * 4, mode="replicate"), (side, side), torch.maximum)
 
 
 def _opened(image: Tensor, sides: tuple[int, int], border: str) -> Tensor:
     """The highest of the lowest of all rectangles of (height, width) with the pixel, of (B, 1, H, W).
 
-    Those partly outside count as well, where `border`, of `torch.nn.functional.pad`, says what there is: without them
-    a dark pixel near the border would spread to it, and the image be far above its opening there.
+    Those partly outside count as well, where `border` says what there is, as for `_eroded`: without them a dark pixel
+    near the border would spread to it, and the image be far above its opening there.
     """
     height, width = sides
     around = F.pad(image, (width - 1, width - 1, height - 1, height - 1), mode=border)

@@ -90,6 +90,17 @@ def test_a_target_does_not_glare(side: int) -> None:
         assert normalise(bright).frames[..., first : first + side, first : first + side].min() > 12
 
 
+@pytest.mark.parametrize("shape", [(4, 4), (4, 9), (9, 4), (6, 6)])
+def test_a_target_at_the_border_does_not_glare(shape: tuple[int, int]) -> None:
+    raw = torch.randint(7000, 7100, (1, 1, 128, 160))
+    height, width = shape
+    for row in (0, 60, 128 - height):
+        for column in (0, 80, 160 - width):
+            bright = raw.clone()
+            bright[..., row : row + height, column : column + width] += 500
+            assert normalise(bright).frames[..., row : row + height, column : column + width].min() > 12
+
+
 @pytest.mark.parametrize("shape", [(3, 9), (9, 3)])
 def test_a_target_is_no_stroke(shape: tuple[int, int]) -> None:
     raw = torch.randint(7000, 7100, (1, 1, 128, 160))
