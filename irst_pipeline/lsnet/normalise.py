@@ -25,8 +25,7 @@ OUTLYING = 30.0  # standard deviations by the latter, beyond which a level says 
 GLARE_MIN = 15.0  # units: what is as far off over 9x9 px, the most that the field calls a small target, glares
 GLARE_STEP = 3  # px from one pixel that is looked at for it to the next
 GLARE_LEFT = 1.0  # units that are left of it, and of its halo to some 10 px from it
-STROKES = ((1, 6), (6, 1))  # rows and columns of `GLARE_STEP` px that no target fills, but a reticle does
-TEXT = (3, 8)  # likewise, and letters side by side
+STROKE, TEXT = 5, (3, 8)  # rows and columns of `GLARE_STEP` px that no target fills, but a reticle or a word does
 
 
 class Normalised(NamedTuple):
@@ -89,11 +88,9 @@ def in_units(frames: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
     """Raw frames (B, 1, H, W), or parts of them, in the units of the whole frame's `grey_levels`; float32."""
     units = (frames.float() - centre).div_(scale).clamp_(-UNITS_MAX, UNITS_MAX)
     recorded = units.is_cuda or torch.onnx.is_in_onnx_export()  # for other frames as well
-    farthest = math.inf if recorded else units.abs().max().item()
-    if farthest > GLARE_MIN:  # else it would change nothing
-        units = _without_glare(units)
-    units = _without_impulses(units)
-    return _squeezed(units) if farthest > LINEAR_MAX else units
+    if not recorded and units.abs().max() <= GLARE_MIN:
+        return _without_impulses(units)  # of such a frame the rest changes nothing
+    return _squeezed(_without_impulses(_without_glare(units)))
 
 
 def target_units(background: Tensor, target: Tensor) -> Tensor:
@@ -116,28 +113,40 @@ def _stretched(units: Tensor) -> Tensor:
 def _without_glare(units: Tensor) -> Tensor:
     """What is large and far off brought nearer, with the points on it, and what is written into the picture; `units` is
     changed."""
-    glare = _eroded((units[..., ::GLARE_STEP, ::GLARE_STEP].abs() > GLARE_MIN).float(), 3)
+    glare = _eroded((units[..., ::GLARE_STEP, ::GLARE_STEP].abs() > GLARE_MIN).float(), 3, "constant")
     near = _enlarged(_dilated(glare, 9), units)
     limit = LARGE_MAX + (GLARE_LEFT - LARGE_MAX) * near
     large = _opened(units, (5, 5), "replicate")  # without the points that are brighter than what they stand on
-    overlay = _enlarged(_overlay(units), units)
+    overlay = _enlarged(_overlay(units, large), units)
     units += torch.clamp(large, -limit, limit) - large
     slope = near * (_dilated(large.abs(), 5) - large.abs() > GLARE_MIN)
     bound = UNITS_MAX + (GLARE_LEFT - UNITS_MAX) * torch.maximum(slope, overlay)
     return torch.clamp(units, -bound, bound)
 
 
-def _overlay(units: Tensor) -> Tensor:
+def _overlay(units: Tensor, large: Tensor) -> Tensor:
     """1 in and round bright strokes and lines of text, as a recorder writes them into the picture, and 0 elsewhere.
 
-    A value for each `GLARE_STEP` x `GLARE_STEP` px of (B, 1, H, W). Strokes are 1 or 2 px wide, which no lens makes so
-    bright a thing.
+    A value for each `GLARE_STEP` x `GLARE_STEP` px. What is bright is so before most of the frame, and before what is
+    `large` (B, 1, H, W); a stroke is unbroken, which targets in a row are not, and thinner than a ship: before what is
+    3x3 px and more.
     """
-    narrow = units - _opened(units, (3, 3), "replicate") > GLARE_MIN
-    bright = _dilated(narrow.float(), GLARE_STEP)[..., ::GLARE_STEP, ::GLARE_STEP]
-    joined = _eroded(_dilated(bright, 3), 3)  # letters, to words
-    found = [_opened(bright, stroke, "constant") for stroke in STROKES] + [_opened(joined, TEXT, "constant")]
-    return _dilated(reduce(torch.maximum, found), 3)
+    highest, lowest = torch.maximum, torch.minimum
+    bright = (units - F.relu(large) > GLARE_MIN).float()
+    thin = (units - F.relu(_opened(units, (3, 3), "replicate")) > GLARE_MIN).float()
+    letters = _reduced(_reduced(bright, -1, highest), -2, highest)
+    across = _opened(_reduced(_reduced(thin, -2, highest), -1, lowest), (1, STROKE), "constant")
+    upright = _opened(_reduced(_reduced(thin, -1, highest), -2, lowest), (STROKE, 1), "constant")
+    words = _opened(_eroded(_dilated(letters, 3), 3, "replicate"), TEXT, "constant")
+    return _dilated(reduce(highest, (across, upright, words)), 3)
+
+
+def _reduced(image: Tensor, axis: int, of_two: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """One value for every `GLARE_STEP` along an axis of (B, 1, H, W), beyond whose end there are zeros."""
+    missing = -image.shape[axis] % GLARE_STEP
+    whole = F.pad(image, (0, missing) if axis == -1 else (0, 0, 0, missing))
+    steps = range(GLARE_STEP)
+    return reduce(of_two, [whole[..., i::GLARE_STEP] if axis == -1 else whole[..., i::GLARE_STEP, :] for i in steps])
 
 
 def _enlarged(image: Tensor, like: Tensor) -> Tensor:
@@ -153,21 +162,24 @@ def _without_impulses(units: Tensor) -> Tensor:
     return torch.clamp(units, lowest - IMPULSE_MAX, highest + IMPULSE_MAX)
 
 
-def _eroded(image: Tensor, side: int) -> Tensor:
-    """The lowest in the square of `side` pixels, an odd number, round each of (B, 1, H, W)."""
-    return _extreme(F.pad(image, (side // 2,) * 4, mode="replicate"), (side, side), torch.minimum)
+def _eroded(image: Tensor, side: int, border: str) -> Tensor:
+    """The lowest in the square of `side` pixels, an odd number, round each of (B, 1, H, W).
+
+    `border`, of `torch.nn.functional.pad`, says what there is outside.
+    """
+    return _extreme(F.pad(image, (side // 2,) * 4, mode=border), (side, side), torch.minimum)
 
 
 def _dilated(image: Tensor, side: int) -> Tensor:
-    """The highest, likewise."""
+    """The highest, likewise, of what is inside."""
     return _extreme(F.pad(image, (side // 2,) * 4, mode="replicate"), (side, side), torch.maximum)
 
 
 def _opened(image: Tensor, sides: tuple[int, int], border: str) -> Tensor:
     """The highest of the lowest of all rectangles of (height, width) with the pixel, of (B, 1, H, W).
 
-    Those partly outside count as well, where `border`, of `torch.nn.functional.pad`, says what there is: without them
-    a dark pixel near the border would spread to it, and the image be far above its opening there.
+    Those partly outside count as well, where `border` says what there is, as for `_eroded`: without them a dark pixel
+    near the border would spread to it, and the image be far above its opening there.
     """
     height, width = sides
     around = F.pad(image, (width - 1, width - 1, height - 1, height - 1), mode=border)

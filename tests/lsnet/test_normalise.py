@@ -70,6 +70,17 @@ def test_each_frame_of_a_batch_is_normalised_as_it_is_alone() -> None:
     )
 
 
+@pytest.mark.parametrize(("behind", "in_front", "width"), [(-11, 11, 32), (-24, 20, 3)])
+def test_what_is_bright_before_what_is_dark_is_the_same_in_any_batch(behind: int, in_front: int, width: int) -> None:
+    raw = 7000 + 20 * torch.randn(1, 1, 256, 320)
+    raw[..., 20:40, 20:60] = 7000 + 20 * behind
+    raw[..., 29:32, 24 : 24 + width] = 7000 + 20 * in_front
+    brighter = raw.clone()
+    brighter[..., 200:203, 200:203] += 2000
+    alone, together = normalise(raw).frames, normalise(torch.cat([raw, brighter])).frames
+    torch.testing.assert_close(together[:1], alone, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("side", [3, 6])
 def test_a_target_does_not_glare(side: int) -> None:
     raw = torch.randint(7000, 7100, (1, 1, 128, 160))
@@ -77,6 +88,17 @@ def test_a_target_does_not_glare(side: int) -> None:
         bright = raw.clone()
         bright[..., first : first + side, first : first + side] += 500
         assert normalise(bright).frames[..., first : first + side, first : first + side].min() > 12
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 9), (9, 4), (6, 6)])
+def test_a_target_at_the_border_does_not_glare(shape: tuple[int, int]) -> None:
+    raw = torch.randint(7000, 7100, (1, 1, 128, 160))
+    height, width = shape
+    for row in (0, 60, 128 - height):
+        for column in (0, 80, 160 - width):
+            bright = raw.clone()
+            bright[..., row : row + height, column : column + width] += 500
+            assert normalise(bright).frames[..., row : row + height, column : column + width].min() > 12
 
 
 @pytest.mark.parametrize("shape", [(3, 9), (9, 3)])
@@ -87,6 +109,34 @@ def test_a_target_is_no_stroke(shape: tuple[int, int]) -> None:
         bright = raw.clone()
         bright[..., first : first + height, first : first + width] += 500
         assert normalise(bright).frames[..., first : first + height, first : first + width].min() > 12
+
+
+@pytest.mark.parametrize("units", [25, 50, 100])
+@pytest.mark.parametrize("step", [5, 6, 8, 10])
+@pytest.mark.parametrize("count", [2, 3])
+def test_points_in_a_row_are_no_stroke(count: int, step: int, units: float) -> None:
+    row = np.zeros((96, 128), np.uint8)
+    row[40, 30 : 30 + count * step : step] = 1
+    assert_kept(row, units, sigma=1.0)
+
+
+@pytest.mark.parametrize("units", [25, 40, 60])
+@pytest.mark.parametrize("shape", [(4, 15), (4, 20), (6, 20), (20, 4)])
+def test_a_ship_is_no_stroke(shape: tuple[int, int], units: float) -> None:
+    ship = np.zeros((96, 128), np.uint8)
+    ship[40 : 40 + shape[0], 40 : 40 + shape[1]] = 1
+    assert_kept(ship, units, sigma=0.7)
+
+
+def assert_kept(shape: NDArray[np.uint8], units: float, sigma: float) -> None:
+    """Such a target (H, W), blurred by a lens to so many units, stays bright to the network, wherever it is."""
+    light = cv2.GaussianBlur(shape.astype(np.float32), (0, 0), sigma)
+    light *= units / light.max()
+    noise = np.random.default_rng(1).normal(0, 1, shape.shape).astype(np.float32)
+    for move in np.ndindex(3, 3):
+        frame = 7000 + 20 * (np.roll(light, move, (0, 1)) + noise)
+        found = normalise(torch.from_numpy(frame)[None, None]).frames[0, 0].numpy()
+        assert found[np.roll(light, move, (0, 1)) > units / 2].min() > 5
 
 
 @pytest.fixture(scope="module")
