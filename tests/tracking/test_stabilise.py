@@ -144,7 +144,7 @@ def test_text_and_a_reticle_do_not_hold_the_motion_fast(push: float) -> None:
     for step, (dx, dy) in enumerate(pushes):
         now = turned(dx=1.5 * step + dx, dy=dy)
         found = stabiliser(written(view(now), step))
-        if step >= 10:  # in which they have shown that they do not move
+        if step >= 15:  # in which they have shown that they do not move
             assert found.known
             np.testing.assert_allclose(found.apply(CORNERS), expected(before, now), atol=1)
         before = now
@@ -152,9 +152,9 @@ def test_text_and_a_reticle_do_not_hold_the_motion_fast(push: float) -> None:
 
 def test_lights_that_outshine_a_scene_are_followed() -> None:
     """They are all that can be seen of it, and the camera stands still at first."""
-    stabiliser, scene = Stabiliser("similarity"), np.full(SCENE.shape, 7000.0)
-    scene[np.random.default_rng(5).integers(0, 768, 300), np.random.default_rng(6).integers(0, 960, 300)] = 40000
-    scene = cv2.GaussianBlur(scene, (0, 0), 1.5)
+    stabiliser, lights = Stabiliser("similarity"), np.zeros(SCENE.shape)
+    lights[np.random.default_rng(5).integers(0, 768, 700), np.random.default_rng(6).integers(0, 960, 700)] = 1000
+    scene: Floats = 7000 + np.asarray(cv2.GaussianBlur(lights, (0, 0), 0.8), np.float64)
     for step in range(-20, 20):
         now, before = turned(dx=max(0, 2 * step)), turned(dx=max(0, 2 * step - 2))
         found = stabiliser(view(now, scene=scene))
