@@ -24,6 +24,15 @@ STILL = 0.25  # px; less motion than this at every corner is none, for the estim
 LEVELS = (1.0, 99.0)  # percentiles; what lies beyond does not count for the brightness in which frames are compared
 SPREADS = 2.4  # standard deviations from the mean to black and to white there; about the same percentiles
 
+USUAL = (10.0, 90.0)  # percentiles that text does not reach
+OUTSHINING = 1.0  # times the range between them, or from the lower to the brightest that is not narrow
+NARROW = 5  # px that text and marks are less wide than
+STANDING = 15  # frames in which they stay where they are, before they count
+EDGES = 3  # px, the square of which they share the pixels
+WRITTEN_MAX = 0.15  # of the picture
+AWAY = 7  # px, the square round a feature in which there are none
+FILL = 15  # px, the square whose mean takes their place
+
 CONVERGED = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
 """At most so many steps of a feature, or until one is shorter than so many px."""
 
@@ -42,13 +51,14 @@ class Stabiliser(Stateful):
     Where that fails, as when the camera was pushed, the phases of the whole picture say how far it has shifted.
     """
 
-    kept = ("_last", "_points", "_age")
+    kept = ("_last", "_points", "_age", "_standing")
 
     def __init__(self, model: CameraMotionModel) -> None:
         self._model = model
         self._last: NDArray[np.uint8] | None = None
         self._points: Points = np.empty((0, 2), np.float32)
         self._age = 0
+        self._standing: NDArray[np.uint8] | None = None  # (H, W) in how many frames on end there was a stroke
 
     def __call__(self, image: Image) -> CameraMotion:
         """The camera's motion since the last frame (H, W) that this was called with."""
@@ -57,13 +67,15 @@ class Stabiliser(Stateful):
         # A narrow frame stays as wide as the smallest that is taken at all.
         step = max(1, min(-(-max(image.shape) // SIDE_MAX), min(image.shape) // MIN_SIZE))
         small = _shrunk(image, step)
-        seen = _shown(small)
+        written = self._written(small)
+        seen = _shown(_filled(small, written))
         last, self._last = self._last, seen
         if last is None or last.shape != seen.shape:
             self._points = np.empty((0, 2), np.float32)
             return STANDS_STILL
         if self._age >= RENEW_FRAMES or len(self._points) < FEATURES // 2:
-            found = cv2.goodFeaturesToTrack(last, FEATURES, 0.01, max(4, min(last.shape) / 16))
+            clear = cv2.erode(1 - written, _square(AWAY))
+            found = cv2.goodFeaturesToTrack(last, FEATURES, 0.01, max(4, min(last.shape) / 16), mask=clear)
             self._points = np.empty((0, 2), np.float32) if found is None else np.asarray(found, np.float32)[:, 0]
             self._age = 0
         self._age += 1
@@ -80,6 +92,19 @@ class Stabiliser(Stateful):
             self._points = np.empty((0, 2), np.float32)
             return STANDS_STILL
         return self._scaled(matrix, step, image.shape)
+
+    def _written(self, image: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """(H, W) 1 on and round text and marks that a recorder writes into the picture, else 0.
+
+        They have the sharpest corners of all and stand still before a scene that moves. Lit windows outshine a scene as
+        well, but move with it, or fill more of the picture.
+        """
+        strokes = _strokes(image)
+        if self._standing is None or self._standing.shape != strokes.shape:
+            self._standing = np.zeros_like(strokes)
+        self._standing = np.minimum(self._standing + 1, STANDING).astype(np.uint8) * strokes
+        written = cv2.dilate((self._standing == STANDING).astype(np.uint8), _square(EDGES))
+        return np.asarray(written if written.mean() <= WRITTEN_MAX else np.zeros_like(written), np.uint8)
 
     def _follow(self, last: NDArray[np.uint8], seen: NDArray[np.uint8], guess: Points) -> Floats | None:
         """The matrix (3, 3) that takes most features to where they are found, near the guess (n, 2); they go there."""
@@ -190,6 +215,28 @@ def _shown(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     levels = np.clip(image, *percentiles(image, LEVELS))
     middle, reach = levels.mean(), SPREADS * levels.std()
     return eight_bits(image, float(middle - reach), float(middle + reach))
+
+
+def _strokes(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(H, W) 1 where something narrow outshines what is around it by more than the scene varies, else 0."""
+    large = cv2.morphologyEx(image, cv2.MORPH_OPEN, _square(NARROW))
+    low, high = percentiles(image, USUAL)
+    highest = percentiles(np.asarray(large, np.float32), LEVELS)[1]
+    return (image - large > OUTSHINING * (max(high, highest) - low)).astype(np.uint8)
+
+
+def _filled(image: NDArray[np.float32], written: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(H, W) with the mean of what is around it in the place of what is written."""
+    if not written.any():
+        return image
+    clear = (1 - written).astype(np.float32)
+    middle = np.average(image, weights=clear)
+    around = cv2.blur((image - middle) * clear, (FILL, FILL)) / np.maximum(cv2.blur(clear, (FILL, FILL)), FILL**-2)
+    return np.where(written > 0, middle + around, image).astype(np.float32)
+
+
+def _square(side: int) -> NDArray[np.uint8]:
+    return np.ones((side, side), np.uint8)
 
 
 def _shrunk(image: Image, step: int) -> NDArray[np.float32]:

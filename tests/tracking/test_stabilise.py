@@ -126,6 +126,42 @@ def test_targets_are_not_the_background() -> None:
     np.testing.assert_allclose(found.apply(CORNERS), expected(turned(), turned(dx=4)), atol=0.3)
 
 
+def written(image: Image, frame: int) -> Image:
+    """With a clock, two lines of text and a reticle, 2 % of the frame, above all of the scene."""
+    ink = np.zeros(image.shape, np.uint8)
+    lines = ((12, f"12:30:{frame:02d}"), (234, "WHT NFOV x2 REC"), (250, f"AZ 104.{frame % 10} EL 03.2"))
+    for row, text in lines:
+        cv2.putText(ink, text, (6, row), cv2.FONT_HERSHEY_PLAIN, 0.9, 255)
+    for x, y in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        cv2.line(ink, (160 + 6 * x, 128 + 6 * y), (160 + 24 * x, 128 + 24 * y), 255)
+    assert 0.015 < (ink > 0).mean() < 0.03
+    return np.where(ink > 0, 12000, image).astype(np.uint16)
+
+
+@pytest.mark.parametrize("push", [0.0, 4.0])
+def test_text_and_a_reticle_do_not_hold_the_motion_fast(push: float) -> None:
+    stabiliser, before, pushes = Stabiliser("similarity"), turned(), np.random.default_rng(4).normal(0, push, (40, 2))
+    for step, (dx, dy) in enumerate(pushes):
+        now = turned(dx=1.5 * step + dx, dy=dy)
+        found = stabiliser(written(view(now), step))
+        if step >= 15:  # in which they have shown that they do not move
+            assert found.known
+            np.testing.assert_allclose(found.apply(CORNERS), expected(before, now), atol=1)
+        before = now
+
+
+def test_lights_that_outshine_a_scene_are_followed() -> None:
+    """They are all that can be seen of it, and the camera stands still at first."""
+    stabiliser, lights = Stabiliser("similarity"), np.zeros(SCENE.shape)
+    lights[np.random.default_rng(5).integers(0, 768, 700), np.random.default_rng(6).integers(0, 960, 700)] = 1000
+    scene: Floats = 7000 + np.asarray(cv2.GaussianBlur(lights, (0, 0), 0.8), np.float64)
+    for step in range(-20, 20):
+        now, before = turned(dx=max(0, 2 * step)), turned(dx=max(0, 2 * step - 2))
+        found = stabiliser(view(now, scene=scene))
+        if step > 5:
+            np.testing.assert_allclose(found.apply(CORNERS), expected(before, now), atol=0.5)
+
+
 @pytest.mark.parametrize("noise", [20.0, 0.0])
 def test_where_nothing_is_known_nothing_moves(noise: float) -> None:
     stabiliser = Stabiliser("similarity")
