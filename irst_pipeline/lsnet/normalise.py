@@ -29,7 +29,7 @@ STROKE, TEXT = 5, (3, 8)  # rows and columns of `GLARE_STEP` px that no target f
 
 
 class Normalised(NamedTuple):
-    """Frames as the network takes them, and the way back: level = centre + scale * value."""
+    """Frames as the network takes them, and the way back: level = centre + scale * value, up to `LINEAR_MAX`."""
 
     frames: Tensor
     """float32 (B, 1, H, W), zero median and about unit spread; squeezed where they are over `LINEAR_MAX`."""
@@ -127,9 +127,8 @@ def _without_glare(units: Tensor) -> Tensor:
 def _overlay(units: Tensor, large: Tensor) -> Tensor:
     """1 in and round bright strokes and lines of text, as a recorder writes them into the picture, and 0 elsewhere.
 
-    A value for each `GLARE_STEP` x `GLARE_STEP` px. What is bright is so before most of the frame, and before what is
-    `large` (B, 1, H, W); a stroke is unbroken, which targets in a row are not, and thinner than a ship: before what is
-    3x3 px and more.
+    A value for each `GLARE_STEP` x `GLARE_STEP` px. They are so bright before most of the frame, and before what is
+    `large` (B, 1, H, W). A stroke is unbroken, which targets in a row are not, and less than 3 px wide, as no ship is.
     """
     highest, lowest = torch.maximum, torch.minimum
     bright = (units - F.relu(large) > GLARE_MIN).float()
