@@ -2,16 +2,17 @@
 
 import importlib
 import json
+import os
 import platform
 import resource
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from itertools import chain, cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Barrier, Event
+from threading import Barrier, Event, get_native_id
 from time import perf_counter, process_time
 from typing import Any, TypeVar
 
@@ -163,8 +164,7 @@ class _Bench:
             for engine in (self.engine, self.latency_engine):
                 engine.prepare(some[0])
             image = some[0].image
-            network, _ = _time_network(self.latency_engine, image, scene.frames, self.stop)
-            _, network_cpu = _time_network(self.engine, image, scene.frames, self.stop)
+            network = _time_network(self.latency_engine, image, scene.frames, self.stop)
             beside = {
                 name: _time_peer(peer, self.latency_engine, image, self.stop) for name, peer in self.peers.items()
             }
@@ -172,9 +172,13 @@ class _Bench:
             found = self.engine.run(_until_stopped(frames, self.stop))
             taken = [Span(span.start, perf_counter()) for _, _, span in found]
             live = _time_one_at_a_time(self.latency_engine, _until_stopped(frames, self.stop))
-            cpu = process_time()
+            cpu, networks = process_time(), _seconds_of_others()
             work = self.run_pipelines(folder, 1)
-            pipeline = time_pipeline(work, process_time() - cpu - len(work) * network_cpu)
+            # Those that were there before are the network's: all else of a pipeline starts and ends with it.
+            of_networks = sum(
+                seconds - networks.get(thread, seconds) for thread, seconds in _seconds_of_others().items()
+            )
+            pipeline = time_pipeline(work, process_time() - cpu - of_networks)
             together = {count: pipeline_speed(self.run_pipelines(folder, count)) for count in sources}
         height, width = image.shape
         memory = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
@@ -203,17 +207,26 @@ class _Bench:
             return sorted(chain.from_iterable(work), key=lambda spans: spans["write"].end)
 
 
-def _time_network(engine: DeviceEngine[Any], image: Image, count: int, stop: Event) -> tuple[Speed, float]:
-    """The network's speed, and its processor time a pass in s."""
-    once = engine.network_alone(image)
+def _time_network(engine: DeviceEngine[Any], image: Image, count: int, stop: Event) -> Speed:
+    once, spans = engine.network_alone(image), []
     for _ in _until_stopped(range(WARM_UP), stop):
         once()
-    cpu, spans = process_time(), []
     for _ in _until_stopped(range(count), stop):
         start = perf_counter()
         once()
         spans.append(Span(start, perf_counter()))
-    return speed_of(spans), (process_time() - cpu) / count
+    return speed_of(spans)
+
+
+def _seconds_of_others() -> dict[int, float]:
+    """Processor time so far of each thread but this one, by its number."""
+    seconds = {}
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # it has just ended
+            user, system = (thread / "stat").read_text().rpartition(")")[2].split()[11:13]
+            seconds[int(thread.name)] = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    del seconds[get_native_id()]
+    return seconds
 
 
 def _time_peer(peer: nn.Module, engine: DeviceEngine[Any], image: Image, stop: Event) -> PeerSpeed:

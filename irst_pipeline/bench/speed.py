@@ -36,7 +36,7 @@ class PipelineSpeed(Speed):
     """Frames a second that the slowest thread passed on over what it could alone: the share of the time that it worked.
     1 if it never waited for another."""
     cpu_ms_beside_network: float
-    """Processor time a frame, less that of the network alone."""
+    """Processor time a frame of all threads but those in which a processor runs the network."""
 
 
 @dataclass(frozen=True)
