@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from itertools import cycle, islice
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from socket import create_server
+from socket import IPPROTO_TCP, TCP_NODELAY, create_server
 from threading import Event
 
 import av
@@ -43,6 +43,7 @@ def send(images: Sequence[Image], rate: int, each: int, ports: "SimpleQueue[int]
         ports.put(server.getsockname()[1])
         while True:
             connection, _ = server.accept()
+            connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # else small frames would wait for one another
             with suppress(OSError, av.FFmpegError), connection, connection.makefile("wb", buffering=0) as out:
                 transmit(out, on_time(islice(coming, each), rate), rate=rate)
 
