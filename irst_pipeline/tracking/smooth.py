@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.special import chdtri
 
+from irst_pipeline.tracking.association import Pairs, assign
 from irst_pipeline.tracking.kalman import Gaussians, innovations, log_density, predict, update
 from irst_pipeline.tracking.motion import ConstantVelocity
 from irst_pipeline.types import Floats, Integers
@@ -116,21 +116,27 @@ def stitch(
     their order. `jumps`: which is known to go on elsewhere, as which.
     """
     ids = sorted(histories, key=lambda id_: histories[id_].time[0])
+    begins = np.array([histories[id_].time[0] for id_ in ids])
     limit, walk = float(chdtri(4, 1 - STITCH_PROBABILITY)), ConstantVelocity(WALKS[len(WALKS) // 2])
-    distance = np.full((len(ids), len(ids)), limit)
+    elsewhere = set(jumps.values())
+    pairs, distances = [], []
     for i, early in enumerate(ids):
-        for j, late in enumerate(ids):
-            gap = histories[late].time[0] - histories[early].time[-1]
-            known = early in jumps or late in jumps.values()
-            if 0 < gap <= STITCH_SECONDS and not known:
-                last = Gaussians(states[early].mean[-1], states[early].covariance[-1])
-                ahead = predict(last, walk.transition(gap), walk.process_noise(gap))
-                away = states[late].mean[0] - ahead.mean
-                distance[i, j] = away @ np.linalg.solve(ahead.covariance + states[late].covariance[0], away)
-    pairs = zip(*linear_sum_assignment(np.minimum(distance, limit)), strict=True)
-    following = {ids[i]: ids[j] for i, j in pairs if distance[i, j] < limit}
+        over = histories[early].time[-1]
+        last = Gaussians(states[early].mean[-1], states[early].covariance[-1])
+        for j in range(*begins.searchsorted([over, over + STITCH_SECONDS], "right")):
+            if early in jumps or ids[j] in elsewhere:
+                continue
+            gap, late = begins[j] - over, states[ids[j]]
+            ahead = predict(last, walk.transition(gap), walk.process_noise(gap))
+            away = late.mean[0] - ahead.mean
+            pairs.append((i, j))
+            distances.append(away @ np.linalg.solve(ahead.covariance + late.covariance[0], away))
+    joints = Pairs(*np.array(pairs, np.int64).reshape(-1, 2).T)
+    joints = joints.take(assign(joints, limit - np.array(distances)))
+    following = {ids[i]: ids[j] for i, j in zip(*joints, strict=True)}
+    later = set(following.values())
     chains = {}
-    for first in (id_ for id_ in ids if id_ not in following.values()):
+    for first in (id_ for id_ in ids if id_ not in later):
         chain = [first]
         while chain[-1] in following:
             chain.append(following[chain[-1]])

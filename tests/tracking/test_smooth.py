@@ -1,6 +1,7 @@
 """Tracks with hindsight: nearer to the truth, as sure as they say, and whole."""
 
 from collections.abc import Mapping
+from time import perf_counter
 from types import MappingProxyType
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from filterpy.kalman import KalmanFilter, rts_smoother
 from scipy.stats import chi2
 
+from irst_pipeline.tracking.kalman import Gaussians
 from irst_pipeline.tracking.motion import ConstantVelocity
 from irst_pipeline.tracking.smooth import SHAKES, WALKS, History, smooth, stitch
 
@@ -135,3 +137,14 @@ def test_parts_that_overlap_or_lie_too_far_apart_are_two() -> None:
     for second in (slice(30, 80), slice(140, 200)):
         parts = {1: watched(truth[:40], rng, []), 2: watched(truth[second], rng, [], first=second.start)}
         assert stitched(parts, frames).keys() == {1, 2}
+
+
+def test_the_parts_of_a_long_recording_are_stitched_at_once() -> None:
+    rng, count, frames = np.random.default_rng(8), 2000, np.arange(40_000)
+    parts, states = {}, {}
+    for id_, first in enumerate(rng.integers(0, len(frames) - 5, count).tolist()):
+        parts[id_] = watched(np.tile([rng.uniform(0, 1e6), 0, 0, 0], (5, 1)), rng, [], first=first)
+        states[id_] = Gaussians(np.tile([parts[id_].measured[0, 0], 0, 0, 0], (5, 1)), np.tile(np.eye(4), (5, 1, 1)))
+    jumps, begun = {2 * i: 2 * i + 1 for i in range(count // 10)}, perf_counter()
+    assert len(stitch(parts, states, frames, frames.astype(float) * DT, jumps)) == count
+    assert perf_counter() - begun < 10
