@@ -28,6 +28,9 @@ class Mixture(NamedTuple):
     def by_model(self) -> Gaussians:
         return Gaussians(self.mean, self.covariance)
 
+    def take(self, rows: Integers) -> "Mixture":
+        return Mixture(*(part[rows] for part in self))
+
 
 def combined(mixture: Mixture) -> Gaussians:
     """The normal distributions (n, d) of the same first two moments."""
@@ -84,7 +87,7 @@ def updated_softly(mixture: Mixture, tracks: Integers, probability: Floats, meas
     if len(tracks) == len(mixture.weight) and probability.min(initial=1) == 1:  # each has its own, whole
         order = tracks.argsort()
         return updated(mixture, measured[order], noise[order])
-    each = updated(Mixture(*(part[tracks] for part in mixture)), measured, noise)
+    each = updated(mixture.take(tracks), measured, noise)
     unseen = 1 - np.bincount(tracks, probability, len(mixture.weight)).clip(0, 1)
     weight = unseen[:, None] * mixture.weight
     step, covariance = np.zeros_like(mixture.mean), weight[..., None, None] * mixture.covariance

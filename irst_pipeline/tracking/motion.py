@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from irst_pipeline.config import TrackerSettings
 from irst_pipeline.tracking.kalman import Gaussians, positions
 from irst_pipeline.types import CameraMotion, Floats
 
@@ -135,6 +136,23 @@ class Manoeuvres:
         changes = np.asarray(((self._modes * np.exp(self._speeds * dt)) @ self._inverse).T.real)
         # Rounding may take a change that is impossible in no time below 0, and a model's covariance with it.
         return np.maximum(changes, 0)
+
+
+def manoeuvres(s: TrackerSettings) -> Manoeuvres:
+    """The motion models that targets follow under these settings, the cruise first."""
+    models: list[tuple[MotionModel, float]] = [
+        (ConstantVelocity(s.velocity_walk), s.cruise_seconds),
+        (ConstantVelocity(s.manoeuvre_walk), s.manoeuvre_seconds),
+    ]
+    if s.turn_rate:
+        rates = np.deg2rad([s.turn_rate, -s.turn_rate])
+        models += [(CoordinatedTurn(rate, s.velocity_walk), s.manoeuvre_seconds) for rate in rates]
+    if s.acceleration_sd:
+        # In the time that it lasts, a steady acceleration may become any other of its kind.
+        steady = ConstantAcceleration(s.acceleration_sd / np.sqrt(s.cruise_seconds))
+        still = [(Unaccelerated(model, s.acceleration_sd), stay) for model, stay in models]
+        models = [*still, (steady, s.cruise_seconds)]
+    return Manoeuvres(*zip(*models, strict=True))
 
 
 def beyond(places: Floats, shape: tuple[int, ...]) -> Floats:

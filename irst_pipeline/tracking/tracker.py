@@ -21,22 +21,13 @@ from irst_pipeline.tracking.existence import (
     independence,
     weak_gain,
 )
-from irst_pipeline.tracking.imm import Mixture, inside, placed, predicted, updated_softly
+from irst_pipeline.tracking.imm import inside, placed, predicted, updated_softly
 from irst_pipeline.tracking.joint import joint_shares
 from irst_pipeline.tracking.jumps import gone_on
 from irst_pipeline.tracking.kalman import innovations, mahalanobis, positions
 from irst_pipeline.tracking.line import begun, carried, extended, fly, misfit_to
 from irst_pipeline.tracking.measurements import DetectionStatistics, Measurements, usable_rows
-from irst_pipeline.tracking.motion import (
-    ConstantAcceleration,
-    ConstantVelocity,
-    CoordinatedTurn,
-    Manoeuvres,
-    MotionModel,
-    Unaccelerated,
-    beyond,
-    moved,
-)
+from irst_pipeline.tracking.motion import beyond, manoeuvres, moved
 from irst_pipeline.tracking.population import Population, doubled
 from irst_pipeline.tracking.unresolved import contested, each_of_two, expected_places, seen_as_one
 from irst_pipeline.types import (
@@ -99,15 +90,14 @@ class Tracker(Stateful):
         """`weak_below`: score of detections that are weak."""
         s = self._settings = settings
         self._weak_below = weak_below
-        models, stays = zip(*_models(s), strict=True)
-        self._motion = Manoeuvres(models, stays)
+        self._motion = manoeuvres(s)
         self._gate = float(chdtri(2, 1 - s.gate_probability))
         self._scores = Scores(s.target_score, s.clutter_score)
         # Bright targets are found where they stand still, dim ones only where they fly.
         self._strong = DetectionStatistics(s.false_alarms, Spots(spared=1, sides=(CROWD, 1)))
         self._weak = DetectionStatistics(s.weak_false_alarms, Spots(spared=0, sides=(1,)))
         self._persistence = Persistence()
-        self._tracks = Population.empty(models=len(models), dimensions=len(models[0].transition(0.0)))
+        self._tracks = Population.empty(*self._motion.transition(0.0).shape[:2])
         self._time: float | None = None
         self._behind = 0.0  # s by which the frames' clock has been set back in all; `_time` goes on from before
         self._interval: float | None = None
@@ -296,8 +286,7 @@ class Tracker(Stateful):
         if len(both := shares.unresolved):
             expected = expected_places(tracks.mixture, shares.pairs.tracks[both])
             measured[both], noise[both] = each_of_two(expected, measured[both[:, 0]], noise[both[:, 0]])
-        states = Mixture(*(part[touched] for part in tracks.mixture))
-        states = updated_softly(states, which, shares.probability, measured, noise)
+        states = updated_softly(tracks.mixture.take(touched), which, shares.probability, measured, noise)
         for name, values in states._asdict().items():
             columns[name][touched] = values
         own = shares.own
@@ -323,7 +312,7 @@ class Tracker(Stateful):
         columns["last_seen"][rows] = self._time
         columns["detection"] = np.full(count, -1)
         columns["detection"][rows] = seen
-        expected = placed(Mixture(*(part[rows] for part in tracks.mixture)))
+        expected = placed(tracks.mixture.take(rows))
         columns["nis"] = np.full(count, np.nan)
         columns["nis"][rows] = mahalanobis(innovations(expected, measured[own], noise[own]))
         return Population(**columns)
@@ -404,20 +393,3 @@ class Tracker(Stateful):
             detection=rows,
             nis=np.full(n, np.nan),
         )
-
-
-def _models(s: TrackerSettings) -> list[tuple[MotionModel, float]]:
-    """Motion models, the cruise first, and for how many seconds a target follows each in the mean."""
-    models: list[tuple[MotionModel, float]] = [
-        (ConstantVelocity(s.velocity_walk), s.cruise_seconds),
-        (ConstantVelocity(s.manoeuvre_walk), s.manoeuvre_seconds),
-    ]
-    if s.turn_rate:
-        rates = np.deg2rad([s.turn_rate, -s.turn_rate])
-        models += [(CoordinatedTurn(rate, s.velocity_walk), s.manoeuvre_seconds) for rate in rates]
-    if not s.acceleration_sd:
-        return models
-    # In the time that it lasts, a steady acceleration may become any other of its kind.
-    steady = ConstantAcceleration(s.acceleration_sd / np.sqrt(s.cruise_seconds))
-    still = [(Unaccelerated(model, s.acceleration_sd), stay) for model, stay in models]
-    return [*still, (steady, s.cruise_seconds)]

@@ -27,7 +27,7 @@ def contested(pairs: Pairs, confirmed: NDArray[np.bool_], ids: Integers) -> Inte
 
 def expected_places(tracks: Mixture, which: Integers) -> Gaussians:
     """Positions (u, 2, 2) of the tracks `which` (u, 2)."""
-    places = placed(Mixture(*(part[which.ravel()] for part in tracks)))
+    places = placed(tracks.take(which.ravel()))
     return Gaussians(places.mean.reshape(-1, 2, 2), places.covariance.reshape(-1, 2, 2, 2))
 
 

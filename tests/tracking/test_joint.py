@@ -96,8 +96,9 @@ def test_the_update_has_the_moments_of_what_may_be() -> None:
         np.testing.assert_allclose(found[0], seen[0], rtol=1e-8, atol=1e-8)
         np.testing.assert_allclose(found[1], before[1], rtol=1e-8, atol=1e-8)
     soft = combined(updated_softly(mixture, np.array([0, 0]), np.array([0.5, 0.3]), measured, noise))
-    parts = [combined(Mixture(*(part[:1] for part in mixture)))]
-    parts += [combined(updated(Mixture(*(part[:1] for part in mixture)), z[None], noise[:1])) for z in measured]
+    first = mixture.take(np.array([0]))
+    parts = [combined(first)]
+    parts += [combined(updated(first, z[None], noise[:1])) for z in measured]
     expected = sum(p * part.mean[0] for p, part in zip((0.2, 0.5, 0.3), parts, strict=True))
     np.testing.assert_allclose(soft.mean[0], expected, rtol=1e-8)
     spread = sum(
