@@ -38,6 +38,17 @@ class _Seen(NamedTuple):
     """(4,) width and height of its box (px), score, SNR"""
 
 
+class _Kept(NamedTuple):
+    """What is kept of a frame."""
+
+    time: float
+    shape: tuple[int, ...]
+    repeats: bool
+    camera: Floats
+    """(3, 3): its px to those of the first frame"""
+    view: View | None
+
+
 class SmoothedJsonl:
     """`smoothed.jsonl`: the confirmed tracks, smoothed and stitched, in the form of `tracks.jsonl`; written at the end.
 
@@ -50,23 +61,18 @@ class SmoothedJsonl:
     def __init__(self, path: Path, header: RunHeader, _state: State | None = None) -> None:
         self._speed_sd = header.settings.tracker.speed_sd
         self._file = OutputFile(path, head(header))
-        self._times: dict[int, float] = {}
-        self._shapes: dict[int, tuple[int, ...]] = {}
-        self._repeats: list[int] = []
-        self._cameras: dict[int, Floats] = {}  # (3, 3) by frame: its px to those of the first
-        self._camera = np.eye(3)
-        self._views: dict[int, View | None] = {}
+        self._frames: dict[int, _Kept] = {}
+        self._camera = np.eye(3)  # of the last frame
         self._seen: defaultdict[int, list[_Seen]] = defaultdict(list)
         self._confirmed: set[int] = set()
         self._told = -math.inf  # when it was said last how far the smoothing is
         self._jumps: dict[int, int] = {}  # a track that jumps goes on as a leg of the id that this began with
 
     def write(self, result: FrameResult) -> None:
-        frame, time = result.frame.index, result.frame.time
+        frame = result.frame
         self._camera = self._camera @ np.linalg.inv(result.motion.matrix)
-        self._times[frame], self._shapes[frame] = time, result.frame.image.shape
-        self._repeats += [frame] * result.frame.repeats
-        self._cameras[frame], self._views[frame] = self._camera, result.view
+        kept = _Kept(frame.time, frame.image.shape, frame.repeats, self._camera, result.view)
+        self._frames[frame.index] = kept
         tracks, detections = result.tracks, result.detections
         self._jumps |= {self._leg(event.id): event.was for event in result.events if event.was is not None}
         self._confirmed.update(map(self._leg, tracks.id[tracks.confirmed].tolist()))
@@ -78,7 +84,7 @@ class SmoothedJsonl:
         noise = turn @ detections.noise[rows] @ np.swapaxes(turn, -1, -2)
         looks = np.column_stack([detections.box[rows, 2:], detections.score[rows], detections.snr[rows]])
         for id_, *values in zip(ids.tolist(), camera.apply(places), noise, looks, strict=True):
-            self._seen[self._leg(id_)].append(_Seen(frame, time, *values))
+            self._seen[self._leg(id_)].append(_Seen(frame.index, frame.time, *values))
 
     def _leg(self, track: int) -> int:
         """What it goes on as now."""
@@ -98,7 +104,8 @@ class SmoothedJsonl:
             self._file.close()
 
     def _write_tracks(self) -> None:
-        frames, times = np.array(list(self._times)), np.array(list(self._times.values()))
+        frames, times = np.array(list(self._frames)), np.array([kept.time for kept in self._frames.values()])
+        repeats = [frame for frame, kept in self._frames.items() if kept.repeats]
         parts = {
             id_: joined([History(*(np.array(column) for column in zip(*self._seen[id_], strict=True)))], frames, times)
             for id_ in sorted(self._confirmed)
@@ -110,18 +117,17 @@ class SmoothedJsonl:
         for leg, following in self._jumps.items():  # in their order
             track_of[following] = track_of.get(leg, leg)
         rows = [
-            _Rows.of(track_of.get(leg, leg), history, states[leg], self._repeats)
-            for leg, history in sorted(whole.items())
+            _Rows.of(track_of.get(leg, leg), history, states[leg], repeats) for leg, history in sorted(whole.items())
         ]
         columns: list[Any] = [np.concatenate(column) for column in zip(*rows, strict=True)]
         table = _Rows(*columns)
         order = np.argsort(table.frame, kind="stable")
         borders = np.searchsorted(table.frame[order], frames)
-        for frame, time, own in zip(frames.tolist(), times.tolist(), np.split(order, borders[1:]), strict=True):
-            camera = CameraMotion(np.asarray(np.linalg.inv(self._cameras[frame]), np.float64), known=True)
-            tracks, view = table.take(own).tracks(camera, self._shapes[frame]), self._views[frame]
-            bearings = view.bearings(tracks) if view else None
-            self._file.write(lines(track_records(frame, round(time, 6), tracks, bearings)))
+        for (frame, kept), own in zip(self._frames.items(), np.split(order, borders[1:]), strict=True):
+            camera = CameraMotion(np.asarray(np.linalg.inv(kept.camera), np.float64), known=True)
+            tracks = table.take(own).tracks(camera, kept.shape)
+            bearings = kept.view.bearings(tracks) if kept.view else None
+            self._file.write(lines(track_records(frame, round(kept.time, 6), tracks, bearings)))
 
     def _smooth(self, parts: dict[int, History]) -> dict[int, Gaussians]:
         """The states of each part; how far it is, is told, for it may take minutes."""
