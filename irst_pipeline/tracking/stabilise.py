@@ -111,20 +111,20 @@ class Stabiliser(Stateful):
         if len(guess) < FEATURES_MIN:
             return None
         before, after = _followed(last, seen, self._points, guess)
+        if len(before) < FEATURES_MIN:
+            return None
         matrix, agreeing = self._fit(before, after)
-        if matrix is None or agreeing.sum() < max(FEATURES_MIN, AGREEING_MIN * len(before)):
+        if agreeing.sum() < max(FEATURES_MIN, AGREEING_MIN * len(before)):
             return None
         self._points = after[agreeing]
         return matrix
 
-    def _fit(self, before: Points, after: Points) -> tuple[Floats | None, NDArray[np.bool_]]:
+    def _fit(self, before: Points, after: Points) -> tuple[Floats, NDArray[np.bool_]]:
         """The matrix (3, 3) that takes most of the points to where they went, and which it takes there.
 
         Of no motion, a shift and what else the model allows, the one that explains the points best for its freedom:
         faint features are followed with errors, and a richer motion carries these to the corners.
         """
-        if len(before) < FEATURES_MIN:
-            return None, np.zeros(len(before), bool)
         motions, freedom = [np.eye(3), _shifting(np.median(after - before, axis=0))], [0, 2]
         fitted: Any = None
         if self._model == "homography":
