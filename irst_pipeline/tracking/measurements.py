@@ -50,6 +50,7 @@ class Measurements:
     size: Floats
     """(k, 2) px: width and height"""
     score: Floats
+    snr: Floats
     weak: NDArray[np.bool_]
     """Which only a dim target is expected to look like."""
     score_gain: Floats

@@ -135,9 +135,9 @@ class Tracker(Stateful):
         lasting = measurements.weak[own.detections] & (tracks.hits[own.tracks] >= LASTING_HITS)
         self._persistence.add(int(measurements.weak.sum()), int(lasting.sum()))
         founders = self._founders(tracks, shares, measurements, shape, dt)
-        tracks = self._updated(tracks, shares, detections, measurements, detected, dt)
+        tracks = self._updated(tracks, shares, measurements, detected, dt)
         tracks, events = self._aged(tracks, frame, time, needed)
-        self._tracks = tracks.join(self._born(detections, founders, measurements, time))
+        self._tracks = tracks.join(self._born(measurements, founders, time))
         return self._tracks.reported(shape, usable), events
 
     def _clock(self, stamp: float) -> tuple[float, float, float]:
@@ -198,7 +198,7 @@ class Tracker(Stateful):
             score_gain[0, weak] = score_gain[1, weak]
             clutter[weak] = self._weak.density(measured[weak], region[weak], shape)
         size, misfit = detections.box[:, 2:], misfit_to(measured, noise)
-        return Measurements(measured, noise, size, score, weak, score_gain, clutter, region, misfit)
+        return Measurements(measured, noise, size, score, detections.snr, weak, score_gain, clutter, region, misfit)
 
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
         mixture = predicted(self._tracks.mixture, self._motion, dt)
@@ -270,13 +270,7 @@ class Tracker(Stateful):
         return Shares(pairs.take(rows), np.ones(len(rows)), evidence)
 
     def _updated(
-        self,
-        tracks: Population,
-        shares: Shares,
-        detections: Detections,
-        measurements: Measurements,
-        detected: Floats,
-        dt: float,
+        self, tracks: Population, shares: Shares, measurements: Measurements, detected: Floats, dt: float
     ) -> Population:
         columns = {name: column.copy() for name, column in tracks._asdict().items()}
         touched = np.bincount(shares.pairs.tracks, minlength=len(tracks.id)).nonzero()[0]
@@ -303,8 +297,8 @@ class Tracker(Stateful):
         by_strong = np.where(weakly, np.log(1 - detected), shares.evidence)
         columns["evidence"] += independence(dt, self._settings.clutter_seconds) * by_strong
         columns["dim_evidence"] += independence(dt, self._settings.weak_clutter_seconds) * shares.evidence
-        columns["size"][rows] = detections.box[seen, 2:]
-        columns["score"][rows], columns["snr"][rows] = detections.score[seen], detections.snr[seen]
+        for name in ("size", "score", "snr"):
+            columns[name][rows] = getattr(measurements, name)[seen]
         columns["hits"][rows] += 1
         columns["missed"] += 1
         columns["missed"][rows] = columns["missed"][shares.pairs.tracks[both]] = 0
@@ -360,8 +354,8 @@ class Tracker(Stateful):
         tracks = tracks._replace(confirmed=confirmed, evidence=evidence, dim_evidence=dim_evidence)
         return tracks.take((~drop).nonzero()[0]) if drop.any() else tracks, tuple(events)
 
-    def _born(self, detections: Detections, rows: Integers, measurements: Measurements, time: float) -> Population:
-        """A tentative track for each of these detections."""
+    def _born(self, measurements: Measurements, rows: Integers, time: float) -> Population:
+        """A tentative track for each of these rows of the measurements."""
         n, models, dimensions = len(rows), len(self._motion.shares), self._tracks.mean.shape[-1]
         order = dimensions // 2
         mean, covariance = np.zeros((n, models, dimensions)), np.zeros((n, models, dimensions, dimensions))
@@ -382,9 +376,9 @@ class Tracker(Stateful):
             in_line=np.ones(n, np.int64),
             evidence=np.where(weakly, -np.inf, bright),
             dim_evidence=np.where(weakly, dim, bright),
-            size=detections.box[rows, 2:],
-            score=detections.score[rows],
-            snr=detections.snr[rows],
+            size=measurements.size[rows],
+            score=measurements.score[rows],
+            snr=measurements.snr[rows],
             age=np.ones(n, np.int64),
             hits=np.ones(n, np.int64),
             strong_hits=(~measurements.weak[rows]).astype(np.int64),
