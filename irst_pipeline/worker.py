@@ -274,9 +274,9 @@ def _account_of(words: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> Accoun
 
 
 def _say_account(wire: Wire, account: Account) -> None:
-    counts, *_ = account
+    others = account._asdict()
+    counts = others.pop("counts")
     state = counts.state()
-    others = {name: value for name, value in account._asdict().items() if name != "counts"}
     words = {"in_flight": counts.frames_in_flight, "tracks": counts.tracks, "names": list(state), "account": others}
     wire.say("account", words, list(state.values()))
 
