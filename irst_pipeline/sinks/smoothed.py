@@ -124,6 +124,8 @@ class SmoothedJsonl:
         order = np.argsort(table.frame, kind="stable")
         borders = np.searchsorted(table.frame[order], frames)
         for (frame, kept), own in zip(self._frames.items(), np.split(order, borders[1:]), strict=True):
+            if not len(own):
+                continue  # as most frames of a long recording
             camera = CameraMotion(np.asarray(np.linalg.inv(kept.camera), np.float64), known=True)
             tracks = table.take(own).tracks(camera, kept.shape)
             bearings = kept.view.bearings(tracks) if kept.view else None
