@@ -39,13 +39,17 @@ def state_of(things: Mapping[str, Any]) -> State:
     """What things of any of these kinds remember, by their names."""
     state: State = {}
     for name, thing in things.items():
-        inner = thing.state() if isinstance(thing, Stateful) else thing
-        if hasattr(inner, "_asdict"):
-            inner = inner._asdict()
-        if isinstance(inner, Mapping):
-            state |= {f"{name}.{key}": value for key, value in state_of(inner).items()}
+        if isinstance(thing, Stateful):
+            inner = thing.state()
+        elif hasattr(thing, "_asdict"):
+            inner = state_of(thing._asdict())
+        elif isinstance(thing, Mapping):
+            inner = state_of(thing)
         else:
-            state[name] = NONE if inner is None else np.array(inner, order="C")
+            state[name] = NONE if thing is None else np.array(thing, order="C")
+            continue
+        for key, value in inner.items():
+            state[f"{name}.{key}"] = value
     return state
 
 
