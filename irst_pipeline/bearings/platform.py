@@ -166,5 +166,6 @@ class Platform(Stateful):
             where = f"frame {frame.index} at {frame.time:.3f} s"
             known = f"{self._pointing.path} ({self._pointing.span})"
             clock = "; time_s is on the recording's own clock: subtract its start, or give frame"
-            mend = "" if self._pointing.by_frame else clock
+            ended = len(self._looks) > 1  # its clock is the right one, for it has had earlier frames
+            mend = "" if self._pointing.by_frame or ended else clock
             log.warning("%s: %s is outside of %s; tracks have no bearings there%s", frame.source, where, known, mend)

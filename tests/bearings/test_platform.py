@@ -38,9 +38,9 @@ def pixel(target: tuple[float, float], pointing: tuple[float, ...]) -> tuple[flo
     return MIDDLE[0] + FOCAL * float(sight @ right / depth), MIDDLE[1] + FOCAL * float(sight @ down / depth)
 
 
-def platform(angles: Floats, camera: Camera = CAMERA) -> Platform:
-    """`angles`: (n, 3), azimuth, elevation and roll of the frames."""
-    return Platform(camera, Pointing(Path("p.csv"), "frame", np.arange(len(angles), dtype=float), angles))
+def platform(angles: Floats, camera: Camera = CAMERA, key: str = "frame") -> Platform:
+    """`angles`: (n, 3), azimuth, elevation and roll of the frames or seconds."""
+    return Platform(camera, Pointing(Path("p.csv"), key, np.arange(len(angles), dtype=float), angles))
 
 
 def frame(index: int) -> Frame:
@@ -136,6 +136,15 @@ def test_a_pointing_in_the_time_of_the_world_is_told_how_to_be_mended(caplog: py
     moving = Platform(CAMERA, Pointing(Path("p.csv"), "time_s", np.array([1.7e9, 1.7e9 + 60]), np.zeros((2, 3))))
     assert np.isnan(moving(frame(0), STANDS_STILL).bearings(tracks([100], [90])).azimuth).all()
     assert caplog.text.rstrip().endswith("time_s is on the recording's own clock: subtract its start, or give frame")
+
+
+def test_a_pointing_that_ends_early_is_not_taken_for_one_of_another_clock(caplog: pytest.LogCaptureFixture) -> None:
+    moving = platform(np.zeros((3, 3)), key="time_s")
+    for index in range(0, 150, 30):
+        moving(frame(index), STANDS_STILL)
+    assert caplog.messages == [
+        "clip: frame 90 at 3.000 s is outside of p.csv (time_s 0 to 2); tracks have no bearings there"
+    ]
 
 
 def test_a_recording_of_another_size_is_refused() -> None:
