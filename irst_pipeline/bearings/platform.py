@@ -113,7 +113,7 @@ class Platform(Stateful):
         self._said = False
 
     def motion(self, frame: Frame) -> CameraMotion:
-        """Of the camera since the last frame, as its pointing has it; STANDS_STILL where that is not known."""
+        """Of the camera since the last new picture, as its pointing has it; STANDS_STILL where that is not known."""
         return self._camera.motion(self._turn(frame).T @ self._looks[-1].turn) if self._looks else STANDS_STILL
 
     def __call__(self, frame: Frame, motion: CameraMotion) -> CameraView:
