@@ -143,7 +143,8 @@ def open_container(path: Path, raw: dict[str, str] | None = None) -> InputContai
     """A video file, or with FFmpeg's options for them a file of raw frames; raises IrstError, one line, for others."""
     frames = f"give raw frames as raw://{path}?format=gray16le&size=640x512"
     try:
-        container = av.open(str(path), "r", "rawvideo" if raw else None, raw, **LENIENT)
+        # FFmpeg would take what stands before a colon in a relative path for a protocol.
+        container = av.open(str(path.absolute()), "r", "rawvideo" if raw else None, raw, **LENIENT)
     except (av.InvalidDataError, av.ArgumentError):  # the latter by a suffix such as .yuv
         raise IrstError(f"{path}: not a video, or one cut short before its index was written; {frames}") from None
     except (av.FFmpegError, OSError) as error:

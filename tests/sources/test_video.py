@@ -252,6 +252,14 @@ def test_times_increase_where_the_files_do_not(tmp_path: Path) -> None:
     assert (steps > 0).all()
 
 
+@pytest.mark.parametrize("name", ["12:30:05.mkv", "file:a.mkv", "http:a.mkv"])
+def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    images = [image.astype(np.uint8) for image in scenes(3)]
+    write(tmp_path / "video.mkv", "ffv1", "gray", images).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert len(read(Path(name))[0]) == 3
+
+
 def test_a_source_says_what_it_knows(tmp_path: Path) -> None:
     for name in ("video.mp4", "video.mkv"):
         source = open_source(str(grey_video(tmp_path / name, 45)))
