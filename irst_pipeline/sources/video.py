@@ -26,6 +26,7 @@ LETTERS = {"ansi", "bintext", "idf", "xbin"}  # decoders that would draw a text 
 # Titles that are not UTF-8 are nothing to end for; since PyAV 19 they do not have to be.
 LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 ESTIMATE_SLACK = 0.01  # of the frames that fit a file's times may be missing without a word
+FROM_ZERO = {"matroska,webm", "nut", "asf"}  # containers whose duration counts from time 0, not from their start
 GAP = 1.5  # times that a step in time is longer than those beside it, where a frame is missing
 EVEN_SHARE = 0.5  # of the steps are as long as the one before; where fewer are, any step may be right
 
@@ -163,10 +164,10 @@ def _start(container: InputContainer) -> float:
 
 
 def _duration(container: InputContainer) -> float | None:
-    """Of a file, s, if it says so. Matroska counts it from time 0."""
+    """Of a file, s, if it says so."""
     if container.duration is None:
         return None
-    begin = _start(container) if container.format.name.startswith("matroska") else 0.0
+    begin = _start(container) if container.format.name in FROM_ZERO else 0.0
     return container.duration / av.time_base - begin
 
 

@@ -252,6 +252,19 @@ def test_times_increase_where_the_files_do_not(tmp_path: Path) -> None:
     assert (steps > 0).all()
 
 
+@pytest.mark.parametrize("name", ["video.nut", "video.asf", "video.mkv"])
+def test_nothing_is_missing_from_a_file_that_begins_late(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    images = [image.astype(np.uint8) for image in scenes(30)]
+    ticks = [90_000 + round(1000 * i / 30) for i in range(30)]
+    path = write(tmp_path / name, "ffv1", "gray", images, ticks=ticks)
+    with closing(open_source(str(path))) as source:
+        assert source.frame_count in (29, 30)  # NUT says when its last frame begins, not when it ends
+        np.testing.assert_allclose([frame.time for frame in source], np.array(ticks) / 1000, atol=1e-6)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("name", ["12:30:05.mkv", "file:a.mkv", "http:a.mkv"])
 def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     images = [image.astype(np.uint8) for image in scenes(3)]
