@@ -252,6 +252,24 @@ def test_times_increase_where_the_files_do_not(tmp_path: Path) -> None:
     assert (steps > 0).all()
 
 
+def test_times_go_on_where_a_file_begins_again_at_an_earlier_time(tmp_path: Path) -> None:
+    """A recording of two uptimes of a camera: by its clock the second ended before the first began."""
+    images = [image.astype(np.uint8) for image in scenes(20)]
+    uneven = [*range(0, 400, 40), *range(400, 1400, 100)]
+    late = [300_000 + 40 * i for i in range(20)]
+    parts = [
+        write(tmp_path / f"{name}.ts", "libx264", "yuv420p", images, ticks=ticks).read_bytes()
+        for name, ticks in (("late", late), ("early", uneven))
+    ]
+    (tmp_path / "both.ts").write_bytes(b"".join(parts))
+    frames, failed = read(tmp_path / "both.ts")
+    assert (len(frames), failed) == (40, 0)
+    steps = np.diff([frame.time for frame in frames])
+    np.testing.assert_allclose(steps[:19], 0.04, atol=1e-4)
+    assert 0 < steps[19] < 1
+    np.testing.assert_allclose(steps[20:], np.diff(uneven) / 1000, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["video.nut", "video.asf", "video.mkv"])
 def test_nothing_is_missing_from_a_file_that_begins_late(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
