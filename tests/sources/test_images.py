@@ -150,6 +150,16 @@ def test_every_page_of_a_tiff_is_a_frame(tmp_path: Path) -> None:
         np.testing.assert_array_equal(frame.image, page)
 
 
+def test_a_stack_of_which_only_the_first_image_is_a_page_is_refused(tmp_path: Path) -> None:
+    """As ImageJ writes one of over 4 GB: the other images lie behind the first, and nothing points at them."""
+    path = tmp_path / "stack.tif"
+    save(path, picture(0, 65536))
+    with path.open("r+b") as file:
+        file.truncate((1 << 32) + 1)  # takes no space on the disk
+    with pytest.raises(UsageError, match=r"stack\.tif: a stack .*; save it as an image sequence"):
+        read(path)
+
+
 def test_a_page_that_claims_to_be_huge_costs_that_page(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pages = stack(tmp_path / "a.tif", 4)
     data = (tmp_path / "a.tif").read_bytes()
