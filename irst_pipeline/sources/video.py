@@ -187,7 +187,8 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     container.close()
     if codec:
         raise IrstError(f"{name}: text, not a video")
-    raise IrstError(f"{name}: FFmpeg has no decoder for its video" if streams else f"{name}: no video stream in it")
+    unknown = "FFmpeg has no decoder for its video; export it as FFV1 or as images of 16 bits"
+    raise IrstError(f"{name}: {unknown if streams else 'no video stream in it'}")
 
 
 def image_of(frame: av.VideoFrame, name: str, say_colour: bool) -> Image:

@@ -401,6 +401,16 @@ def test_frames_of_another_size_are_skipped_counted_and_said_once(
     assert "160x128 uint8" in said
 
 
+def test_what_ffmpeg_does_not_know_is_told_how_to_be_stored(tmp_path: Path) -> None:
+    images = [image.astype(np.uint8) for image in scenes(2)]
+    path = write(tmp_path / "video.avi", "rawvideo", "gray", images)
+    data = path.read_bytes()
+    assert b"Y800" in data
+    path.write_bytes(data.replace(b"Y800", b"Y16 "))
+    with pytest.raises(IrstError, match=r"video\.avi: FFmpeg has no decoder for its video; export it as FFV1"):
+        open_source(str(path))
+
+
 def test_a_file_without_video_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sound.mkv"
     with av.open(str(path), "w") as container:
