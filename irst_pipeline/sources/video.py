@@ -28,6 +28,7 @@ LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.s
 OPTIONS = {"correct_ts_overflow": "0"}  # or a time stamp that runs back would count as one 26.5 hours later
 ESTIMATE_SLACK = 0.01  # of the frames that fit a file's times may be missing without a word
 FROM_ZERO = {"matroska,webm", "nut", "asf"}  # containers whose duration counts from time 0, not from their start
+UNTIMED = {"avi"}  # says when a frame is decoded alone, and FFmpeg's guess when to show it fails for B-frames
 GAP = 1.5  # times that a step in time is longer than those beside it, where a frame is missing
 BREAK = 1.0  # s that time stamps run back where another recording begins
 EVEN_SHARE = 0.5  # of the steps are as long as the one before; where fewer are, any step may be right
@@ -114,9 +115,10 @@ class VideoSource(Recording):
 
     def _next_time(self, frame: av.VideoFrame) -> float:
         following = 0.0 if self._time == -math.inf else self._time + 1 / self.frame_rate
-        if frame.pts is None or frame.time_base is None:
+        stamp = frame.dts if self._container.format.name in UNTIMED else frame.pts
+        if stamp is None or frame.time_base is None:
             return following
-        time = float(frame.pts * frame.time_base) + self._shift
+        time = float(stamp * frame.time_base) + self._shift
         if time > self._time:
             return time
         if time < self._time - BREAK:

@@ -233,6 +233,14 @@ def test_what_is_missing_is_told_by_the_files_own_times(
     assert said == [f"video.mkv: about {missing} of the 60 frames that fit its times are missing"] * bool(missing)
 
 
+@pytest.mark.parametrize("b_frames", ["0", "3"])
+def test_times_of_an_avi_are_even(tmp_path: Path, b_frames: str) -> None:
+    """It has no time stamps, but the order in which frames are decoded, which B-frames do not keep."""
+    frames, _ = read(grey_video(tmp_path / "video.avi", 40, bf=b_frames))
+    assert len(frames) == 40
+    np.testing.assert_allclose(np.diff([frame.time for frame in frames]), 1 / 30, atol=1e-6)
+
+
 def test_a_stream_without_times_gets_them_from_its_frame_rate(tmp_path: Path) -> None:
     source = open_source(str(grey_video(tmp_path / "video.h264", 30)))
     times = [frame.time for frame in source]
