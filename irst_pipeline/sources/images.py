@@ -17,7 +17,7 @@ from irst_pipeline.sources.base import Recording, log
 from irst_pipeline.types import Frame, Image
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
-JPEG_END = b"\xff\xd9"
+JPEG_SIGNATURE, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 VALUE_MAX = 1e30  # no camera gives more
 MARKED_MAX = 0.01  # of an image's pixels may have no value
@@ -206,7 +206,7 @@ def decode(path: Path) -> NDArray[Any]:
         image = None
     if image is None:
         raise FrameError(f"{path}: not a readable image{f'; {SAVE_AGAIN}' if data[:2] in TIFF_SIGNATURES else ''}")
-    if path.suffix.lower() in (".jpg", ".jpeg") and data.find(JPEG_END, len(data) // 2) < 0:
+    if data.startswith(JPEG_SIGNATURE) and data.find(JPEG_END, len(data) // 2) < 0:
         raise FrameError(f"{path}: the image is cut short")
     return np.asarray(image)
 

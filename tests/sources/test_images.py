@@ -59,6 +59,14 @@ def test_jpeg_is_read_and_a_file_is_a_sequence_of_one(tmp_path: Path) -> None:
     assert abs(float(frame.image.mean()) - 77) < 1
 
 
+def test_an_image_is_what_it_holds_and_not_what_it_is_called(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", picture(0, 65536))
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    frames, failed = read(tmp_path / "a.jpg")
+    assert (len(frames), failed) == (1, 0)
+    np.testing.assert_array_equal(frames[0].image, picture(0, 65536))
+
+
 def test_frames_come_in_natural_order_at_the_given_rate(tmp_path: Path) -> None:
     for number in (10, 2, 1, 100):
         save(tmp_path / f"frame{number}.png", np.full((20, 20), number, np.uint8))
