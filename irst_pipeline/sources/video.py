@@ -54,7 +54,8 @@ class VideoSource(Recording):
         duration = _duration(self._container)
         rate = self._stream.guessed_rate if duration is None else self._stream.average_rate  # guessed: the codec's word
         super().__init__(path.name, float(rate or image_rate), self._stream.frames or None)
-        self._counted = self.frame_count is not None
+        self._untimed = self._container.format.name in UNTIMED
+        self._counted = self.frame_count is not None and not self._untimed  # which counts its empty frames, too
         if duration is not None:
             estimate = round(duration * self.frame_rate)
             self.frame_count = min(self.frame_count or estimate, estimate)  # an MP4 may show less than it holds
@@ -115,7 +116,7 @@ class VideoSource(Recording):
 
     def _next_time(self, frame: av.VideoFrame) -> float:
         following = 0.0 if self._time == -math.inf else self._time + 1 / self.frame_rate
-        stamp = frame.dts if self._container.format.name in UNTIMED else frame.pts
+        stamp = frame.dts if self._untimed else frame.pts
         if stamp is None or frame.time_base is None:
             return following
         time = float(stamp * frame.time_base) + self._shift

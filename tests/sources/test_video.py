@@ -241,6 +241,18 @@ def test_times_of_an_avi_are_even(tmp_path: Path, b_frames: str) -> None:
     np.testing.assert_allclose(np.diff([frame.time for frame in frames]), 1 / 30, atol=1e-6)
 
 
+def test_empty_frames_by_which_an_avi_keeps_time_are_not_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [image.astype(np.uint8) for image in scenes(60)]
+    ticks = [int(t) for t in np.cumsum(np.random.default_rng(0).choice([20, 40, 90], 60))]
+    path = write(tmp_path / "video.avi", "ffv1", "gray", images, ticks=ticks)
+    frames, failed = read(path)
+    assert (len(frames), failed) == (60, 0)
+    np.testing.assert_allclose(np.diff([frame.time for frame in frames])[1:], np.diff(ticks)[1:] / 1000, atol=1e-3)
+    assert not caplog.records
+
+
 def test_a_stream_without_times_gets_them_from_its_frame_rate(tmp_path: Path) -> None:
     source = open_source(str(grey_video(tmp_path / "video.h264", 30)))
     times = [frame.time for frame in source]
