@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import chi2
 
 from irst_pipeline.errors import UsageError
-from irst_pipeline.evaluation.matching import match
+from irst_pipeline.evaluation.matching import distances, match
 from irst_pipeline.tracking.kalman import Gaussians, mahalanobis
 from irst_pipeline.types import Floats, Integers
 
@@ -245,10 +245,7 @@ def rows_by_object(frame: Integers, id_: Integers) -> list[Integers]:
 def _meetings(truth: Paths, tracks: Paths, frames: Integers) -> list[_Meeting]:
     """Of each of these `frames`, which increase."""
     rows = zip(frames.tolist(), *(_rows_by_frame(paths.frame, frames) for paths in (truth, tracks)), strict=True)
-    return [
-        _Meeting(frame, t, k, np.linalg.norm(truth.position[t][:, None] - tracks.position[k][None], axis=-1))
-        for frame, t, k in rows
-    ]
+    return [_Meeting(frame, t, k, distances(truth.position[t], tracks.position[k])) for frame, t, k in rows]
 
 
 def _covering(meetings: list[_Meeting], target_of: Integers, track_of: Integers) -> Pairs:

@@ -253,6 +253,15 @@ def test_a_track_covers_within_the_radius() -> None:
         assert (s.mota, s.targets_missed) == (mota, missed)
 
 
+def test_a_track_at_the_radius_covers_wherever_in_the_picture_it_is() -> None:
+    """10 px by its coordinates, which no float holds exactly."""
+    truth = flights(1)
+    truth = replace(truth, position=np.column_stack((truth.frame * 7.1, truth.frame * 5.3)).round(1))
+    at, beyond = (scores(truth, tracks_of(truth, position=moved(truth, *by).round(2))) for by in ((6, 8), (6, 8.01)))
+    assert (at.fragmentations, at.targets_missed, at.false_tracks, at.mota) == (0, 0, 0, 1)
+    assert (beyond.targets_missed, beyond.false_tracks, beyond.mota) == (1, 1, -1)
+
+
 def test_velocities_of_straight_flights_are_exact_across_gaps() -> None:
     truth = flights(2)
     kept = (truth.frame % 7 != 3) & ((truth.id == 1) | (truth.frame < 40))
