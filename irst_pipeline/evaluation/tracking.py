@@ -215,12 +215,15 @@ def without_hidden(sequence: TrackedSequence, hidden: Paths) -> TrackedSequence:
 
     Those are within `RADIUS` px of a target of `hidden`, one of each, and cover none of the others.
     """
-    tracks, follows = sequence.tracks, np.zeros(len(sequence.tracks.id), bool)
-    frames = np.unique(hidden.frame)
-    for seen, unseen in zip(*(_meetings(t, tracks, frames) for t in (sequence.truth, hidden)), strict=True):
-        free = np.setdiff1d(np.arange(len(seen.tracks)), match(seen.distance, RADIUS)[1])
-        _, near = match(unseen.distance[:, free], RADIUS)
-        follows[seen.tracks[free[near]]] = True
+    truth, tracks = sequence.truth, sequence.tracks
+    target_of, track_of = (np.unique(paths.id, return_inverse=True)[1] for paths in (truth, tracks))
+    free = np.ones(len(tracks.id), bool)
+    free[_covering(_meetings(truth, tracks, np.unique(truth.frame)), target_of, track_of).tracks] = False
+    follows = np.zeros(len(tracks.id), bool)
+    for unseen in _meetings(hidden, tracks, np.unique(hidden.frame)):
+        columns = np.flatnonzero(free[unseen.tracks])
+        _, near = match(unseen.distance[:, columns], RADIUS)
+        follows[unseen.tracks[columns[near]]] = True
     return replace(sequence, tracks=TrackPaths(**{name: rows[~follows] for name, rows in vars(tracks).items()}))
 
 

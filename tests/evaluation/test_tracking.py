@@ -206,6 +206,25 @@ def test_a_track_is_forgiven_where_it_follows_a_hidden_target_and_no_other() -> 
     assert len(alone.id) == FRAMES, "a lone track between them is the other's"
 
 
+def crossing() -> tuple[Paths, TrackPaths]:
+    """Two targets that meet in the middle, where each one's track is half a pixel behind and so nearer to the other."""
+    truth = flights(2)
+    velocity = np.where(truth.id[:, None] == 1, [[40.0, 0]], [[-40.0, 0]])
+    position = np.array([[60.0, 50]]) + velocity * (truth.frame[:, None] - (FRAMES - 1) / 2) / RATE
+    truth = replace(truth, position=position, velocity=velocity)
+    return truth, tracks_of(truth, position=position - 1.5 * velocity / RATE)
+
+
+def test_a_target_that_crosses_a_hidden_one_keeps_its_track() -> None:
+    truth, tracks = crossing()
+    hidden = (truth.id == 2) & (truth.frame >= 20) & (truth.frame < 40)
+    seen, unseen = (Paths(*(rows[which] for rows in astuple(truth))) for which in (~hidden, hidden))
+    kept = without_hidden(TrackedSequence(seen, tracks, FRAMES, RATE), unseen)
+    assert set(zip(kept.tracks.id, kept.tracks.frame, strict=True)) == set(zip(seen.id, seen.frame, strict=True))
+    s = evaluate(kept).scores
+    assert (s.id_switches, s.idf1, s.velocity_rmse_px_s) == (0, 1, 0)
+
+
 def test_a_target_that_was_out_of_sight_is_not() -> None:
     truth = flights(1)
     seen = (truth.frame < 20) | (truth.frame >= 30)
@@ -234,12 +253,7 @@ def test_the_delay_is_the_median_of_the_targets_that_are_covered() -> None:
 
 
 def test_where_targets_cross_each_keeps_its_track() -> None:
-    """They meet in the middle, where each track is half a pixel behind and so nearer to the other target."""
-    truth = flights(2)
-    velocity = np.where(truth.id[:, None] == 1, [[40.0, 0]], [[-40.0, 0]])
-    position = np.array([[60.0, 50]]) + velocity * (truth.frame[:, None] - (FRAMES - 1) / 2) / RATE
-    truth = replace(truth, position=position, velocity=velocity)
-    late = tracks_of(truth, position=position - 1.5 * velocity / RATE)
+    truth, late = crossing()
     s = scores(truth, late)
     assert s.velocity_rmse_px_s == 0
     assert s.position_rmse_px == pytest.approx(1.5 * 40 / RATE)
