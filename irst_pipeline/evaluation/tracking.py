@@ -259,6 +259,7 @@ def _covering(meetings: list[_Meeting], target_of: Integers, track_of: Integers)
     for meeting in meetings:
         targets, found = target_of[meeting.truth], track_of[meeting.tracks]
         rows, columns = match(meeting.distance, RADIUS, last[targets, None] == found)
+        last[np.isin(last, found[columns])] = -1  # a track that has gone over to another target is that one's
         last[targets[rows]] = found[columns]
         pairs.append(Pairs(meeting.truth[rows], meeting.tracks[columns]))
     return Pairs(*(np.concatenate(side) for side in zip(*pairs, strict=True)))

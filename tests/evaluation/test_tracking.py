@@ -260,6 +260,16 @@ def test_where_targets_cross_each_keeps_its_track() -> None:
     assert (s.fragmentations, s.targets_missed, s.false_tracks) == (0, 0, 0)
 
 
+def test_a_track_that_went_over_to_another_target_stays_there_where_both_cross() -> None:
+    """The track of the first target is on the second one from frame 10 on, and nearer to the first in the middle."""
+    truth, late = crossing()
+    track = some(late, np.where(late.frame < 10, late.id == 1, late.id == 2))
+    track = replace(track, id=np.full(FRAMES, 7))
+    found = evaluate(TrackedSequence(truth, track, FRAMES, RATE))
+    assert truth.id[found.pairs.truth].tolist() == 10 * [1] + 50 * [2]
+    assert found.scores.fragmentations == 0
+
+
 def test_a_track_covers_within_the_radius() -> None:
     truth = flights(1)
     for away, mota, missed in ((8, 1, 0), (12, -1, 1)):
