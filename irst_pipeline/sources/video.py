@@ -62,6 +62,7 @@ class VideoSource(Recording):
         self._raw = raw is not None
         self._time, self._end = -math.inf, None if duration is None else _start(self._container) + duration
         self._shift = 0.0  # s, from the file's time stamps to times
+        self._back = False  # whether the last time stamp ran back
         self._steps: deque[float] = deque(maxlen=3)  # s, from frame to frame, the last ones
         self._unseen = self._even = 0  # frames that fit into steps that are too long; steps as long as the one before
         self._lost: list[int] = []  # pts of packets that gave no frame, in order
@@ -121,9 +122,12 @@ class VideoSource(Recording):
             return following
         time = float(stamp * frame.time_base) + self._shift
         if time > self._time:
+            self._back = False
             return time
-        if time < self._time - BREAK:
+        back, self._back = self._back, time < self._time - BREAK
+        if back and self._back:  # a single one is damaged
             self._shift += following - time
+            self._back = False
         return following
 
     def _count_unseen(self, step: float) -> None:

@@ -290,6 +290,20 @@ def test_times_go_on_where_a_file_begins_again_at_an_earlier_time(tmp_path: Path
     np.testing.assert_allclose(steps[20:], np.diff(uneven) / 1000, atol=1e-4)
 
 
+def test_a_single_time_stamp_that_is_damaged_moves_no_others(tmp_path: Path) -> None:
+    images, ticks = [image.astype(np.uint8) for image in scenes(20)], [60_000 + 40 * i for i in range(20)]
+    path = write(tmp_path / "video.ts", "libx264", "yuv420p", images, ticks=ticks)
+    content = bytearray(path.read_bytes())
+    starts = [at for at in range(len(content)) if content.startswith(b"\0\0\1\xe0", at)]
+    content[starts[10] + 9 : starts[10] + 14] = b"\x21\0\1\0\1"  # the time 0, as MPEG writes it
+    path.write_bytes(content)
+    frames, failed = read(path)
+    assert (len(frames), failed) == (20, 0)
+    steps = np.diff([frame.time for frame in frames])
+    np.testing.assert_allclose(np.delete(steps, [9, 10]), 0.04, atol=1e-4)
+    assert steps[9] + steps[10] == pytest.approx(0.08, abs=1e-4)
+
+
 @pytest.mark.parametrize("name", ["video.nut", "video.asf", "video.mkv"])
 def test_nothing_is_missing_from_a_file_that_begins_late(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
