@@ -131,12 +131,18 @@ def finish(
     return report
 
 
-def report_failure(run: Run, error: Exception, account: Account) -> Account:
-    """Write the `run.json` of a run whose process failed without, after its last `account`; returns the final one."""
+def counted_before(run: Run) -> RunStatistics:
+    """What an earlier process has counted; nothing where there was none."""
     statistics = RunStatistics()
     if run.checkpoint:
-        with suppress(StateError):  # of another version, which is then what failed
+        with suppress(StateError):  # of another version, which is told when the run is carried out
             statistics.restore(part_of(run.checkpoint.state, "statistics"))
+    return statistics
+
+
+def report_failure(run: Run, error: Exception, account: Account) -> Account:
+    """Write the `run.json` of a run whose process failed without, after its last `account`; returns the final one."""
+    statistics = counted_before(run)
     statistics.take_over(account)
     _write_report(run, f"failed: {reason_of(error)}", statistics, account)
     return account._replace(counts=statistics.counts(), ailment=statistics.ailment(0.0))

@@ -159,7 +159,7 @@ def _take_folders(
     for run in runs:
         if run.checkpoint is None:
             new = not run.folder.is_dir()
-            empty = resume and read_report(run.folder).get("frames_read") == 0  # nothing in it is worth keeping
+            empty = resume and read_report(run.folder).get("frames_processed") == 0  # nothing in it is worth keeping
             prepare_folder(run.folder, _results(run.folder), inputs, overwrite or empty, keep=resume and not empty)
             if new:
                 locks[run.folder] = opened.enter_context(held(run.folder))
@@ -250,7 +250,7 @@ def result_folders(names: list[str], out: Path | None) -> list[Path]:
     """
     if out and len(names) == 1:
         return [out]
-    if out and (out / REPORT_FILE).exists():
+    if out and any((out / name).exists() for name in _results(out)):
         raise UsageError(f"{out}: holds the results of one source; choose another folder for several with --out")
     return [(out or Path("runs")) / name for name in distinct(names)]
 
@@ -289,9 +289,10 @@ def _resumed(run: Run, stop: Event) -> Run | None:
 
 
 def _results(folder: Path) -> list[str]:
-    """Names of all that a run may have written there."""
+    """Names of all that a run may have written there; first what `--resume` asks, so that it finds no complete run
+    where a process was killed as it removed one."""
     parts = [part.name for name in RESULT_FILES for part in parts_set_aside(folder / name)]
-    return [*RESULT_FILES, *parts, REPORT_FILE, CHECKPOINT_FILE]
+    return [REPORT_FILE, CHECKPOINT_FILE, *RESULT_FILES, *parts]
 
 
 def _summarise(folder: Path, report: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ from irst_pipeline.config import RunSettings
 from irst_pipeline.engine.base import Engine
 from irst_pipeline.errors import IrstError, UsageError, refusal
 from irst_pipeline.memory import share_freed_memory
-from irst_pipeline.run import Run, exhaust, finish, report_failure
+from irst_pipeline.run import Run, counted_before, exhaust, finish, report_failure
 from irst_pipeline.settings import validate
 from irst_pipeline.signals import STOPS
 from irst_pipeline.sinks import RunHeader
@@ -101,7 +101,7 @@ class RunProcess:
     def __init__(self, run: Run, realtime: bool) -> None:
         """The source of the `run` is opened anew."""
         self.run, self._realtime = run, realtime
-        self._account = RunStatistics().account(run.source, 0.0)._replace(memory_bytes=0)
+        self._account = counted_before(run).account(run.source, 0.0)._replace(memory_bytes=0)
         self._process: Popen[bytes] | None = None
         self._heard = self._told_to_stop = 0.0
         self._speaks = False

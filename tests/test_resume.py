@@ -23,7 +23,8 @@ from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.runs import run_recordings
 from irst_pipeline.sources import Position, open_source
 from irst_pipeline.statistics import RunStatistics
-from tests.running import ROOT, read_jsonl, report, shown, start, wait_for, write_video
+from irst_pipeline.worker import RunProcess
+from tests.running import ROOT, read_jsonl, report, shown, start, wait_for, wait_until, write_video
 from tests.sources.cameras import recorded, thermal
 from tests.sources.test_live import serving
 
@@ -173,6 +174,33 @@ def test_what_was_stopped_before_its_first_frame_leaves_nothing_to_keep(clip: Pa
     assert resume(clip, tmp_path / "out") == 0
     assert report(tmp_path / "out")["frames_read"] == 40
     assert not (tmp_path / "out" / "before-1").exists()
+
+
+def test_a_camera_that_was_stopped_before_the_engine_was_ready_leaves_nothing_to_keep(tmp_path: Path) -> None:
+    """Though frames came, and were dropped while the network was compiled."""
+    out = tmp_path / "out"
+    with serving([recorded([thermal(number, (1024, 1280)) for number in range(4)])], hold=True) as uri:
+        for _ in range(2):
+            with start("run", uri, "--model", "lsnet-base", "--device", "cpu", "--resume", "--out", out) as process:
+                wait_until(lambda: not (out / "run.json").exists())
+                wait_for(out / "tracks.jsonl", 0)
+                time.sleep(1)
+                process.send_signal(signal.SIGTERM)
+                _, error = process.communicate(timeout=60)
+            assert process.returncode == 0, error
+            found = report(out)
+            assert found["frames_read"] == found["frames_dropped"] > 0
+            assert not (out / "before-1").exists()
+
+
+def test_what_was_counted_before_is_told_also_while_a_run_waits_for_its_turn(clip: Path, broken_off: Path) -> None:
+    weights, checkpoint = load_model("lsnet-nano"), read_checkpoint(broken_off)
+    assert checkpoint is not None
+    engine = open_engine(weights.network, "cpu", RunSettings().detection.lowest)
+    with closing(open_source(str(clip))) as source:
+        header = run_header(str(clip), source, weights, engine, RunSettings(device="cpu"))
+        waiting = RunProcess(Run(source, broken_off, header, checkpoint=checkpoint), realtime=False)
+        assert waiting.account().counts.frames_processed == checkpoint.position.frame + 1
 
 
 def test_results_without_a_checkpoint_are_kept(clip: Path, broken_off: Path, caplog: pytest.LogCaptureFixture) -> None:

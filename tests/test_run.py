@@ -242,11 +242,13 @@ def test_the_results_of_several_sources_do_not_mix_with_those_of_one(
     nights, out = [str(write_images(tmp_path / name, 3)) for name in "ab"], tmp_path / "out"
     options = ["--no-video", "--device", "cpu", "--out", str(out)]
     assert main(["run", nights[0], *options]) == 0
-    before = {path: path.read_bytes() for path in out.iterdir()}
-    for also in ([], ["--overwrite"], ["--resume"]):
-        assert main(["run", *nights, *options, *also]) == 2
-        assert f"{out}: holds the results of one source; choose another folder" in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    for _ in ("complete", "killed"):
+        before = {path: path.read_bytes() for path in out.iterdir()}
+        for also in ([], ["--overwrite"], ["--resume"]):
+            assert main(["run", *nights, *options, *also]) == 2
+            assert f"{out}: holds the results of one source; choose another folder" in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in out.iterdir()} == before
+        (out / "run.json").unlink(missing_ok=True)  # as a run that is killed leaves none
 
 
 def test_a_folders_name_has_no_suffix(short: Path, tmp_path: Path) -> None:
@@ -507,6 +509,19 @@ def test_nothing_of_an_earlier_run_is_left(tmp_path: Path) -> None:
     assert {path.name for path in out.iterdir()} == FILES | {"mine"}
     assert main([*again, "--no-video"]) == 0
     assert {path.name for path in out.iterdir()} == (FILES | {"mine"}) - {"annotated.mp4"}
+
+
+def test_a_run_whose_logs_are_being_removed_is_no_complete_one(tmp_path: Path) -> None:
+    """As where a process is killed as it does so; here a folder is in its way."""
+    images, out = write_images(tmp_path / "images", 3), tmp_path / "out"
+    command = ["run", str(images), "--device", "cpu", "--no-video", "--out", str(out)]
+    assert main(command) == 0
+    (out / "annotated.mp4").mkdir()
+    assert main([*command, "--overwrite"]) == 1
+    assert not (out / "tracks.jsonl").exists()
+    (out / "annotated.mp4").rmdir()
+    assert main([*command, "--resume"]) == 0
+    assert log(out)[0]["record"] == "header"
 
 
 def test_a_killed_run_leaves_a_readable_log(tmp_path: Path) -> None:
