@@ -210,7 +210,7 @@ class RunSettings(Settings):
     calibration: CalibrationSettings = CalibrationSettings()
     detection: DetectionSettings = DetectionSettings()
     camera_motion: CameraMotionModel = "similarity"
-    """How the camera may move between frames; tracks move with the scene. off: it stands still."""
+    """How the camera may move between frames; tracks move with the scene. off: it is not looked for in the picture."""
     tracker: TrackerSettings = TrackerSettings()
     camera: CameraSettings = CameraSettings()
     live: LiveSettings = LiveSettings()

@@ -23,6 +23,7 @@ from irst_pipeline.types import MIN_SIZE, Image
 log = logging.getLogger("irst")
 
 MASKED, UNKNOWN = 255, 128  # mask values: target, and "not to be judged"
+MASK_SUFFIX = "_pixels0"  # of the masks of NUAA-SIRST as it was first published
 HALF_MAXIMUM = 0.5
 CONTRAST_MIN = 4.0  # standard deviations of the box's rim that a target's peak must stand above it
 LEVELS_MIN = 5  # grey levels, likewise
@@ -89,13 +90,15 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
 def read_masked_images(folder: Path, split: str) -> list[Sample]:
     """A set in the field's layout: `images/` and `masks/` of the same names, and lists of those names in `img_idx/`.
 
-    `split` is a list's name, or its beginning before an underscore: `test` for `img_idx/test_NUDT-SIRST.txt`. A list
-    holds a name a line, with or without the suffix; a name that comes twice counts once. Raises UsageError, one line
-    that names the file and the mend, where something is missing or does not fit.
+    A mask's name may end in `MASK_SUFFIX`. `split` is a list's name, or its beginning before an underscore: `test` for
+    `img_idx/test_NUDT-SIRST.txt`. A list holds a name a line, with or without the suffix; a name that comes twice
+    counts once. Raises UsageError, one line that names the file and the mend, where something is missing or does not
+    fit.
     """
     listed = find_list(folder, split)
     names = read_names(listed)
     images, masks = images_in(folder / "images"), images_in(folder / "masks")
+    masks = {name.removesuffix(MASK_SUFFIX): path for name, path in masks.items()} | masks
     samples = []
     for name in tqdm(names, desc=folder.name, leave=False, disable=None):
         for kind, paths in (("images", images), ("masks", masks)):
@@ -132,7 +135,9 @@ def find_list(folder: Path, split: str) -> Path:
     there = ", ".join(fitting or lists) or "no lists"
     if fitting:
         raise UsageError(f"{folder}/img_idx: more than one list of the split {split} ({there}); give one by its name")
-    raise UsageError(f"{folder}/img_idx: no list {split}.txt or {split}_*.txt; there are: {there}")
+    raise UsageError(
+        f"{folder}/img_idx: no list {split}.txt or {split}_*.txt; there are: {there}; give the name of one, or add it"
+    )
 
 
 def read_names(listed: Path) -> list[str]:

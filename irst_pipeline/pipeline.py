@@ -185,6 +185,8 @@ def _track(
         t1 = perf_counter()
         frame = repeats.marked(frame)
         motion = STANDS_STILL if frame.repeats else stabiliser(frame.image)
+        if platform and not (motion.known or frame.repeats):
+            motion = platform.motion(frame)
         t2 = perf_counter()
         tracks, events = tracker.step(frame, detections, motion)
         view = platform(frame, motion) if platform else None

@@ -159,7 +159,9 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> tuple[str, 
     """The first problem's key, and in words: key, what was found, what was expected, and how many more there are."""
     problems = error.errors(include_url=False)
     # Keys that are not known come first: a misspelt one is missing as well, and its section incomplete.
-    problems = [problem for problem in problems if problem["type"] in UNKNOWN] or problems
+    # Entries that are refused leave their list too short, which is then no problem of its own.
+    own = [problem for problem in problems if problem["type"] != "too_short"]
+    problems = [problem for problem in problems if problem["type"] in UNKNOWN] or own or problems
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"])
     plain = ".".join(part for part in first["loc"] if isinstance(part, str))

@@ -200,7 +200,7 @@ class CameraMotion:
     """(3, 3): homogeneous px of the last frame to px of this one; the identity for a camera that stands still, or of
     which nothing is known."""
     known: bool
-    """Whether enough of the scene was seen to move as one."""
+    """Whether enough of the scene was seen to move as one, or a pointing says how the camera has turned."""
 
     @cached_property
     def moved(self) -> bool:

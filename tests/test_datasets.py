@@ -122,6 +122,16 @@ def test_lists_may_hold_suffixes_and_images_have_others(field_set: Path) -> None
         np.testing.assert_array_equal(one.mask, two.mask)
 
 
+def test_masks_may_be_called_as_those_of_nuaa_sirst_were(field_set: Path) -> None:
+    before = read_masked_images(field_set, "train")
+    (field_set / "masks" / "a.png").rename(field_set / "masks" / "a_pixels0.png")
+    for kind in ("images", "masks"):  # an image may be so called itself
+        (field_set / kind / "b.png").rename(field_set / kind / "b_pixels0.png")
+    (field_set / "img_idx" / "train_SET.txt").write_text("a\nb_pixels0")
+    for one, two in zip(before, read_masked_images(field_set, "train"), strict=True):
+        np.testing.assert_array_equal(one.mask, two.mask)
+
+
 @pytest.mark.parametrize(
     "change", [lambda m: m // 255, lambda m: np.dstack([m, m, m]), lambda m: m.astype(np.uint16) * 257]
 )
@@ -231,7 +241,7 @@ def write_levels(path: Path) -> None:
         ),
         (lambda s: (s / "img_idx/train_SET.txt").write_text(" \n"), r"img_idx/train_SET\.txt: an empty list"),
         (lambda s: (s / "img_idx/train_SET.txt").unlink(), r"no list train\.txt or train_\*\.txt; there are: test_SET"),
-        (lambda s: shutil.rmtree(s / "img_idx"), "there are: no lists"),
+        (lambda s: shutil.rmtree(s / "img_idx"), "there are: no lists; give the name of one, or add it"),
         (lambda s: (s / "img_idx/train_B.txt").write_text("a"), r"more than one .* \(train_B, train_SET\)"),
         (lambda s: edit(s / "images/a.png", lambda i: i.astype(np.float32), s / "images/a.tif"), "holds float32"),
         (lambda s: shutil.rmtree(s), "SET: no such folder"),

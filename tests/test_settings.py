@@ -133,3 +133,11 @@ def test_other_bad_input(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text((ROOT / "configs/models/lsnet-nano.yaml").read_text() + "stage: 3\n")
     with pytest.raises(UsageError, match="unknown key `stage`; did you mean `stages`"):
         read_settings(LSNetConfig, tmp_path / "m.yaml")
+
+
+def test_a_list_with_a_wrong_entry_is_not_also_told_to_be_too_short(tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text("model: net.yaml\nsteps: 1\nsources: [{folder: a, layout: backgrounds}]")
+    with pytest.raises(UsageError) as caught:
+        read_settings(TrainSettings, path)
+    assert str(caught.value) == f"{path}: key `sources.0.weight` is missing"

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from irst_pipeline.settings import Count, FiniteFloat, Positive, Settings
-from irst_pipeline.types import Floats
+from irst_pipeline.types import STANDS_STILL, CameraMotion, Floats
 
 STEPS_MAX = 10  # of Newton's method, from OpenCV's own inversion, which is only good to about 0.01 px
 TOLERANCE = 1e-3  # px, error before the last step, which squares it; a pixel whose ray stays farther off has none
@@ -93,6 +93,20 @@ class Camera:
                     break
         rays[~found], inverse[~found] = np.nan, np.nan
         return rays, inverse
+
+    def motion(self, turn: Floats) -> CameraMotion:
+        """How the picture of what is far away moves as the camera turns; `turn` (3, 3) takes its axes of before to
+        those of now.
+
+        Exact without distortion, which it leaves out. STANDS_STILL for a turn that is not known, or so far that part of
+        the last picture is beside the camera or behind it.
+        """
+        matrix = self._matrix @ turn @ np.linalg.inv(self._matrix)
+        right, bottom = self.settings.width_px - 1, self.settings.height_px - 1
+        corners = np.array([[0, 0, 1], [right, 0, 1], [0, bottom, 1], [right, bottom, 1]])
+        if not (corners @ matrix[2] > 0).all():
+            return STANDS_STILL
+        return CameraMotion(np.round(matrix / matrix[2, 2], 12), known=True)  # rounded: no turn is no motion
 
     def project(self, rays: Floats) -> tuple[Floats, Floats]:
         """Pixels (n, 2) that rays (n, 2) come through, and how they change with the ray, (n, 2, 2) px."""

@@ -12,7 +12,7 @@ from irst_pipeline.bearings.camera import Camera
 from irst_pipeline.bearings.pointing import Pointing, orientation
 from irst_pipeline.errors import UsageError
 from irst_pipeline.state import State, Stateful
-from irst_pipeline.types import Bearings, CameraMotion, Floats, Frame, Tracks
+from irst_pipeline.types import STANDS_STILL, Bearings, CameraMotion, Floats, Frame, Tracks
 
 log = logging.getLogger("irst")
 
@@ -45,13 +45,12 @@ class CameraView:
         """Bearings of tracks in this frame.
 
         The rates are those of the bearings themselves, d/dt of azimuth and elevation in the world. A track's velocity
-        is against the scene as the stabiliser saw it move (against the frame, where it saw nothing move), in the px of
-        this frame: through the slope of the bearings it gives the first part. The second is how that scene moves in the
-        world, from the difference of the bearings of one place of it: where it is now, and where the tracker was told
-        it was in the frame of RATE_SECONDS ago, each with the pointing of its frame. It is 0 for a scene that stands
-        still and is followed as the camera pans, and all of the pan for one in which the stabiliser found nothing to
-        follow: a target at rest in the world has the rate 0 in both. In the latter case the rates trail a pan that
-        changes by about 0.1 s.
+        is against the scene as the tracker was told that it moves, in the px of this frame: through the slope of the
+        bearings it gives the first part. The second is how that scene moves in the world, from the difference of the
+        bearings of one place of it: where it is now, and where the tracker was told it was in the frame of RATE_SECONDS
+        ago, each with the pointing of its frame. It is 0 for a scene that stands still, by its picture or by the
+        pointing; for one that drifts, as clouds do, it takes out what the drift adds to the first part. Motion that the
+        tracker was not told of is in the second part, which trails changes by about 0.1 s.
 
         The standard deviations are of the track's position alone, to first order; errors of pointing, mount and
         calibration come on top.
@@ -113,14 +112,17 @@ class Platform(Stateful):
         self._looks: deque[Look] = deque()
         self._said = False
 
+    def motion(self, frame: Frame) -> CameraMotion:
+        """Of the camera since the last new picture, as its pointing has it; STANDS_STILL where that is not known."""
+        return self._camera.motion(self._turn(frame).T @ self._looks[-1].turn) if self._looks else STANDS_STILL
+
     def __call__(self, frame: Frame, motion: CameraMotion) -> CameraView:
         """The view of the next frame; `motion` is what the tracker was told of the camera since the last one.
 
-        Before a scene that moves, tracks go on through a repeat as if the camera looked where it took the picture.
+        Tracks go on through a repeat as if the camera looked where it took the picture.
         """
-        if not (frame.repeats and self._looks and CameraMotion(self._looks[-1].motion, known=True).moved):
-            turn = self._mount if self._pointing is None else self._pointing.at(frame) @ self._mount
-            self._looks.append(Look(frame.time, turn, motion.matrix))
+        if not (frame.repeats and self._looks):
+            self._looks.append(Look(frame.time, self._turn(frame), motion.matrix))
         now = self._looks[-1]
         while len(self._looks) > 1 and self._looks[1].time <= now.time - RATE_SECONDS:
             self._looks.popleft()
@@ -130,6 +132,10 @@ class Platform(Stateful):
             self._say_unknown(frame)
             self._looks.clear()
         return CameraView(self._camera, now._replace(motion=since), past)
+
+    def _turn(self, frame: Frame) -> Floats:
+        """(3, 3) from the camera's axes to the world's; NaN where nothing is known."""
+        return self._mount if self._pointing is None else self._pointing.at(frame) @ self._mount
 
     def state(self) -> State:
         return {
@@ -160,5 +166,6 @@ class Platform(Stateful):
             where = f"frame {frame.index} at {frame.time:.3f} s"
             known = f"{self._pointing.path} ({self._pointing.span})"
             clock = "; time_s is on the recording's own clock: subtract its start, or give frame"
-            mend = "" if self._pointing.by_frame else clock
+            ended = len(self._looks) > 1  # its clock is the right one, for it has had earlier frames
+            mend = "" if self._pointing.by_frame or ended else clock
             log.warning("%s: %s is outside of %s; tracks have no bearings there%s", frame.source, where, known, mend)

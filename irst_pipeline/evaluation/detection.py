@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_pipeline.datasets import MASKED, UNKNOWN
-from irst_pipeline.evaluation.matching import match
+from irst_pipeline.evaluation.matching import distances, match
 from irst_pipeline.types import Floats, Integers
 
 REACH = float(np.nextafter(3.0, 0.0))  # px from a target's centroid to that of the blob that serves it: less than 3
@@ -68,8 +68,7 @@ def count(found: NDArray[np.bool_], mask: NDArray[np.uint8]) -> Counts:
     overlap = int(np.count_nonzero(found & truth))
     union = int(np.count_nonzero(found)) + int(np.count_nonzero(truth)) - overlap
     (wanted, _), (centroids, areas) = _blobs(truth), _blobs(found)
-    distance = np.linalg.norm(wanted[:, None] - centroids[None], axis=-1)
-    _, served = match(distance, REACH)
+    _, served = match(distances(wanted, centroids), REACH)
     false_pixels = int(np.delete(areas, served).sum())
     return Counts(overlap, union, len(wanted), len(served), false_pixels, int(np.count_nonzero(judged)))
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -120,6 +121,9 @@ def read_sequence(truth: Path, log: Path, frame_rate: float | None = None) -> Tr
         raise UsageError(f"{log}: does not say how many frames a second there are; give it with --rate")
     if said and frame_rate:
         raise UsageError(f"--rate {frame_rate:g}: it is known to be {said:g} frames a second; leave it out")
+    if scene.frame_rate_hz and not math.isclose(rate, scene.frame_rate_hz, rel_tol=0.01):
+        theirs = f"a run at {rate:g} frames/s, but the scene has {scene.frame_rate_hz:g}"
+        logger.warning("%s: %s; times and velocities are not the scene's (see image_rate)", log.parent, theirs)
     targets, hidden = _read_targets(truth, rate)
     simulated = scene.frames
     if not len(targets.frame) and not simulated:
@@ -240,10 +244,11 @@ def _find(path: Path, name: str, mend: str) -> Path:
 
 
 def _lines(path: Path, whole: bool = False) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of the lines that are not empty; with `whole` of those that have an end, as the last
-    one of a run that was killed may not."""
+    """Number, from 1, and text of the lines that are not empty; with `whole` without a last one that is cut off, as a
+    run that was killed leaves it."""
     *lines, last = read_text(path).split("\n")  # a name may hold other ends of lines
-    for number, line in enumerate(lines if whole else [*lines, last], 1):
+    cut = whole and _json(last) is None
+    for number, line in enumerate(lines if cut else [*lines, last], 1):
         if line.strip():
             yield number, line
 

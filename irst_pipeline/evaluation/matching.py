@@ -7,6 +7,14 @@ from scipy.optimize import linear_sum_assignment
 from irst_pipeline.types import Floats, Integers
 
 
+def distances(one: Floats, other: Floats) -> Floats:
+    """px (n, m) between places (n, 2) and (m, 2), to 1e-9 px.
+
+    So what is at a limit is there wherever in the picture it lies, whatever the last bits of its coordinates.
+    """
+    return np.linalg.norm(one[:, None] - other[None], axis=-1).round(9)
+
+
 def match(distance: Floats, reach: float, before: NDArray[np.bool_] | None = None) -> tuple[Integers, Integers]:
     """Rows and columns of `distance` (n, m) that are matched one to one.
 

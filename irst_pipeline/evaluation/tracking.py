@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import chi2
 
 from irst_pipeline.errors import UsageError
-from irst_pipeline.evaluation.matching import match
+from irst_pipeline.evaluation.matching import distances, match
 from irst_pipeline.tracking.kalman import Gaussians, mahalanobis
 from irst_pipeline.types import Floats, Integers
 
@@ -215,12 +215,15 @@ def without_hidden(sequence: TrackedSequence, hidden: Paths) -> TrackedSequence:
 
     Those are within `RADIUS` px of a target of `hidden`, one of each, and cover none of the others.
     """
-    tracks, follows = sequence.tracks, np.zeros(len(sequence.tracks.id), bool)
-    frames = np.unique(hidden.frame)
-    for seen, unseen in zip(*(_meetings(t, tracks, frames) for t in (sequence.truth, hidden)), strict=True):
-        free = np.setdiff1d(np.arange(len(seen.tracks)), match(seen.distance, RADIUS)[1])
-        _, near = match(unseen.distance[:, free], RADIUS)
-        follows[seen.tracks[free[near]]] = True
+    truth, tracks = sequence.truth, sequence.tracks
+    target_of, track_of = (np.unique(paths.id, return_inverse=True)[1] for paths in (truth, tracks))
+    free = np.ones(len(tracks.id), bool)
+    free[_covering(_meetings(truth, tracks, np.unique(truth.frame)), target_of, track_of).tracks] = False
+    follows = np.zeros(len(tracks.id), bool)
+    for unseen in _meetings(hidden, tracks, np.unique(hidden.frame)):
+        columns = np.flatnonzero(free[unseen.tracks])
+        _, near = match(unseen.distance[:, columns], RADIUS)
+        follows[unseen.tracks[columns[near]]] = True
     return replace(sequence, tracks=TrackPaths(**{name: rows[~follows] for name, rows in vars(tracks).items()}))
 
 
@@ -245,10 +248,7 @@ def rows_by_object(frame: Integers, id_: Integers) -> list[Integers]:
 def _meetings(truth: Paths, tracks: Paths, frames: Integers) -> list[_Meeting]:
     """Of each of these `frames`, which increase."""
     rows = zip(frames.tolist(), *(_rows_by_frame(paths.frame, frames) for paths in (truth, tracks)), strict=True)
-    return [
-        _Meeting(frame, t, k, np.linalg.norm(truth.position[t][:, None] - tracks.position[k][None], axis=-1))
-        for frame, t, k in rows
-    ]
+    return [_Meeting(frame, t, k, distances(truth.position[t], tracks.position[k])) for frame, t, k in rows]
 
 
 def _covering(meetings: list[_Meeting], target_of: Integers, track_of: Integers) -> Pairs:
@@ -259,6 +259,7 @@ def _covering(meetings: list[_Meeting], target_of: Integers, track_of: Integers)
     for meeting in meetings:
         targets, found = target_of[meeting.truth], track_of[meeting.tracks]
         rows, columns = match(meeting.distance, RADIUS, last[targets, None] == found)
+        last[np.isin(last, found[columns])] = -1  # a track that has gone over to another target is that one's
         last[targets[rows]] = found[columns]
         pairs.append(Pairs(meeting.truth[rows], meeting.tracks[columns]))
     return Pairs(*(np.concatenate(side) for side in zip(*pairs, strict=True)))

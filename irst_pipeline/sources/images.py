@@ -17,13 +17,14 @@ from irst_pipeline.sources.base import Recording, log
 from irst_pipeline.types import Frame, Image
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
-JPEG_END = b"\xff\xd9"
+JPEG_SIGNATURE, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 VALUE_MAX = 1e30  # no camera gives more
 MARKED_MAX = 0.01  # of an image's pixels may have no value
 LEVEL_MAX = 65535
 TIFF_SIGNATURES = (b"II", b"MM")
 SAVE_AGAIN = "if it is whole, save it uncompressed, or with LZW or deflate"  # of a TIFF; OpenCV's reads few others
+STACK_MAX = 1 << 32  # bytes of a TIFF; of more ImageJ lists the first image alone as a page
 PAGES_AHEAD = 32  # decoded at once, for to find a page takes longer the further back it lies
 NEARLY_ALL = 0.1  # % of the pixels at either end of an image's values may lie apart
 OUTLYING = 10.0
@@ -63,14 +64,21 @@ def find_images(uri: str) -> list[ImageFile]:
 
 
 def _count_pages(path: Path) -> int:
-    """How many images a file holds; 1 also where none can be read, as is said when it is tried."""
+    """How many images a file holds; 1 also where none can be read, as is said when it is tried.
+
+    Raises UsageError for a TIFF of which all but the first could not be found.
+    """
     if path.suffix.lower() not in (".tif", ".tiff"):
         return 1
     try:
         name = os.fsencode(path).decode()
     except UnicodeDecodeError:
         raise UsageError(f"{path}: OpenCV takes no name of a TIFF that is not UTF-8; rename it") from None
-    return max(1, cv2.imcount(name, cv2.IMREAD_UNCHANGED))
+    pages = max(1, cv2.imcount(name, cv2.IMREAD_UNCHANGED))
+    if pages == 1 and path.stat().st_size > STACK_MAX:
+        mend = f"save it as an image sequence, or in parts of under {STACK_MAX >> 30} GB"
+        raise UsageError(f"{path}: a stack of which only the first image is a page, as of ImageJ; {mend}")
+    return pages
 
 
 def luminance(image: NDArray[Any]) -> NDArray[Any]:
@@ -198,7 +206,7 @@ def decode(path: Path) -> NDArray[Any]:
         image = None
     if image is None:
         raise FrameError(f"{path}: not a readable image{f'; {SAVE_AGAIN}' if data[:2] in TIFF_SIGNATURES else ''}")
-    if path.suffix.lower() in (".jpg", ".jpeg") and data.find(JPEG_END, len(data) // 2) < 0:
+    if data.startswith(JPEG_SIGNATURE) and data.find(JPEG_END, len(data) // 2) < 0:
         raise FrameError(f"{path}: the image is cut short")
     return np.asarray(image)
 

@@ -25,8 +25,12 @@ COLOUR_MIN = 8  # levels from neutral; lossy coding of a grey picture stays belo
 LETTERS = {"ansi", "bintext", "idf", "xbin"}  # decoders that would draw a text as pictures
 # Titles that are not UTF-8 are nothing to end for; since PyAV 19 they do not have to be.
 LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+OPTIONS = {"correct_ts_overflow": "0"}  # or a time stamp that runs back would count as one 26.5 hours later
 ESTIMATE_SLACK = 0.01  # of the frames that fit a file's times may be missing without a word
+FROM_ZERO = {"matroska,webm", "nut", "asf"}  # containers whose duration counts from time 0, not from their start
+UNTIMED = {"avi"}  # says when a frame is decoded alone, and FFmpeg's guess when to show it fails for B-frames
 GAP = 1.5  # times that a step in time is longer than those beside it, where a frame is missing
+BREAK = 1.0  # s that time stamps run back where another recording begins
 EVEN_SHARE = 0.5  # of the steps are as long as the one before; where fewer are, any step may be right
 
 
@@ -35,7 +39,8 @@ class VideoSource(Recording):
 
     8-bit grey and YUV frames are views of FFmpeg's Y plane at its own range (a limited-range file has 16 .. 235), 9 to
     16-bit ones likewise, as native uint16. Colour becomes luminance. Times are the file's; where one is missing or
-    does not increase, it is the previous one + 1 / frame_rate.
+    does not increase, it is the previous one + 1 / frame_rate. Where they run back by more than BREAK, as in a file put
+    together from several, they go on from there.
     """
 
     def __init__(self, path: Path, image_rate: float, raw: dict[str, str] | None = None) -> None:
@@ -49,12 +54,15 @@ class VideoSource(Recording):
         duration = _duration(self._container)
         rate = self._stream.guessed_rate if duration is None else self._stream.average_rate  # guessed: the codec's word
         super().__init__(path.name, float(rate or image_rate), self._stream.frames or None)
-        self._counted = self.frame_count is not None
+        self._untimed = self._container.format.name in UNTIMED
+        self._counted = self.frame_count is not None and not self._untimed  # which counts its empty frames, too
         if duration is not None:
             estimate = round(duration * self.frame_rate)
             self.frame_count = min(self.frame_count or estimate, estimate)  # an MP4 may show less than it holds
         self._raw = raw is not None
         self._time, self._end = -math.inf, None if duration is None else _start(self._container) + duration
+        self._shift = 0.0  # s, from the file's time stamps to times
+        self._back = False  # whether the last time stamp ran back
         self._steps: deque[float] = deque(maxlen=3)  # s, from frame to frame, the last ones
         self._unseen = self._even = 0  # frames that fit into steps that are too long; steps as long as the one before
         self._lost: list[int] = []  # pts of packets that gave no frame, in order
@@ -108,13 +116,19 @@ class VideoSource(Recording):
         return "" if pts is None or base is None else f" at {float(pts * base):.3f} s"
 
     def _next_time(self, frame: av.VideoFrame) -> float:
-        if frame.pts is not None and frame.time_base is not None:
-            time = float(frame.pts * frame.time_base)
-            if time > self._time:
-                return time
-        if self._time == -math.inf:
-            return 0.0
-        return self._time + 1 / self.frame_rate
+        following = 0.0 if self._time == -math.inf else self._time + 1 / self.frame_rate
+        stamp = frame.dts if self._untimed else frame.pts
+        if stamp is None or frame.time_base is None:
+            return following
+        time = float(stamp * frame.time_base) + self._shift
+        if time > self._time:
+            self._back = False
+            return time
+        back, self._back = self._back, time < self._time - BREAK
+        if back and self._back:  # a single one is damaged
+            self._shift += following - time
+            self._back = False
+        return following
 
     def _count_unseen(self, step: float) -> None:
         """Take a step in time, s; the one before it is too long if it is longer than both beside it. Rates may vary."""
@@ -143,7 +157,8 @@ def open_container(path: Path, raw: dict[str, str] | None = None) -> InputContai
     """A video file, or with FFmpeg's options for them a file of raw frames; raises IrstError, one line, for others."""
     frames = f"give raw frames as raw://{path}?format=gray16le&size=640x512"
     try:
-        container = av.open(str(path), "r", "rawvideo" if raw else None, raw, **LENIENT)
+        # FFmpeg would take what stands before a colon in a relative path for a protocol.
+        container = av.open(str(path.absolute()), "r", "rawvideo" if raw else None, OPTIONS | (raw or {}), **LENIENT)
     except (av.InvalidDataError, av.ArgumentError):  # the latter by a suffix such as .yuv
         raise IrstError(f"{path}: not a video, or one cut short before its index was written; {frames}") from None
     except (av.FFmpegError, OSError) as error:
@@ -162,10 +177,10 @@ def _start(container: InputContainer) -> float:
 
 
 def _duration(container: InputContainer) -> float | None:
-    """Of a file, s, if it says so. Matroska counts it from time 0."""
+    """Of a file, s, if it says so."""
     if container.duration is None:
         return None
-    begin = _start(container) if container.format.name.startswith("matroska") else 0.0
+    begin = _start(container) if container.format.name in FROM_ZERO else 0.0
     return container.duration / av.time_base - begin
 
 
@@ -179,7 +194,8 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     container.close()
     if codec:
         raise IrstError(f"{name}: text, not a video")
-    raise IrstError(f"{name}: FFmpeg has no decoder for its video" if streams else f"{name}: no video stream in it")
+    unknown = "FFmpeg has no decoder for its video; export it as FFV1 or as images of 16 bits"
+    raise IrstError(f"{name}: {unknown if streams else 'no video stream in it'}")
 
 
 def image_of(frame: av.VideoFrame, name: str, say_colour: bool) -> Image:

@@ -12,7 +12,8 @@ from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
 from irst_pipeline.tracking.clutter import CROWD, Spots, regions
 from irst_pipeline.tracking.existence import (
     ASTRAY,
-    FADED,
+    FADED_SCORE,
+    FADED_SNR,
     LASTING_HITS,
     LASTING_MAX,
     MEMORY_FRAMES,
@@ -223,7 +224,8 @@ class Tracker(Stateful):
         if measurements.weak.any():
             # A bright target fades step by step; one that is gone for a while, or has left the picture, does not look
             # like a dim one instead.
-            faded = measurements.score[pairs.detections] < FADED * tracks.score[pairs.tracks]
+            faded = measurements.score[pairs.detections] < FADED_SCORE * tracks.score[pairs.tracks]
+            faded |= measurements.snr[pairs.detections] < FADED_SNR * tracks.snr[pairs.tracks]
             gone = faded | (detected < 0.5 * self._settings.detection_probability)[pairs.tracks]
             wanted &= ~(measurements.weak[pairs.detections] & gone & ~tracks.may_be_dim[pairs.tracks])
         if not wanted.all():

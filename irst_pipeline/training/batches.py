@@ -75,9 +75,8 @@ def _read_source(source: SourceSettings, settings: TrainSettings, root: Path) ->
         raise UsageError(f"{folder}: {small.name} has less than {MIN_SIZE}x{MIN_SIZE} px; take it out of the data set")
     kept = [s for s in samples if not held_out(s.name)]
     if not kept:
-        raise UsageError(
-            f"{folder}: nothing to train on in the layout {source.layout}; {len(samples)} frames, all held out"
-        )
+        why = f"all {len(samples)} frames are held out; add more" if samples else "no frames; is it of another layout?"
+        raise UsageError(f"{folder}: nothing to train on in the layout {source.layout}: {why}")
     shapes = [shape for s in kept for shape in cut_outs(s)] if source.layout == "masked_images" else []
     return DataSet(source, kept, [s for s in samples if held_out(s.name)], shapes)
 

@@ -206,8 +206,8 @@ class TrainingRun:
             # A run that was stopped, and is to have no more steps than it has had, still lacks its end.
             self.complete = self.step >= max(before["steps"], now["steps"])
             self._load(tensors)
-        except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0]
+        except (SafetensorError, OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
             raise UsageError(f"{path}: not a checkpoint of this run ({reason}); train into another folder") from None
         if changed := sorted(key for key, value in now.items() if before.get(key) != value):
             log.warning("%s: goes on from step %d with other settings: %s", self.folder, self.step, ", ".join(changed))
@@ -295,12 +295,23 @@ def build_network(path: Path, seed: int, device: torch.device) -> LSNet:
 
 
 def open_run(settings: TrainSettings, folder: Path, device: torch.device) -> TrainingRun:
-    """A run at its first step; raises UsageError for a teacher or a start that is not there or does not fit."""
-    teacher = load_model(settings.teacher).network.to(device) if settings.teacher else None
+    """A run at its first step; raises UsageError for a teacher or a start that is not there or does not fit.
+
+    The start is not asked for where the folder has a checkpoint to go on from: it may be gone by then.
+    """
+    teacher = _load("teacher", settings.teacher).to(device) if settings.teacher else None
     network = build_network(settings.model, settings.seed, device)
-    if settings.start:
-        start = load_model(settings.start).network
+    if settings.start and not (folder / STATE_FILE).exists():
+        start = _load("start", settings.start)
         if start.config != network.config:
-            raise UsageError(f"start {settings.start}: is of another network than {settings.model}")
+            raise UsageError(f"start: {settings.start}: is of another network than {settings.model}")
         network.load_state_dict(start.state_dict())
     return TrainingRun(network, teacher, settings, folder)
+
+
+def _load(key: str, model: str) -> LSNet:
+    """The network that a setting names; raises UsageError that names the setting."""
+    try:
+        return load_model(model).network
+    except UsageError as error:
+        raise UsageError(f"{key}: {error}") from None

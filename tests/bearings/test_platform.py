@@ -38,9 +38,9 @@ def pixel(target: tuple[float, float], pointing: tuple[float, ...]) -> tuple[flo
     return MIDDLE[0] + FOCAL * float(sight @ right / depth), MIDDLE[1] + FOCAL * float(sight @ down / depth)
 
 
-def platform(angles: Floats, camera: Camera = CAMERA) -> Platform:
-    """`angles`: (n, 3), azimuth, elevation and roll of the frames."""
-    return Platform(camera, Pointing(Path("p.csv"), "frame", np.arange(len(angles), dtype=float), angles))
+def platform(angles: Floats, camera: Camera = CAMERA, key: str = "frame") -> Platform:
+    """`angles`: (n, 3), azimuth, elevation and roll of the frames or seconds."""
+    return Platform(camera, Pointing(Path("p.csv"), key, np.arange(len(angles), dtype=float), angles))
 
 
 def frame(index: int) -> Frame:
@@ -138,6 +138,15 @@ def test_a_pointing_in_the_time_of_the_world_is_told_how_to_be_mended(caplog: py
     assert caplog.text.rstrip().endswith("time_s is on the recording's own clock: subtract its start, or give frame")
 
 
+def test_a_pointing_that_ends_early_is_not_taken_for_one_of_another_clock(caplog: pytest.LogCaptureFixture) -> None:
+    moving = platform(np.zeros((3, 3)), key="time_s")
+    for index in range(0, 150, 30):
+        moving(frame(index), STANDS_STILL)
+    assert caplog.messages == [
+        "clip: frame 90 at 3.000 s is outside of p.csv (time_s 0 to 2); tracks have no bearings there"
+    ]
+
+
 def test_a_recording_of_another_size_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^clip: frames of 80x64 px, but the camera model is for 320x256 px; give"):
         Platform(CAMERA, None).refuse_another_size(Frame(np.zeros((64, 80), np.uint8), 0, 0.0, "clip"))
@@ -151,12 +160,15 @@ def turn(before: Floats, after: Floats) -> CameraMotion:
 
 
 def follow(
-    angles: Floats, target: Callable[[float], tuple[float, float]], stabilised: bool
+    angles: Floats, target: Callable[[float], tuple[float, float]], told_by: str
 ) -> Iterator[tuple[float, Bearings]]:
-    """Times and bearings of a target under a camera that points so, frame by frame, by way of the tracker."""
+    """Times and bearings of a target under a camera that points so, frame by frame, by way of the tracker, which is
+    told of the camera's motion by the scene, by the pointing or not at all."""
     tracker, carrier = Tracker(TrackerSettings()), platform(angles)
     for index in range(len(angles)):
-        motion = turn(angles[index - 1], angles[index]) if stabilised and index else STANDS_STILL
+        motion = carrier.motion(frame(index)) if told_by == "pointing" else STANDS_STILL
+        if told_by == "scene" and index:
+            motion = turn(angles[index - 1], angles[index])
         x, y = pixel(target(index / RATE), tuple(angles[index]))
         found = detections([x], [y])
         found.score[:] = 0.99
@@ -172,11 +184,11 @@ def pan(azimuth_rate: float, elevation_rate: float, roll_rate: float = 0.0) -> F
     return np.asarray((358.0, 20.0, 5.0) + time * (azimuth_rate, elevation_rate, roll_rate))
 
 
-@pytest.mark.parametrize("stabilised", [True, False])
+@pytest.mark.parametrize("told_by", ["scene", "pointing", "nothing"])
 @pytest.mark.parametrize("angles", [pan(3, 0), pan(-2, 1.5), pan(2, -1, 4)], ids=["pan", "both", "all"])
-def test_what_stands_still_in_the_world_has_no_rate_under_a_camera_that_moves(angles: Floats, stabilised: bool) -> None:
+def test_what_stands_still_in_the_world_has_no_rate_under_a_camera_that_moves(angles: Floats, told_by: str) -> None:
     place = tuple(angles[45, :2] + (1.5, -1))
-    for time, found in follow(angles, lambda _: (float(place[0]), float(place[1])), stabilised):
+    for time, found in follow(angles, lambda _: (float(place[0]), float(place[1])), told_by):
         assert abs((found.azimuth[0] - place[0] + 180) % 360 - 180) < 0.02 + (time < 1)
         assert abs(found.elevation[0] - place[1]) < 0.02 + (time < 1)
         if time > 1:
@@ -184,24 +196,27 @@ def test_what_stands_still_in_the_world_has_no_rate_under_a_camera_that_moves(an
             assert abs(found.elevation_rate[0]) < 0.06
 
 
-@pytest.mark.parametrize("stabilised", [True, False])
-def test_what_moves_in_the_world_has_its_rate_there(stabilised: bool) -> None:
+@pytest.mark.parametrize("told_by", ["scene", "pointing", "nothing"])
+def test_what_moves_in_the_world_has_its_rate_there(told_by: str) -> None:
     """Also while it crosses north."""
-    for time, found in follow(pan(3, 0.5), lambda t: (358 + 1.7 * t, 21 - 0.8 * t), stabilised):
+    for time, found in follow(pan(3, 0.5), lambda t: (358 + 1.7 * t, 21 - 0.8 * t), told_by):
         if time > 1:
             assert abs((found.azimuth[0] - 358 - 1.7 * time + 180) % 360 - 180) < 0.02
             assert (found.azimuth_rate[0], found.elevation_rate[0]) == pytest.approx((1.7, -0.8), abs=0.06)
 
 
-@pytest.mark.parametrize("stabilised", [True, False])
-def test_what_stands_still_in_the_world_does_so_in_repeats_too(stabilised: bool) -> None:
+@pytest.mark.parametrize("told_by", ["scene", "pointing"])
+def test_what_stands_still_in_the_world_does_so_in_repeats_too(told_by: str) -> None:
     """A camera of 10 Hz pans and is recorded at 30."""
     angles, tracker = pan(3, 0.5), Tracker(TrackerSettings())
     carrier, place = platform(angles), angles[45, :2] + (1.5, -1)
     for index in range(len(angles)):
         taken = index - index % 3
         now = replace(frame(index), repeats=index > taken)
-        motion = turn(angles[taken - 3], angles[taken]) if stabilised and index and not now.repeats else STANDS_STILL
+        motion = STANDS_STILL
+        if index and not now.repeats:
+            by_scene = told_by == "scene"
+            motion = turn(angles[taken - 3], angles[taken]) if by_scene else carrier.motion(now)
         x, y = pixel((float(place[0]), float(place[1])), tuple(angles[taken]))
         found = detections([x], [y])
         found.score[:] = 0.99
@@ -212,6 +227,29 @@ def test_what_stands_still_in_the_world_does_so_in_repeats_too(stabilised: bool)
             assert abs(bearings.elevation[0] - place[1]) < 0.02
             assert abs(bearings.azimuth_rate[0]) < 0.06
             assert abs(bearings.elevation_rate[0]) < 0.06
+
+
+def test_a_pointing_that_changes_at_once_leaves_no_rate() -> None:
+    """At 30 deg/s a frame later, and back; nothing of the scene tells."""
+    azimuth = 40 + np.concatenate([np.zeros(45), np.arange(1, 6), np.arange(4, -1, -1), np.zeros(35)])
+    angles = np.column_stack([azimuth, np.full((90, 2), 10.0)])
+    for time, found in follow(angles, lambda _: (42.0, 11.0), "pointing"):
+        assert (found.azimuth[0], found.elevation[0]) == pytest.approx((42, 11), abs=0.02)
+        if time > 1:
+            assert (found.azimuth_rate[0], found.elevation_rate[0]) == pytest.approx((0, 0), abs=0.06)
+
+
+def test_a_pointing_says_nothing_of_the_motion_where_it_cannot() -> None:
+    at_rest = platform(np.tile([300.123, 40.1, 7.7], (2, 1)))
+    assert at_rest.motion(frame(0)) is STANDS_STILL  # of the first frame
+    at_rest(frame(0), STANDS_STILL)
+    assert at_rest.motion(frame(1)).known
+    assert not at_rest.motion(frame(1)).moved
+    assert at_rest.motion(frame(2)) is STANDS_STILL  # after its last row
+    for far in (85.0, 170.0):  # what was in the picture is beside the camera, or behind it
+        turned = platform(np.array([[0.0, 0, 0], [far, 0, 0]]))
+        turned(frame(0), STANDS_STILL)
+        assert turned.motion(frame(1)) is STANDS_STILL
 
 
 def test_a_scene_that_drifts_is_not_the_world() -> None:

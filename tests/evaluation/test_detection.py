@@ -51,6 +51,16 @@ def test_a_target_is_found_less_than_3_px_away(rows: int, columns: int, pd: floa
     assert scores.fa == pytest.approx((1 - pd) * 9 / (60 * 80))
 
 
+def test_a_target_is_found_alike_wherever_in_the_picture_it_lies() -> None:
+    """Of three pixels, whose centroid no float holds exactly; what is found is 3 px further, too far."""
+    for column in range(3, 40):
+        truth = squares((10, column), side=2)
+        truth[10, column] = False
+        for away in (-3, 3):
+            counts = count(np.roll(truth, away, axis=1), mask_of(truth))
+            assert (counts.hits, counts.false_pixels) == (0, 3), (column, away)
+
+
 def test_pixel_scores_by_hand() -> None:
     """Two squares of 9 px, 2 columns apart: 3 px in common, 15 in either."""
     scores = one(squares((10, 12)), mask_of(squares((10, 10))))

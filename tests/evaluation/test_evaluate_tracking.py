@@ -314,6 +314,19 @@ def test_a_run_of_other_frames_than_the_scene_is_told(
     assert bool(told) == bool(caplog.text)
 
 
+def test_a_run_at_another_rate_than_the_scene_is_told(
+    truth: Path, log: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of frames that were given as images, without their rate."""
+    file = log / "tracks.jsonl"
+    file.write_text(file.read_text().replace('"frame_rate":30.0', '"frame_rate":29.97'))
+    assert evaluate(truth, log, tmp_path / "near") == 0
+    assert not caplog.text
+    file.write_text(file.read_text().replace('"frame_rate":29.97', '"frame_rate":60.0'))
+    assert evaluate(truth, log, tmp_path / "other") == 0
+    assert "a run at 60 frames/s, but the scene has 30; times and velocities are not the scene's" in caplog.text
+
+
 def test_nothing_is_known_of_a_run_whose_report_is_damaged(truth: Path, log: Path, tmp_path: Path) -> None:
     (log / "run.json").write_text(100_000 * "[")
     assert evaluate(truth, log, tmp_path / "scores") == 0
@@ -360,6 +373,16 @@ def test_a_log_is_read_to_its_last_whole_line(truth: Path, log: Path, tmp_path: 
     file.write_text(text[: text.rindex("\n", 0, -1) + 9])
     assert evaluate(truth, log, tmp_path / "cut") == 0
     assert scores(tmp_path / "cut")["frames"] <= scores(tmp_path / "whole")["frames"]
+
+
+def test_a_last_line_without_an_end_counts(truth: Path, log: Path, tmp_path: Path) -> None:
+    """As editors leave it."""
+    file = log / "tracks.jsonl"
+    lines = [line for line in file.read_text().splitlines() if "tentative" not in line]
+    for out, end in (("ended", "\n"), ("open", "")):
+        file.write_text("\n".join(lines) + end)
+        assert evaluate(truth, log, tmp_path / out) == 0
+    assert scores(tmp_path / "open") == scores(tmp_path / "ended")
 
 
 @pytest.mark.parametrize("content", [None, ""])

@@ -206,6 +206,25 @@ def test_a_track_is_forgiven_where_it_follows_a_hidden_target_and_no_other() -> 
     assert len(alone.id) == FRAMES, "a lone track between them is the other's"
 
 
+def crossing() -> tuple[Paths, TrackPaths]:
+    """Two targets that meet in the middle, where each one's track is half a pixel behind and so nearer to the other."""
+    truth = flights(2)
+    velocity = np.where(truth.id[:, None] == 1, [[40.0, 0]], [[-40.0, 0]])
+    position = np.array([[60.0, 50]]) + velocity * (truth.frame[:, None] - (FRAMES - 1) / 2) / RATE
+    truth = replace(truth, position=position, velocity=velocity)
+    return truth, tracks_of(truth, position=position - 1.5 * velocity / RATE)
+
+
+def test_a_target_that_crosses_a_hidden_one_keeps_its_track() -> None:
+    truth, tracks = crossing()
+    hidden = (truth.id == 2) & (truth.frame >= 20) & (truth.frame < 40)
+    seen, unseen = (Paths(*(rows[which] for rows in astuple(truth))) for which in (~hidden, hidden))
+    kept = without_hidden(TrackedSequence(seen, tracks, FRAMES, RATE), unseen)
+    assert set(zip(kept.tracks.id, kept.tracks.frame, strict=True)) == set(zip(seen.id, seen.frame, strict=True))
+    s = evaluate(kept).scores
+    assert (s.id_switches, s.idf1, s.velocity_rmse_px_s) == (0, 1, 0)
+
+
 def test_a_target_that_was_out_of_sight_is_not() -> None:
     truth = flights(1)
     seen = (truth.frame < 20) | (truth.frame >= 30)
@@ -234,16 +253,21 @@ def test_the_delay_is_the_median_of_the_targets_that_are_covered() -> None:
 
 
 def test_where_targets_cross_each_keeps_its_track() -> None:
-    """They meet in the middle, where each track is half a pixel behind and so nearer to the other target."""
-    truth = flights(2)
-    velocity = np.where(truth.id[:, None] == 1, [[40.0, 0]], [[-40.0, 0]])
-    position = np.array([[60.0, 50]]) + velocity * (truth.frame[:, None] - (FRAMES - 1) / 2) / RATE
-    truth = replace(truth, position=position, velocity=velocity)
-    late = tracks_of(truth, position=position - 1.5 * velocity / RATE)
+    truth, late = crossing()
     s = scores(truth, late)
     assert s.velocity_rmse_px_s == 0
     assert s.position_rmse_px == pytest.approx(1.5 * 40 / RATE)
     assert (s.fragmentations, s.targets_missed, s.false_tracks) == (0, 0, 0)
+
+
+def test_a_track_that_went_over_to_another_target_stays_there_where_both_cross() -> None:
+    """The track of the first target is on the second one from frame 10 on, and nearer to the first in the middle."""
+    truth, late = crossing()
+    track = some(late, np.where(late.frame < 10, late.id == 1, late.id == 2))
+    track = replace(track, id=np.full(FRAMES, 7))
+    found = evaluate(TrackedSequence(truth, track, FRAMES, RATE))
+    assert truth.id[found.pairs.truth].tolist() == 10 * [1] + 50 * [2]
+    assert found.scores.fragmentations == 0
 
 
 def test_a_track_covers_within_the_radius() -> None:
@@ -251,6 +275,15 @@ def test_a_track_covers_within_the_radius() -> None:
     for away, mota, missed in ((8, 1, 0), (12, -1, 1)):
         s = scores(truth, tracks_of(truth, position=moved(truth, away, 0)))
         assert (s.mota, s.targets_missed) == (mota, missed)
+
+
+def test_a_track_at_the_radius_covers_wherever_in_the_picture_it_is() -> None:
+    """10 px by its coordinates, which no float holds exactly."""
+    truth = flights(1)
+    truth = replace(truth, position=np.column_stack((truth.frame * 7.1, truth.frame * 5.3)).round(1))
+    at, beyond = (scores(truth, tracks_of(truth, position=moved(truth, *by).round(2))) for by in ((6, 8), (6, 8.01)))
+    assert (at.fragmentations, at.targets_missed, at.false_tracks, at.mota) == (0, 0, 0, 1)
+    assert (beyond.targets_missed, beyond.false_tracks, beyond.mota) == (1, 1, -1)
 
 
 def test_velocities_of_straight_flights_are_exact_across_gaps() -> None:

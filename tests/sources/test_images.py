@@ -59,6 +59,14 @@ def test_jpeg_is_read_and_a_file_is_a_sequence_of_one(tmp_path: Path) -> None:
     assert abs(float(frame.image.mean()) - 77) < 1
 
 
+def test_an_image_is_what_it_holds_and_not_what_it_is_called(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", picture(0, 65536))
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    frames, failed = read(tmp_path / "a.jpg")
+    assert (len(frames), failed) == (1, 0)
+    np.testing.assert_array_equal(frames[0].image, picture(0, 65536))
+
+
 def test_frames_come_in_natural_order_at_the_given_rate(tmp_path: Path) -> None:
     for number in (10, 2, 1, 100):
         save(tmp_path / f"frame{number}.png", np.full((20, 20), number, np.uint8))
@@ -148,6 +156,16 @@ def test_every_page_of_a_tiff_is_a_frame(tmp_path: Path) -> None:
     frames, _ = read(tmp_path)
     for frame, page in zip(frames, [*more, *pages, picture(200, 65536)], strict=True):
         np.testing.assert_array_equal(frame.image, page)
+
+
+def test_a_stack_of_which_only_the_first_image_is_a_page_is_refused(tmp_path: Path) -> None:
+    """As ImageJ writes one of over 4 GB: the other images lie behind the first, and nothing points at them."""
+    path = tmp_path / "stack.tif"
+    save(path, picture(0, 65536))
+    with path.open("r+b") as file:
+        file.truncate((1 << 32) + 1)  # takes no space on the disk
+    with pytest.raises(UsageError, match=r"stack\.tif: a stack .*; save it as an image sequence"):
+        read(path)
 
 
 def test_a_page_that_claims_to_be_huge_costs_that_page(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

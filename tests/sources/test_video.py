@@ -233,6 +233,26 @@ def test_what_is_missing_is_told_by_the_files_own_times(
     assert said == [f"video.mkv: about {missing} of the 60 frames that fit its times are missing"] * bool(missing)
 
 
+@pytest.mark.parametrize("b_frames", ["0", "3"])
+def test_times_of_an_avi_are_even(tmp_path: Path, b_frames: str) -> None:
+    """It has no time stamps, but the order in which frames are decoded, which B-frames do not keep."""
+    frames, _ = read(grey_video(tmp_path / "video.avi", 40, bf=b_frames))
+    assert len(frames) == 40
+    np.testing.assert_allclose(np.diff([frame.time for frame in frames]), 1 / 30, atol=1e-6)
+
+
+def test_empty_frames_by_which_an_avi_keeps_time_are_not_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [image.astype(np.uint8) for image in scenes(60)]
+    ticks = [int(t) for t in np.cumsum(np.random.default_rng(0).choice([20, 40, 90], 60))]
+    path = write(tmp_path / "video.avi", "ffv1", "gray", images, ticks=ticks)
+    frames, failed = read(path)
+    assert (len(frames), failed) == (60, 0)
+    np.testing.assert_allclose(np.diff([frame.time for frame in frames])[1:], np.diff(ticks)[1:] / 1000, atol=1e-3)
+    assert not caplog.records
+
+
 def test_a_stream_without_times_gets_them_from_its_frame_rate(tmp_path: Path) -> None:
     source = open_source(str(grey_video(tmp_path / "video.h264", 30)))
     times = [frame.time for frame in source]
@@ -250,6 +270,59 @@ def test_times_increase_where_the_files_do_not(tmp_path: Path) -> None:
     steps = np.diff([frame.time for frame in frames])
     np.testing.assert_allclose(steps[-15:], 1 / 30, atol=1e-3)
     assert (steps > 0).all()
+
+
+def test_times_go_on_where_a_file_begins_again_at_an_earlier_time(tmp_path: Path) -> None:
+    """A recording of two uptimes of a camera: by its clock the second ended before the first began."""
+    images = [image.astype(np.uint8) for image in scenes(20)]
+    uneven = [*range(0, 400, 40), *range(400, 1400, 100)]
+    late = [300_000 + 40 * i for i in range(20)]
+    parts = [
+        write(tmp_path / f"{name}.ts", "libx264", "yuv420p", images, ticks=ticks).read_bytes()
+        for name, ticks in (("late", late), ("early", uneven))
+    ]
+    (tmp_path / "both.ts").write_bytes(b"".join(parts))
+    frames, failed = read(tmp_path / "both.ts")
+    assert (len(frames), failed) == (40, 0)
+    steps = np.diff([frame.time for frame in frames])
+    np.testing.assert_allclose(steps[:19], 0.04, atol=1e-4)
+    assert 0 < steps[19] < 1
+    np.testing.assert_allclose(steps[20:], np.diff(uneven) / 1000, atol=1e-4)
+
+
+def test_a_single_time_stamp_that_is_damaged_moves_no_others(tmp_path: Path) -> None:
+    images, ticks = [image.astype(np.uint8) for image in scenes(20)], [60_000 + 40 * i for i in range(20)]
+    path = write(tmp_path / "video.ts", "libx264", "yuv420p", images, ticks=ticks)
+    content = bytearray(path.read_bytes())
+    starts = [at for at in range(len(content)) if content.startswith(b"\0\0\1\xe0", at)]
+    content[starts[10] + 9 : starts[10] + 14] = b"\x21\0\1\0\1"  # the time 0, as MPEG writes it
+    path.write_bytes(content)
+    frames, failed = read(path)
+    assert (len(frames), failed) == (20, 0)
+    steps = np.diff([frame.time for frame in frames])
+    np.testing.assert_allclose(np.delete(steps, [9, 10]), 0.04, atol=1e-4)
+    assert steps[9] + steps[10] == pytest.approx(0.08, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["video.nut", "video.asf", "video.mkv"])
+def test_nothing_is_missing_from_a_file_that_begins_late(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    images = [image.astype(np.uint8) for image in scenes(30)]
+    ticks = [90_000 + round(1000 * i / 30) for i in range(30)]
+    path = write(tmp_path / name, "ffv1", "gray", images, ticks=ticks)
+    with closing(open_source(str(path))) as source:
+        assert source.frame_count in (29, 30)  # NUT says when its last frame begins, not when it ends
+        np.testing.assert_allclose([frame.time for frame in source], np.array(ticks) / 1000, atol=1e-6)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["12:30:05.mkv", "file:a.mkv", "http:a.mkv"])
+def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    images = [image.astype(np.uint8) for image in scenes(3)]
+    write(tmp_path / "video.mkv", "ffv1", "gray", images).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert len(read(Path(name))[0]) == 3
 
 
 def test_a_source_says_what_it_knows(tmp_path: Path) -> None:
@@ -360,6 +433,16 @@ def test_frames_of_another_size_are_skipped_counted_and_said_once(
     assert {frame.image.shape for frame in frames} == {(HEIGHT, WIDTH)}
     (said,) = [r.message for r in caplog.records if "80x64 uint8" in r.message]
     assert "160x128 uint8" in said
+
+
+def test_what_ffmpeg_does_not_know_is_told_how_to_be_stored(tmp_path: Path) -> None:
+    images = [image.astype(np.uint8) for image in scenes(2)]
+    path = write(tmp_path / "video.avi", "rawvideo", "gray", images)
+    data = path.read_bytes()
+    assert b"Y800" in data
+    path.write_bytes(data.replace(b"Y800", b"Y16 "))
+    with pytest.raises(IrstError, match=r"video\.avi: FFmpeg has no decoder for its video; export it as FFV1"):
+        open_source(str(path))
 
 
 def test_a_file_without_video_is_refused(tmp_path: Path) -> None:

@@ -153,6 +153,22 @@ def test_a_bright_target_that_is_gone_is_not_taken_for_a_weak_detection() -> Non
     assert tracks.hits[known] == 30
 
 
+def test_a_bright_target_that_is_hidden_is_not_taken_for_noise_beside_it() -> None:
+    scene = Scene()
+    for i in range(30):
+        scene(moving(i))
+    for _ in range(6):
+        scene()
+    scene.score, scene.snr = 0.07, 3.0
+    x, y = moving(36)
+    tracks = scene((x + 1, y - 1))
+    (known,) = np.flatnonzero(tracks.id == 1)
+    assert tracks.hits[known] == 30
+    scene.score, scene.snr = 0.95, 12.0
+    tracks = scene(moving(37))
+    assert (tracks.id[tracks.confirmed].tolist(), tracks.hits[tracks.confirmed].tolist()) == ([1], [31])
+
+
 def test_a_bright_target_that_fades_step_by_step_keeps_its_track() -> None:
     scene = Scene()
     for i in range(30):

@@ -23,7 +23,7 @@ every_kind = pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
 IMAGE = np.zeros((256, 320), np.uint8)
 
 
-def detections(points: Sequence[tuple[float, float]], score: float, sd: float = 0.3) -> Detections:
+def detections(points: Sequence[tuple[float, float]], score: float, sd: float = 0.3, snr: float = 12.0) -> Detections:
     n = len(points)
     xy = np.array(points, float).reshape(-1, 2)
     return Detections(
@@ -34,7 +34,7 @@ def detections(points: Sequence[tuple[float, float]], score: float, sd: float = 
         area=np.full(n, 5),
         score=np.full(n, score),
         intensity=np.full(n, 30.0),
-        snr=np.full(n, 12.0),
+        snr=np.full(n, snr),
     )
 
 
@@ -43,12 +43,12 @@ class Scene:
 
     def __init__(self, settings: TrackerSettings = SETTINGS) -> None:
         self.tracker, self.index, self.events = Tracker(settings), 0, list[TrackEvent]()
-        self.score, self.motion = 0.95, STANDS_STILL
+        self.score, self.snr, self.motion = 0.95, 12.0, STANDS_STILL
 
     def __call__(self, *points: tuple[float, float], time: float | None = None, repeats: bool = False) -> Tracks:
         when = self.index / RATE if time is None else time
         frame = Frame(IMAGE, self.index, when, "scene", repeats=repeats)
-        tracks, events = self.tracker.step(frame, detections(points, self.score), self.motion)
+        tracks, events = self.tracker.step(frame, detections(points, self.score, snr=self.snr), self.motion)
         self.index += 1
         self.events += events
         return tracks

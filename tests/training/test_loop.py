@@ -318,6 +318,30 @@ def test_a_run_may_start_from_weights(tmp_path: Path) -> None:
         open_run(settings(1, start=str(tmp_path / "start.safetensors"), model=small), tmp_path / "other", CPU)
 
 
+def test_a_run_goes_on_when_the_weights_that_it_started_from_are_gone(data: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    start.write_bytes(packed_weights(build_network(MODEL, 7, CPU), {}))
+    trained(settings(1, start=str(start)), data, tmp_path / "run", Event())
+    start.unlink()
+    trained(settings(2, start=str(start)), data, tmp_path / "run", Event())
+    assert [row["step"] for row in read_csv(tmp_path / "run" / "curve.csv")][-1] == "2"
+    with pytest.raises(UsageError, match=r"^start: .*start\.safetensors: no such model"):
+        trained(settings(2, start=str(start)), data, tmp_path / "other", Event())
+    with pytest.raises(UsageError, match=r"^teacher: nobody: no such model"):
+        trained(settings(2, teacher="nobody"), data, tmp_path / "other", Event())
+
+
+def test_a_checkpoint_that_cannot_be_read_or_is_something_else_is_told(data: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state.safetensors"
+    state.mkdir()
+    with pytest.raises(UsageError, match=r"state\.safetensors: not a checkpoint of this run \(.*\); train"):
+        trained(settings(1), data, tmp_path, Event())
+    state.rmdir()
+    state.write_bytes(packed_weights(build_network(MODEL, 7, CPU), {}))
+    with pytest.raises(UsageError, match=r"not a checkpoint of this run \(it lacks 'settings'\)"):
+        trained(settings(1), data, tmp_path, Event())
+
+
 def test_a_folder_of_something_else_is_left_alone(data: Path, tmp_path: Path) -> None:
     (tmp_path / "weights.safetensors").write_bytes(b"precious")
     with pytest.raises(UsageError, match=r"holds files, but no state\.safetensors"):
@@ -426,6 +450,12 @@ def test_it_trains_stops_and_goes_on_with_a_teacher_on_a_gpu(data: Path, tmp_pat
 def test_a_missing_set_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="points: no such folder; give the data root with --data"):
         trained(settings(1), tmp_path, tmp_path / "run", Event())
+
+
+def test_a_set_of_another_layout_is_told(data: Path, tmp_path: Path) -> None:
+    boxed = [{"folder": "points", "layout": "boxed_videos", "weight": 1}]
+    with pytest.raises(UsageError, match=r"in the layout boxed_videos: no frames; is it of another layout\?"):
+        trained(settings(1, sources=boxed), data, tmp_path / "run", Event())
 
 
 def test_the_learning_rate_rises_holds_and_falls_to_zero() -> None:
