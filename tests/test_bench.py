@@ -33,8 +33,10 @@ class Slow(nn.Conv2d):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bench") / "out"
+    out.mkdir()
+    (out / "trace-32x32.json").write_text("of an earlier run")
     sizes = ["--sizes", "64x48", "128x96", "--sources", "1", "3", "--peer", "tests.test_bench:Slow"]
-    assert main(["bench", *sizes, "--frames", "24", "--profile", "--out", str(out)]) == 0
+    assert main(["bench", *sizes, "--frames", "24", "--profile", "--overwrite", "--out", str(out)]) == 0
     return out
 
 
@@ -82,6 +84,10 @@ def test_the_trace_holds_every_stage_of_every_frame_and_no_row_does_two_things_a
         own = sorted((e for e in work if e["tid"] == row), key=lambda e: e["ts"])
         assert {e["name"] for e in own} == set(THREADS[name.split()[0]])
         assert all(a["ts"] + a["dur"] <= b["ts"] + 1 for a, b in pairwise(own))
+
+
+def test_traces_of_an_earlier_run_are_overwritten_with_its_other_results(folder: Path) -> None:
+    assert {path.name for path in folder.glob("trace-*")} == {"trace-64x48.json", "trace-128x96.json"}
 
 
 def test_times_of_a_trace_begin_with_the_first_frame() -> None:
