@@ -11,11 +11,13 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.plane import VideoPlane
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from irst_pipeline.errors import IrstError
+from irst_pipeline.sources.avi import grey16_decoder
 from irst_pipeline.sources.base import Recording, log
 from irst_pipeline.sources.images import luminance
 from irst_pipeline.types import Frame, Image
@@ -49,8 +51,10 @@ class VideoSource(Recording):
         `raw`: FFmpeg's options for a file of nothing but frames.
         """
         self._container = open_container(path, raw)
-        self._stream = video_stream(self._container, str(path))
-        self._stream.thread_type = "NONE"  # the cores are the network's; threads only slowed small frames down
+        decoder = grey16_decoder(path)
+        self._stream = video_stream(self._container, str(path), decoder)
+        self._decoder = decoder or self._stream.codec_context
+        self._decoder.thread_type = "NONE"  # the cores are the network's; threads only slowed small frames down
         duration = _duration(self._container)
         rate = self._stream.guessed_rate if duration is None else self._stream.average_rate  # guessed: the codec's word
         super().__init__(path.name, float(rate or image_rate), self._stream.frames or None)
@@ -92,7 +96,7 @@ class VideoSource(Recording):
     def _decode(self) -> Iterator[av.VideoFrame]:
         for packet in self._packets():
             try:
-                frames = self._stream.codec_context.decode(packet)
+                frames = self._decoder.decode(packet)
             except av.FFmpegError as error:
                 pts = packet.pts if packet.pts is not None else packet.dts
                 insort(self._lost, pts or 0)
@@ -184,11 +188,13 @@ def _duration(container: InputContainer) -> float | None:
     return container.duration / av.time_base - begin
 
 
-def video_stream(container: InputContainer, name: str) -> VideoStream:
-    """The first video stream that is not a cover picture. Raises IrstError, one line, with the container closed, where
-    there is none, none that this FFmpeg can decode, or text."""
+def video_stream(container: InputContainer, name: str, decoder: VideoCodecContext | None = None) -> VideoStream:
+    """The first video stream that is not a cover picture, for this `decoder` or its own.
+
+    Raises IrstError, one line, with the container closed, where there is none, none that can be decoded, or text.
+    """
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    codec = streams[0].codec_context if streams else None
+    codec = decoder or streams[0].codec_context if streams else None
     if codec and codec.name not in LETTERS:
         return streams[0]
     container.close()

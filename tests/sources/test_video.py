@@ -104,6 +104,38 @@ def test_lossless_grey_comes_back_bit_for_bit(
         assert len(np.unique(frames[0].image)) > 900
 
 
+@pytest.mark.parametrize("fourcc", [b"Y16 ", bytes(4)])
+def test_16_bit_grey_in_an_avi_comes_back_bit_for_bit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fourcc: bytes
+) -> None:
+    """FFmpeg does not know the one, and takes the other, which has no name, for colours of 5 bits."""
+    images = scenes(4, 65536)
+    path = write(tmp_path / "video.avi", "rawvideo", "gray16le", images, source_format="gray16le")
+    content = bytearray(path.read_bytes())
+    header = content.index(b"strf") + 8
+    content[header + 16 : header + 20] = fourcc
+    if any(fourcc):
+        content[header + 8 : header + 12] = HEIGHT.to_bytes(4, "little")  # FFmpeg writes it negative
+    path.write_bytes(content)
+    frames, failed = read(path)
+    assert (len(frames), failed, caplog.messages) == (4, 0, [])
+    for frame, image in zip(frames, images, strict=True):
+        np.testing.assert_array_equal(frame.image, image)
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(4) / 30, atol=1e-4)
+
+
+def test_colours_of_5_bits_in_an_avi_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    colours = [np.full((HEIGHT, WIDTH, 3), (0, 0, 248), np.uint8)]
+    path = write(tmp_path / "video.avi", "rawvideo", "rgb555le", colours, source_format="rgb24")
+    content = bytearray(path.read_bytes())
+    header = content.index(b"strf") + 8
+    content[header + 8 : header + 12] = HEIGHT.to_bytes(4, "little")  # as Windows writes it, the last line first
+    path.write_bytes(content)
+    frames, _ = read(path)
+    assert frames[0].image.max() < 40, "blue is dark"
+    assert caplog.messages == ["video.avi: colour video (rgb555le), converted to luminance"]
+
+
 def test_a_file_of_raw_frames_comes_back_bit_for_bit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     images, path = scenes(12, 1 << 14), tmp_path / "dump.raw"
     path.write_bytes(b"".join(image.tobytes() for image in images))
@@ -440,7 +472,7 @@ def test_what_ffmpeg_does_not_know_is_told_how_to_be_stored(tmp_path: Path) -> N
     path = write(tmp_path / "video.avi", "rawvideo", "gray", images)
     data = path.read_bytes()
     assert b"Y800" in data
-    path.write_bytes(data.replace(b"Y800", b"Y16 "))
+    path.write_bytes(data.replace(b"Y800", b"Y17 "))
     with pytest.raises(IrstError, match=r"video\.avi: FFmpeg has no decoder for its video; export it as FFV1"):
         open_source(str(path))
 
