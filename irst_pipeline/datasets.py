@@ -186,7 +186,8 @@ def read_boxed_videos(folder: Path, every: int) -> list[Sample]:
             for frame in source:
                 if frame.index % every == 0 and frame.index in boxes:
                     masks = [mask_in_box(frame.image, box) for box in boxes[frame.index]]
-                    samples.append(Sample(name, frame.image, np.maximum.reduce(masks)))
+                    # A copy, for a view of a decoded frame keeps its colours as well.
+                    samples.append(Sample(name, frame.image.copy(), np.maximum.reduce(masks)))
     return samples
 
 

@@ -2,9 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TextIO, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -72,7 +73,7 @@ class FileFields(BaseModel):
 
 def _booleans(value: Any) -> int:
     """How many booleans a value is, or has in it if it is a list."""
-    return sum(isinstance(item, bool) for item in (value if isinstance(value, (list, tuple)) else [value]))
+    return sum(map(_booleans, value)) if isinstance(value, (list, tuple)) else isinstance(value, bool)
 
 
 class Settings(FileFields):
@@ -113,16 +114,29 @@ def validate(kind: type[T], tree: dict[str, Any], origin: str, flags: Mapping[st
         raise UsageError(f"{flag}: {line}") from None
 
 
-def read_text(path: Path, longest: int | None = None) -> str:
-    """The text of a file in UTF-8, whatever the locale; raises UsageError, one line, for one that cannot be read or is
-    of more letters than that."""
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """A file of text in UTF-8, whatever the locale; raises UsageError, one line, for one that cannot be read."""
     try:
         with path.open(encoding="utf-8-sig") as file:
-            text = file.read() if longest is None else file.read(longest + 1)
+            yield file
     except UnicodeDecodeError:
         raise UsageError(f"{path}: is no text; is it the file that was meant?") from None
     except (OSError, ValueError) as error:  # the latter of a name that no file can have
         raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a file of any length in UTF-8, as they are read; raises UsageError, one line, as `read_text`."""
+    with _opened(path) as file:
+        yield from file
+
+
+def read_text(path: Path, longest: int | None = None) -> str:
+    """The text of a file in UTF-8, whatever the locale; raises UsageError, one line, for one that cannot be read or is
+    of more letters than that."""
+    with _opened(path) as file:
+        text = file.read() if longest is None else file.read(longest + 1)
     if longest is not None and len(text) > longest:
         raise UsageError(f"{path}: more than {longest} letters; is it the file that was meant?")
     return text

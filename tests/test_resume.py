@@ -89,6 +89,14 @@ def test_a_run_goes_on_to_its_end_and_is_then_complete(
     assert before == {path: path.stat().st_mtime_ns for path in broken_off.iterdir()}
 
 
+def test_it_is_said_how_far_a_long_recording_is_decoded_again(
+    clip: Path, broken_off: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("irst_pipeline.sources.resumed.TOLD_EVERY", 0.0)
+    assert resume(clip, broken_off) == 0
+    assert "clip.mp4: decoding frame 1 of the " in caplog.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -1,8 +1,9 @@
 """Where the platform points, frame by frame, from a CSV beside a recording."""
 
 import csv
+import math
 import re
-from io import StringIO
+from array import array
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from irst_pipeline.errors import UsageError
-from irst_pipeline.settings import read_text
+from irst_pipeline.settings import read_lines
 from irst_pipeline.types import Floats, Frame
 
 KEYS = ("frame", "time_s")
@@ -81,12 +82,30 @@ def read_pointing(path: Path) -> Pointing:
 
 def _read_table(path: Path) -> tuple[str, list[int], Floats]:
     """Which of KEYS there is, the line of each row, and the rows (n, 4): key, azimuth, elevation and roll."""
-    reader = csv.DictReader(StringIO(read_text(path)), skipinitialspace=True)
+    reader = csv.reader(read_lines(path), skipinitialspace=True)
+    lines, numbers = list[int](), array("d")
     try:
-        present = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-        rows = [(reader.line_num, row) for row in reader]
+        present = [name.strip() for name in next(reader, [])]
+        names = _columns(path, present)
+        places = [present.index(name) for name in names]
+        for row in reader:
+            if not row:
+                continue
+            line = reader.line_num
+            if any(row[len(present) :]):  # as where decimals have commas, so that one number fills two cells
+                raise UsageError(f"{path} line {line}: more cells than columns; write decimals with a point, as 310.5")
+            for name, place in zip(names, places, strict=True):
+                numbers.append(_number(row[place] if place < len(row) else "", path, line, name))
+            lines.append(line)
     except csv.Error as error:
         raise UsageError(f"{path}: cannot read it ({error})") from None
+    table = np.zeros((len(lines), 1 + len(ANGLES)))
+    table[:, : len(names)] = np.reshape(numbers, (len(lines), len(names)))
+    return names[0], lines, table
+
+
+def _columns(path: Path, present: list[str]) -> list[str]:
+    """Those of the columns that are read: one of KEYS and ANGLES."""
     key = next((name for name in KEYS if name in present), None)
     missing = [name for name in ANGLES[:2] if name not in present] + ([] if key else [" or ".join(KEYS)])
     if key is None or missing:
@@ -95,23 +114,17 @@ def _read_table(path: Path) -> tuple[str, list[int], Floats]:
         raise UsageError(f"{path} line 1: column {strange[0]} is none of {', '.join(ANGLES)}; rename it or take it out")
     if twice := [name for name in (key, *ANGLES) if present.count(name) > 1]:
         raise UsageError(f"{path} line 1: column {twice[0]} is there {present.count(twice[0])} times; keep one")
-    columns = (key, *(name for name in ANGLES if name in present))
-    table = np.zeros((len(rows), 1 + len(ANGLES)))
-    for values, (line, row) in zip(table, rows, strict=True):
-        if any(row.get(None, ())):  # as where decimals have commas, so that one number fills two cells
-            raise UsageError(f"{path} line {line}: more cells than columns; write decimals with a point, as 310.5")
-        for i, name in enumerate(columns):
-            values[i] = _number(row[name], f"{path} line {line}: {name}")
-    return key, [line for line, _ in rows], table
+    return [key, *(name for name in ANGLES if name in present)]
 
 
-def _number(cell: str | None, where: str) -> float:
+def _number(cell: str, path: Path, line: int, name: str) -> float:
     try:
-        number = float(cell or "")
+        number = float(cell)
     except ValueError:
-        number = np.nan
-    if not np.isfinite(number):
-        raise UsageError(f"{where} is {repr(cell) if cell else 'missing'}; expected a number, or strike the row out")
+        number = math.nan
+    if not math.isfinite(number):
+        what = repr(cell) if cell else "missing"
+        raise UsageError(f"{path} line {line}: {name} is {what}; expected a number, or strike the row out")
     return number
 
 

@@ -41,7 +41,7 @@ class SceneSample:
             if len(self.frames) == self._limit:
                 self.frames = self.frames[::2]
                 self._every *= 2
-            self.frames.append(image)
+            self.frames.append(image.copy())  # a view of a decoded frame would keep its colours as well
         self.count += 1
 
 

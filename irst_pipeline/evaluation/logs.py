@@ -3,17 +3,19 @@
 import json
 import logging
 import math
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
+from tqdm import tqdm
 
 from irst_pipeline.disk import parts_set_aside
 from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, velocities, without_hidden
-from irst_pipeline.settings import FileFields, FiniteFloat, NotNegative, Positive, read_text, read_yaml, validate
+from irst_pipeline.settings import FileFields, FiniteFloat, NotNegative, Positive, read_lines, read_yaml, validate
 from irst_pipeline.simulation.simulate import MOT_FILE, SCENE_FILE, TRUTH_FILE
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sinks.jsonl import SCHEMA
@@ -23,9 +25,10 @@ logger = logging.getLogger("irst")
 
 LOG_FILE = "tracks.jsonl"
 FRAMES_MAX = 10_000_000  # more is a slip of the pen, and would not fit in memory
+ID_END = 1 << 31  # ids are below
 
 Frame = Annotated[int, Field(ge=0, lt=FRAMES_MAX)]
-Id = Annotated[int, Field(ge=0, lt=2**31)]
+Id = Annotated[int, Field(ge=0, lt=ID_END)]
 
 
 class _MotRow(FileFields):
@@ -160,19 +163,22 @@ def _frames_of_run(log: Path, simulated: int) -> int:
 def _read_targets(path: Path, frame_rate: float) -> tuple[Paths, Paths]:
     """Targets, and those that are hidden; of these the velocities are not known."""
     rows = _read_mot(path, "target")
-    frame, id_, position = _places([row for row in rows if row.considered])
+    considered = rows[:, -1] != 0
+    frame, id_, position = _places(rows[considered])
     states = path.with_name(TRUTH_FILE)
     if path.name == MOT_FILE and states.is_file():
         known = _read_velocities(states)
-        velocity = _floats([known.get(key, (None, None)) for key in zip(frame.tolist(), id_.tolist(), strict=True)], 2)
+        keys = zip(frame.tolist(), id_.tolist(), strict=True)
+        velocity = np.array([known.get(key, (math.nan, math.nan)) for key in keys]).reshape(-1, 2)
     else:
         velocity = velocities(frame, id_, position, frame_rate)
-    hidden = TrackPaths.of_positions(*_places([row for row in rows if not row.considered]))
+    hidden = TrackPaths.of_positions(*_places(rows[~considered]))
     return Paths(frame, id_, position, velocity), hidden
 
 
-def _read_mot(path: Path, what: str) -> list[_MotRow]:
-    rows, seen = list[_MotRow](), set[tuple[int, int]]()
+def _read_mot(path: Path, what: str) -> Floats:
+    """(n, 7): the columns of `_MotRow`."""
+    numbers, seen = array("d"), set[int]()
     for number, line in _lines(path):
         where = f"{path} line {number}"
         cells = line.split(",")
@@ -182,14 +188,14 @@ def _read_mot(path: Path, what: str) -> list[_MotRow]:
             raise UsageError(f"{where}: one column; separate them by commas, as frame,id,left,top,width,height")
         row = validate(_MotRow, dict(zip(_MotRow.model_fields, cells, strict=False)), where)
         _refuse_twice(f"{where}: {what}", row.frame, row.id, seen)
-        rows.append(row)
-    return rows
+        numbers.extend(vars(row).values())
+    return np.array(numbers).reshape(-1, len(_MotRow.model_fields))
 
 
-def _places(rows: list[_MotRow]) -> tuple[Integers, Integers, Floats]:
-    """Frame from 0, id and position."""
-    position = _floats([(row.left + row.width / 2, row.top + row.height / 2) for row in rows], 2)
-    return _integers([row.frame - 1 for row in rows]), _integers([row.id for row in rows]), position
+def _places(rows: Floats) -> tuple[Integers, Integers, Floats]:
+    """Frame from 0, id and position, of the columns of `_MotRow`."""
+    frame, id_ = rows[:, :2].astype(np.int64).T
+    return frame - 1, id_, rows[:, 2:4] + rows[:, 4:6] / 2
 
 
 def _read_velocities(path: Path) -> dict[tuple[int, int], tuple[float, float]]:
@@ -199,16 +205,16 @@ def _read_velocities(path: Path) -> dict[tuple[int, int], tuple[float, float]]:
     if head is None:
         raise UsageError(f"{path}: is empty; put back the table that irst simulate wrote, or take it away")
     names = head[1].split(",")
-    rows = [
+    rows = (
         validate(_State, dict(zip(names, line.split(","), strict=False)), f"{path} line {number}")
         for number, line in lines
-    ]
+    )
     return {(row.frame, row.id): (row.vx_px_s, row.vy_px_s) for row in rows}
 
 
 def _read_tracks(path: Path) -> tuple[TrackPaths, int, float]:
     """Tracks, number of frames and frame rate of a log, with the parts of it that were set aside."""
-    rows, seen, frames = [], set[tuple[int, int]](), 1
+    numbers, seen, frames = array("d"), set[int](), 1
     for part in (*parts_set_aside(path), path):
         lines = _lines(part, whole=True)
         number, line = next(lines, (1, ""))
@@ -224,16 +230,11 @@ def _read_tracks(path: Path) -> tuple[TrackPaths, int, float]:
             frames = max(frames, 1 + record.frame)
             if isinstance(record, _TrackRecord) and record.status != "tentative":
                 _refuse_twice(f"{where}: track", record.frame, record.id, seen)
-                rows.append(record)
-    tracks = TrackPaths(
-        frame=_integers([row.frame for row in rows]),
-        id=_integers([row.id for row in rows]),
-        position=_floats([(row.x, row.y) for row in rows], 2),
-        velocity=_floats([(row.vx, row.vy) for row in rows], 2),
-        covariance=_floats([row.cov for row in rows], 3),
-        nis=_floats([row.nis for row in rows], 1)[:, 0],
-    )
-    return tracks, frames, frame_rate
+                values = record.frame, record.id, record.x, record.y, record.vx, record.vy, *record.cov, record.nis
+                numbers.extend(math.nan if value is None else value for value in values)
+    rows = np.array(numbers).reshape(-1, 10)
+    frame, id_ = rows[:, :2].astype(np.int64).T
+    return TrackPaths(frame, id_, rows[:, 2:4], rows[:, 4:6], rows[:, 6:9], rows[:, 9]), frames, frame_rate
 
 
 def _find(path: Path, name: str, mend: str) -> Path:
@@ -246,11 +247,10 @@ def _find(path: Path, name: str, mend: str) -> Path:
 def _lines(path: Path, whole: bool = False) -> Iterator[tuple[int, str]]:
     """Number, from 1, and text of the lines that are not empty; with `whole` without a last one that is cut off, as a
     run that was killed leaves it."""
-    *lines, last = read_text(path).split("\n")  # a name may hold other ends of lines
-    cut = whole and _json(last) is None
-    for number, line in enumerate(lines if cut else [*lines, last], 1):
-        if line.strip():
-            yield number, line
+    for number, line in enumerate(tqdm(read_lines(path), desc=path.name, unit="line", leave=False, disable=None), 1):
+        cut_off = whole and not line.endswith("\n") and _json(line) is None
+        if line.strip() and not cut_off:
+            yield number, line.removesuffix("\n")
 
 
 def _parse(line: str, where: str) -> dict[str, Any]:
@@ -268,16 +268,8 @@ def _json(line: str) -> dict[str, Any] | None:
     return tree if isinstance(tree, dict) else None
 
 
-def _refuse_twice(what: str, frame: int, id_: int, seen: set[tuple[int, int]]) -> None:
-    if (frame, id_) in seen:
+def _refuse_twice(what: str, frame: int, id_: int, seen: set[int]) -> None:
+    key = frame * ID_END + id_  # takes a third of the memory of a pair
+    if key in seen:
         raise UsageError(f"{what} {id_} is in frame {frame} twice; strike one out")
-    seen.add((frame, id_))
-
-
-def _integers(values: list[int]) -> Integers:
-    return np.array(values, np.int64)
-
-
-def _floats(rows: list[Any], columns: int) -> Floats:
-    """(n, columns); NaN for None."""
-    return np.array(rows, np.float64).reshape(-1, columns)
+    seen.add(key)

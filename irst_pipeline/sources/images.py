@@ -25,7 +25,7 @@ LEVEL_MAX = 65535
 TIFF_SIGNATURES = (b"II", b"MM")
 SAVE_AGAIN = "if it is whole, save it uncompressed, or with LZW or deflate"  # of a TIFF; OpenCV's reads few others
 STACK_MAX = 1 << 32  # bytes of a TIFF; of more ImageJ lists the first image alone as a page
-PAGES_AHEAD = 32  # decoded at once, for to find a page takes longer the further back it lies
+AHEAD_MAX = 1 << 27  # bytes of pages decoded at once, for to find one takes longer the further back it lies
 NEARLY_ALL = 0.1  # % of the pixels at either end of an image's values may lie apart
 OUTLYING = 10.0
 
@@ -129,17 +129,23 @@ class ImageSource(Recording):
         if file.pages == 1:
             return decode(file.path)
         if file not in self._ahead:
-            # One page that is refused, as for its size, refuses all that are asked for with it.
-            for count in (min(PAGES_AHEAD, file.pages - file.page), 1):
-                try:
-                    _, pages = cv2.imreadmulti(str(file.path), file.page, count, flags=cv2.IMREAD_UNCHANGED)
-                    break
-                except cv2.error:
-                    pages = ()
-            self._ahead = {file._replace(page=page): image for page, image in enumerate(pages, file.page)}
+            self._ahead = self._decode_pages(file)
         if file not in self._ahead:
             raise FrameError(f"{file.path}: cannot read page {file.page + 1}; {SAVE_AGAIN}")
         return self._ahead[file]
+
+    def _decode_pages(self, file: ImageFile) -> dict[ImageFile, NDArray[Any]]:
+        """A page, and as many of those behind it as fit into AHEAD_MAX if they are like the one before."""
+        size = max((image.nbytes for image in self._ahead.values()), default=AHEAD_MAX)
+        self._ahead = {}
+        count = min(max(1, AHEAD_MAX // size), file.pages - file.page)
+        while count:
+            try:
+                _, pages = cv2.imreadmulti(str(file.path), file.page, count, flags=cv2.IMREAD_UNCHANGED)
+                return {file._replace(page=page): image for page, image in enumerate(pages, file.page)}
+            except cv2.error:  # one page that is refused, as for its size, refuses all that are asked for with it
+                count //= 2
+        return {}
 
     def _to_grey(self, image: NDArray[Any]) -> NDArray[Any]:
         if image.ndim == 2:

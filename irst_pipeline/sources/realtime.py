@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from threading import Event
-from time import perf_counter, sleep
+from time import perf_counter
 
 from irst_pipeline.sources.base import Source, SourceWrapper
 from irst_pipeline.stage import POLL_SECONDS
@@ -31,9 +31,8 @@ class RealTime(SourceWrapper):
             else:
                 due = frame.time - ahead
                 while (left := due - perf_counter()) > 0:
-                    if self._stop.is_set() or self._ended.is_set():
+                    if self._stop.is_set() or self._ended.wait(min(left, POLL_SECONDS)):
                         return
-                    sleep(min(left, POLL_SECONDS))
                 yield replace(frame, arrived=due)
 
     def stop_waiting(self) -> None:

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from threading import Event
+from time import perf_counter
 from zlib import crc32
 
 import numpy as np
 
 from irst_pipeline.errors import UsageError
-from irst_pipeline.sources.base import Position, Source, SourceWrapper, describe
+from irst_pipeline.sources.base import Position, Source, SourceWrapper, describe, log
 from irst_pipeline.sources.live import LiveStream
 from irst_pipeline.sources.realtime import RealTime
 from irst_pipeline.types import Frame
+
+TOLD_EVERY = 10.0  # s between two lines of how far it has come in what a run has had
 
 
 def checksum(frame: Frame) -> int:
@@ -47,7 +50,7 @@ class _Resumed(SourceWrapper):
 
     def __iter__(self) -> Iterator[Frame]:
         last = self._position.frame
-        come_to = -1
+        come_to, told = -1, perf_counter()
         for frame in self.source:
             if self._stop.is_set():
                 return
@@ -56,6 +59,9 @@ class _Resumed(SourceWrapper):
                 raise self._changed(f"its frame {last}")
             if come_to > last:
                 yield frame
+            elif perf_counter() > told + TOLD_EVERY:
+                log.info("%s: decoding frame %d of the %d that the run has had", self.name, come_to + 1, last + 1)
+                told = perf_counter()
         if come_to < last:
             raise self._changed(f"its end, at frame {come_to} and not after {last},")
 

@@ -101,8 +101,7 @@ def draw_batch(sources: list[DataSet], settings: TrainSettings, step: int) -> Ba
     for i, crop in enumerate(tuple(crops)):
         if len(crops) > 1 and rng.random() < OVERLAID_SHARE:
             crops[i] = overlaid(crop, crops[i - 1], rng)
-    planes = ([getattr(c, name) for c in crops] for name in ("frame", "mask", "weight"))
-    return Batch(*(torch.from_numpy(np.stack(p))[:, None] for p in planes))
+    return Batch(*(torch.from_numpy(np.stack(planes))[:, None] for planes in zip(*crops, strict=True)))
 
 
 class Steps(Dataset[Batch]):

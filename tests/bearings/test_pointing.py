@@ -1,5 +1,6 @@
 """Where a platform points, from files of all kinds."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,19 @@ def test_a_bad_file_is_told_in_one_line(text: str, expected: str, tmp_path: Path
     with pytest.raises(UsageError, match=f"^{path}{expected}") as caught:
         read_pointing(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_long_file_is_read_without_keeping_its_text_and_rows(tmp_path: Path) -> None:
+    rows = "".join(f"{row / 100:.2f},{row * 0.01 % 360:.2f},4.5,0\n" for row in range(20_000))
+    path = write(tmp_path, f"time_s,azimuth_deg,elevation_deg,roll_deg\n{rows}")
+    tracemalloc.start()
+    try:
+        pointing = read_pointing(path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert pointing.span == "time_s 0 to 199.99"
+    assert most / 20_000 < 250, "bytes a row"
 
 
 def test_what_is_no_text_is_told(tmp_path: Path) -> None:

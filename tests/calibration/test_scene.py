@@ -1,5 +1,6 @@
 """Calibrations from a scene that moves."""
 
+import weakref
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -34,6 +35,14 @@ def panned() -> tuple[list[Image], Floats]:
 
 def sample(images: Sequence[Image]) -> SceneSample:
     return collected(SceneSample, images)
+
+
+def test_of_a_decoded_frame_nothing_but_its_grey_levels_is_kept() -> None:
+    planes = np.zeros((3, 64, 96), np.uint8)  # as of YUV
+    kept, decoded = sample([planes[0]]), weakref.ref(planes)
+    del planes
+    assert len(kept.frames) == 1
+    assert decoded() is None
 
 
 @cache

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from irst_pipeline.cli import main
+from irst_pipeline.evaluation.logs import read_sequence
 from irst_pipeline.sinks.jsonl import TracksJsonl
 from tests.running import read_csv, read_jsonl
 from tests.sinks.sink_streams import T, header, result, tracks
@@ -59,6 +61,24 @@ def evaluate(truth: Path, results: Path, out: Path, *more: str) -> int:
 def scores(out: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((out / "tracking.json").read_text())
     return found
+
+
+def test_a_long_log_is_read_without_keeping_its_text_and_records(tmp_path: Path) -> None:
+    sink = TracksJsonl(tmp_path / "tracks.jsonl", header())
+    for frame in range(1000):
+        sink.write(result(frame, tracks(np.arange(10.0).tolist(), np.arange(10.0).tolist())))
+    sink.close()
+    rows = (f"{frame},{id_},10,10,1,1,1\n" for frame in range(1, 1001) for id_ in range(1, 11))
+    (tmp_path / "truth.txt").write_text("".join(rows))
+    tracemalloc.start()
+    try:
+        sequence = read_sequence(tmp_path / "truth.txt", tmp_path / "tracks.jsonl")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(sequence.tracks.id) == len(sequence.truth.id) == 10_000
+    size = sum((tmp_path / name).stat().st_size for name in ("tracks.jsonl", "truth.txt"))
+    assert most < 3 * size, f"{most / size:.1f} times as much"
 
 
 def test_a_log_in_parts_scores_as_a_whole_one(truth: Path, log: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,17 @@ def test_every_page_of_a_tiff_is_a_frame(tmp_path: Path) -> None:
     frames, _ = read(tmp_path)
     for frame, page in zip(frames, [*more, *pages, picture(200, 65536)], strict=True):
         np.testing.assert_array_equal(frame.image, page)
+
+
+def test_a_long_stack_takes_about_as_long_page_by_page_as_all_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "long.tif"
+    assert cv2.imwritemulti(str(path), [picture(0, 65536)] * 2000)
+    begun = time.process_time()
+    cv2.imreadmulti(str(path), flags=cv2.IMREAD_UNCHANGED)
+    at_once = time.process_time() - begun
+    frames = sum(1 for _ in open_source(str(path)))
+    assert frames == 2000
+    assert time.process_time() - begun - at_once < 10 * at_once
 
 
 def test_a_stack_of_which_only_the_first_image_is_a_page_is_refused(tmp_path: Path) -> None:
