@@ -15,7 +15,8 @@ WEAK_POWER, WEAK_PIVOT = 0.45, 0.01
 simulated skies the power is 0.9; with half of it noise that lines up makes fewer tracks."""
 SCORE_MIN = 1e-9  # of which there is a logarithm
 ASTRAY = 1.0  # so much of its evidence has to come while a track flies
-FADED_SCORE, FADED_SNR = 0.03, 0.3  # of its last ones; by no more does a bright target fade between two detections
+FADED_SCORE, FADED_SNR = 0.03, 0.3  # of its last ones; by more does a bright target hardly fade between two detections
+FADED_GAIN = -7.0  # evidence that its SNR did: about one in a thousand such targets
 LASTING_HITS = 3  # a weak detection that a track of so many takes goes on
 LASTING_MAX = 0.5  # share of the weak detections that go on, above which they are of the scene
 MEMORY_FRAMES = 60

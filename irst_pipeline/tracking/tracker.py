@@ -12,6 +12,7 @@ from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
 from irst_pipeline.tracking.clutter import CROWD, Spots, regions
 from irst_pipeline.tracking.existence import (
     ASTRAY,
+    FADED_GAIN,
     FADED_SCORE,
     FADED_SNR,
     LASTING_HITS,
@@ -220,19 +221,22 @@ class Tracker(Stateful):
     ) -> Shares:
         """`may_be_seen` (n,): tracks that may take detections; `detected` (n,): how probably their targets are seen."""
         pairs, density = gate(tracks.mixture, measurements.position, measurements.noise, self._gate)
-        wanted = may_be_seen[pairs.tracks]
+        wanted, fading = may_be_seen[pairs.tracks], np.zeros(len(density))
         if measurements.weak.any():
-            # A bright target fades step by step; one that is gone for a while, or has left the picture, does not look
-            # like a dim one instead.
-            faded = measurements.score[pairs.detections] < FADED_SCORE * tracks.score[pairs.tracks]
-            faded |= measurements.snr[pairs.detections] < FADED_SNR * tracks.snr[pairs.tracks]
-            gone = faded | (detected < 0.5 * self._settings.detection_probability)[pairs.tracks]
-            wanted &= ~(measurements.weak[pairs.detections] & gone & ~tracks.may_be_dim[pairs.tracks])
+            # A bright target fades step by step; one that is gone, or has left the picture, does not look like a dim
+            # one instead. One that fades faster is rare, and where it was not seen since, it was missed by chance.
+            dimmed = measurements.weak[pairs.detections] & ~tracks.may_be_dim[pairs.tracks]
+            gone = measurements.score[pairs.detections] < FADED_SCORE * tracks.score[pairs.tracks]
+            gone |= (detected < 0.5 * self._settings.detection_probability)[pairs.tracks]
+            wanted &= ~(dimmed & gone)
+            faded = dimmed & (measurements.snr[pairs.detections] < FADED_SNR * tracks.snr[pairs.tracks])
+            missed = tracks.missed[pairs.tracks] * np.log(1 - self._settings.detection_probability)
+            fading = np.where(faded, FADED_GAIN + missed, 0.0)
         if not wanted.all():
-            pairs, density = pairs.take(wanted.nonzero()[0]), density[wanted]
+            pairs, density, fading = pairs.take(wanted.nonzero()[0]), density[wanted], fading[wanted]
         score_gain = measurements.score_gain[tracks.begun_weakly[pairs.tracks].astype(int), pairs.detections]
         clutter = measurements.clutter[pairs.detections]
-        gain = np.log(self._settings.detection_probability / clutter) + density + score_gain
+        gain = np.log(self._settings.detection_probability / clutter) + density + score_gain + fading
         both = contested(pairs, tracks.confirmed, tracks.id)
         if len(both):
             which, at = pairs.tracks[both], pairs.detections[both[:, 0]]

@@ -169,6 +169,22 @@ def test_a_bright_target_that_is_hidden_is_not_taken_for_noise_beside_it() -> No
     assert (tracks.id[tracks.confirmed].tolist(), tracks.hits[tracks.confirmed].tolist()) == ([1], [31])
 
 
+@every_kind
+@pytest.mark.parametrize("hertz", [2, 3, 5])
+def test_a_target_that_dims_with_its_rotor_has_one_track(settings: TrackerSettings, hertz: float) -> None:
+    """Among noise that looks as it does when it is dimmed."""
+    scene, rng = Scene(settings), np.random.default_rng(0)
+    scene.score, scene.snr = WEAK, 3.0
+    for _ in range(int(2 * RATE)):
+        scene(*rng.uniform([0, 0], [320, 256], (3, 2)))
+    for i in range(int(5 * RATE)):
+        dimmed = i * hertz / RATE % 1 >= 0.6
+        scene.score, scene.snr = (0.1, 3.0) if dimmed else (0.99, 12.0)
+        noise = rng.uniform([0, 0], [320, 256], (3 * dimmed, 2))
+        scene(*noise, *[moving(i, vx=30, vy=5)] * int(rng.random() < 0.9))
+    assert [event.kind for event in scene.events] == ["confirmed"]
+
+
 def test_a_bright_target_that_fades_step_by_step_keeps_its_track() -> None:
     scene = Scene()
     for i in range(30):
