@@ -336,10 +336,21 @@ def test_a_frame_that_is_not_later_ends_nothing() -> None:
     np.testing.assert_allclose([tracks.x[0], tracks.y[0]], moving(29), atol=0.5)
     tracks = scene(time=29 / RATE)
     assert tracks.status.tolist() == [TrackStatus.COASTING], "it is not seen in this one"
-    again = Scene()
-    for _ in range(50):
-        again(moving(0), time=0.0)
-    assert not again.events, "the same frame many times confirms nothing"
+    for settings in (SETTINGS, TrackerSettings(clutter_seconds=0, weak_clutter_seconds=0)):
+        again = Scene(settings)
+        for _ in range(50):
+            again(moving(0), time=0.0)
+        assert not again.events, "the same frame many times confirms nothing"
+
+
+def test_where_clutter_does_not_stay_every_frame_is_full_evidence() -> None:
+    frames = []
+    for stays in (0.0, 1e-3, SETTINGS.clutter_seconds):
+        scene = Scene(TrackerSettings(clutter_seconds=stays))
+        for i in range(20):
+            scene(moving(i))
+        frames.append(scene.events[0].frame)
+    assert frames[0] == frames[1] < frames[2]
 
 
 @every_kind
