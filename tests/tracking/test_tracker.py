@@ -635,6 +635,22 @@ def test_a_target_that_accelerates_steadily_is_expected_to() -> None:
     assert errors[1] < 0.5 * errors[0]
 
 
+def test_a_target_that_turns_is_expected_to_turn_on_to_either_side() -> None:
+    errors = {}
+    for rate in (0.0, 90.0):
+        for side in (-1, 1):
+            scene, turn = Scene(TrackerSettings(turn_rate=rate)), side * np.deg2rad(90)
+            angles = turn * np.arange(65) / RATE
+            path = np.array([160.0, 128]) + 60 / turn * np.column_stack([np.sin(angles), 1 - np.cos(angles)])
+            for place in path[:50]:
+                scene(tuple(place))
+            for _ in range(15):  # not seen for a while
+                tracks = scene()
+            errors[rate, side] = np.hypot(*(tracks.position[0] - path[-1]))
+    assert errors[90, 1] == pytest.approx(errors[90, -1], abs=1e-6)
+    assert errors[90, 1] < 0.6 * errors[0, 1]
+
+
 def test_a_doubtful_detection_moves_a_joint_track_less() -> None:
     """Clutter beside the target: the nearest takes one of both whole, the joint some of each."""
     moves = []
