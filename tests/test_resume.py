@@ -15,9 +15,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from irst_pipeline.calibration.calibrator import Calibrator
 from irst_pipeline.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from irst_pipeline.cli import main
-from irst_pipeline.config import RunSettings, SinkName
+from irst_pipeline.config import CalibrationSettings, RunSettings, SinkName
 from irst_pipeline.engine import load_model, open_engine
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.runs import run_recordings
@@ -43,13 +44,15 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", 40)
 
 
-def break_off(clip: Path, out: Path, *more: SinkName) -> Path:
+def break_off(clip: Path, out: Path, *more: SinkName, calibration: CalibrationSettings | None = None) -> Path:
     """Results of a run that was left after 10 of 40 frames."""
     out.mkdir()
-    settings, weights = RunSettings(device="cpu", sinks=(*RunSettings().sinks, *more)), load_model("lsnet-nano")
+    calibration, sinks = calibration or CalibrationSettings(), (*RunSettings().sinks, *more)
+    settings, weights = RunSettings(device="cpu", sinks=sinks, calibration=calibration), load_model("lsnet-nano")
     engine = open_engine(weights.network, "cpu", settings.detection.lowest)
     with closing(open_source(str(clip))) as source:
-        run = Run(source, out, run_header(str(clip), source, weights, engine, settings))
+        header, calibrate = run_header(str(clip), source, weights, engine, settings), Calibrator(calibration, str(clip))
+        run = Run(source, out, header, calibrate=calibrate)
         with closing(carry_out(run, engine, Event(), RunStatistics())) as results:
             assert len(list(islice(results, 10))) == 10
     return out
@@ -318,6 +321,12 @@ def test_a_frozen_camera_is_left_at_once_and_gone_on_with_by_the_wall_clock(tmp_
     assert found["frames_read"] == second.frame + 1
     for name in ("annotated-000001.mp4", "annotated.mp4"):
         assert shown(out / name)
+
+
+def test_a_run_whose_frames_are_corrected_goes_on_to_its_end(clip: Path, tmp_path: Path) -> None:
+    out = break_off(clip, tmp_path / "out", calibration=CalibrationSettings(polarity="black_hot"))
+    assert resume(clip, out, "--set", "calibration.polarity=black_hot") == 0
+    assert (report(out)["outcome"], report(out)["frames_read"]) == ("complete", 40)
 
 
 def test_a_recording_that_is_replayed_goes_on_with_its_next_frame(clip: Path, broken_off: Path) -> None:

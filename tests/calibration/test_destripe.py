@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -31,6 +32,12 @@ def test_stripes_fall_by_a_factor(case: str) -> None:
     assert left.std() < stripes(striped, clean).std() / factor
 
 
+def test_stripes_are_known_as_well_in_a_sky_that_brightens_to_the_horizon() -> None:
+    noise, slope = np.random.default_rng(0).normal(0, 2, (64, 96)), 3 * np.arange(64)[:, None]
+    even, sloping = (stripe_offsets(np.rint(7000 + levels).astype(np.uint16)) for levels in (noise, noise + slope))
+    assert sloping.std() == pytest.approx(even.std(), rel=0.1)
+
+
 def test_rows_are_columns_of_the_frame_on_its_side() -> None:
     (image,) = frames(STRIPED, count=1)
     turned: Image = np.asarray(image.T, np.uint16)
@@ -56,6 +63,18 @@ def test_targets_and_bad_pixels_leave_no_shadow(depth: str) -> None:
     changed = np.abs(stripe_offsets(image) - stripe_offsets(without))
     assert changed.max() < 0.3
     assert cleaned[20:23, 40:43].mean() == pytest.approx(160, abs=1.5)
+
+
+@pytest.mark.parametrize("contrast", [20, 60, 200])
+def test_an_edge_along_a_third_of_a_column_leaves_hardly_a_shadow(contrast: int) -> None:
+    """Of less than two thirds of the noise."""
+    sharp = np.zeros((64, 96))
+    sharp[-20:, 40:] = contrast
+    edge = np.asarray(cv2.GaussianBlur(sharp, (0, 0), 0.8), np.float64)
+    for seed in range(3):
+        without = np.random.default_rng(seed).normal(7000, 2, edge.shape)
+        shadows = [stripe_offsets(np.rint(levels).astype(np.uint16)) for levels in (without, without + edge)]
+        assert np.abs(shadows[1] - shadows[0]).max() < 2 * 2 / 3
 
 
 def test_levels_stay_within_their_range() -> None:

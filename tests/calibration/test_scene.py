@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irst_pipeline.calibration.maps import Calibration
+from irst_pipeline.calibration.maps import Calibration, Defect
 from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_change
 from irst_pipeline.types import Floats, Image
 from tests.calibration.cameras import DEFECTS, KNOWN_BAD, SEED, bad_pixels, collected, fine, frames, mean_of
@@ -78,6 +78,27 @@ def test_in_an_even_sky_of_8_bits_no_pixel_is_bad() -> None:
     images = [np.rint(sky + random.normal(0, 0.16, sky.shape)).astype(np.uint8) for _ in range(100)]
     assert (np.ptp(images, axis=0) == 0).mean() > 0.1
     assert not calibrate_scene(sample(images)).bad.any()
+
+
+def noisy(sd: Floats, count: int = 100) -> list[Image]:
+    """Frames of an even sky, whose pixels have a noise of their own, (H, W) grey levels."""
+    rng = np.random.default_rng(4)
+    return [np.rint(rng.normal(7300, sd)).astype(np.uint16) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("times", "blinks"), [(1.6, False), (3.0, True)])
+def test_a_pixel_blinks_that_changes_more_than_twice_as_much_as_those_around_it(times: float, blinks: bool) -> None:
+    sd = np.full((48, 64), 4.0)
+    sd[20, 30] *= times
+    expected = np.zeros(sd.shape, np.uint8)
+    expected[20, 30] = Defect.BLINKING * blinks
+    np.testing.assert_array_equal(calibrate_scene(sample(noisy(sd))).bad, expected)
+
+
+def test_an_offset_depends_on_what_is_around_it_and_on_nothing_else() -> None:
+    images = noisy(np.full((48, 64), 4.0))
+    offset, of_part = (calibrate_scene(sample([image[first:] for image in images])).offset for first in (0, 3))
+    np.testing.assert_array_equal(of_part[2:], offset[5:])
 
 
 def test_a_slow_target_is_not_taken_away() -> None:

@@ -11,7 +11,7 @@ import pytest
 from irst_pipeline.config import RunSettings, SinkName
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks import open_sinks
-from irst_pipeline.types import Bearings, FrameResult, TrackEvent, Tracks
+from irst_pipeline.types import Bearings, CameraMotion, FrameResult, TrackEvent, Tracks
 from tests.running import read_csv
 from tests.sinks.sink_streams import C, P, T, detections, header, result, tracks
 
@@ -80,13 +80,34 @@ def test_jsonl_has_a_record_per_track_and_frame(tmp_path: Path) -> None:
     }
 
 
-def test_jsonl_tells_when_a_track_is_confirmed_and_dropped(tmp_path: Path) -> None:
-    events = (TrackEvent("confirmed", 3, 8, 8 / 30), TrackEvent("dropped", 1, 8, 8 / 30))
+def test_jsonl_tells_when_a_track_is_confirmed_and_dropped_and_what_it_went_on_as(tmp_path: Path) -> None:
+    kinds = ("confirmed", 3, None), ("dropped", 1, None), ("jumped", 2, 4)
+    events = tuple(TrackEvent(kind, id_, 8, 8 / 30, was) for kind, id_, was in kinds)
     write("tracks_jsonl", tmp_path, result(8, events=events))
     assert read_jsonl(tmp_path)[1:] == [
         {"record": "event", "event": "confirmed", "id": 3, "frame": 8, "time": 0.266667},
         {"record": "event", "event": "dropped", "id": 1, "frame": 8, "time": 0.266667},
+        {"record": "event", "event": "jumped", "id": 2, "frame": 8, "time": 0.266667, "was": 4},
     ]
+
+
+def test_jsonl_tells_how_the_camera_moved_where_it_did(tmp_path: Path) -> None:
+    """To less than 0.001 px over a picture of thousands."""
+    matrix = np.array([[1.00012345678, -0.002, 12.3456789], [0.002, 1.0, -7.25], [1.23456789e-7, 0.0, 1.0]])
+    turns, stays = CameraMotion(matrix, known=True), CameraMotion(np.eye(3), known=True)
+    write("tracks_jsonl", tmp_path, result(0), result(3, motion=turns), result(4, motion=stays))
+    (record,) = read_jsonl(tmp_path)[1:]
+    said = CameraMotion(np.array(record.pop("matrix")), known=True)
+    assert record == {"record": "camera", "frame": 3, "time": 0.1}
+    corners = np.array([[0.0, 0], [4095, 0], [0, 4095], [4095, 4095]])
+    np.testing.assert_allclose(said.apply(corners), turns.apply(corners), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["tracks_csv", "detections"])
+def test_tables_have_times_to_a_microsecond(name: SinkName, tmp_path: Path) -> None:
+    write(name, tmp_path, result(3, tracks([1], [2]), seen=detections([1], [2]), time=0.1234567))
+    (row,) = read_csv(next(tmp_path.glob("*.csv")))
+    assert row["time_s"] == "0.123457"
 
 
 def test_no_number_breaks_the_logs(tmp_path: Path) -> None:

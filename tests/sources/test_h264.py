@@ -65,6 +65,44 @@ def test_a_lost_picture_that_the_next_ones_are_predicted_from_is_missed_and_no_o
     assert noticed > 10
 
 
+def unsigned(value: int) -> str:
+    """The bits of an Exp-Golomb code (ITU-T H.264, section 9.1)."""
+    digits = f"{value + 1:b}"
+    return "0" * (len(digits) - 1) + digits
+
+
+def signed(value: int) -> str:
+    return unsigned(2 * value - 1 if value > 0 else -2 * value)
+
+
+def unit(head: int, bits: str) -> bytes:
+    count = len(bits) // 8 + 1
+    whole = int(bits + "1", 2) << (8 * count - len(bits) - 1)
+    return b"\0\0\1" + bytes([head]) + whole.to_bytes(count).replace(b"\0\0", b"\0\0\3")
+
+
+SCALINGS: dict[str, list[list[int] | None]] = {
+    "even": [*6 * [[8, *15 * [0]]], *2 * [[8, *63 * [0]]]],
+    "some": [None, [-8], [4, *range(1, 8), *range(-8, 0)], None, [100, 100, 48], None, [2, -12, *62 * [-1]], None],
+}
+"""For each of a sequence's eight lists the differences from one weight to the next, from 8 on, up to where a weight is
+0 modulo 256; None for a list that is not given (section 7.3.2.1.1.1)."""
+
+
+@pytest.mark.parametrize("lists", SCALINGS)
+def test_numbers_are_read_of_a_sequence_that_has_weights_of_its_own(lists: str) -> None:
+    bits = f"{100:08b}{0:08b}{30:08b}" + unsigned(0) + unsigned(1) + 2 * unsigned(0) + "01"
+    for differences in SCALINGS[lists]:
+        bits += "0" if differences is None else "1" + "".join(map(signed, differences))
+    bits += unsigned(1) + unsigned(2) + unsigned(1) + "0"  # numbers of 5 bits; order; pictures kept; none left out
+    packets = [unit(0x67, bits) + unit(0x65, unsigned(0) + unsigned(7) + unsigned(0) + f"{0:05b}" + 20 * "01")]
+    for number in range(1, 70):
+        packets.append(unit(0x61, unsigned(0) + unsigned(5) + unsigned(0) + f"{number % 32:05b}" + 20 * "01"))
+    assert all_follow(packets)
+    for lost in range(2, 69):
+        assert not all_follow(packets[:lost] + packets[lost + 1 :])
+
+
 def test_of_a_sender_that_numbers_in_its_own_way_nothing_is_missed() -> None:
     assert all_follow(coded("gray", ALONE)[::2])
 

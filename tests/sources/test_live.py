@@ -671,6 +671,23 @@ def test_time_stamps_of_another_scale_do_not_lead_away_from_the_wall_clock(step:
     assert (np.diff(times) > 0).all()
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_step_of_seconds_is_taken_from_time_stamps_that_are_not_ahead_of_the_wall_clock(resumed: bool) -> None:
+    clock = Clock()
+    if resumed:
+        clock.go_on_from(7.0, 1000.0)
+    begun = clock(3.0, 1000.5)
+    assert clock(6.0, 1003.6) == pytest.approx(begun + 3.0), "after a pause"
+    assert clock(9.0, 1003.7) == pytest.approx(begun + 3.1), "ahead"
+
+
+def test_time_stamps_of_a_new_connection_have_nothing_to_do_with_those_before() -> None:
+    clock = Clock()
+    clock(3.0, 1000.0)
+    clock.connected()
+    assert clock(3.5, 1005.0) == pytest.approx(5.0)
+
+
 def test_a_camera_whose_clock_is_a_little_off_keeps_its_even_times_for_days() -> None:
     clock = Clock()
     times = np.array([clock(0.04 * (1 + 1e-4) * i, 0.04 * i) for i in range(0, 10**6, 10)])

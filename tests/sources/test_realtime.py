@@ -3,13 +3,14 @@
 import threading
 import time
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from irst_pipeline.sources import open_source
+from irst_pipeline.sources import Position, checksum, open_source, resume_source
 from tests.running import CLOUDS
 
 pytestmark = pytest.mark.alone
@@ -52,6 +53,19 @@ def test_a_late_consumer_is_not_made_to_wait_again() -> None:
         passed = [frame for frame, _ in zip(frames, range(10), strict=False)]
         assert passed[-1].time - first.time < 0.5
         assert time.monotonic() - before < 0.3
+
+
+def test_one_that_is_gone_on_with_does_not_wait_for_what_is_behind(tmp_path: Path) -> None:
+    for number in range(8):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((20, 20), number, np.uint8))
+    with closing(open_source(str(tmp_path), image_rate=1.0)) as source:
+        sixth = next(islice(source, 5, None))
+    before, stop = Position(5, sixth.time, time.time(), 0, 0, checksum(sixth)), threading.Event()
+    with closing(open_source(str(tmp_path), image_rate=1.0, realtime=True, stop=stop)) as source:
+        begun, later = time.perf_counter(), resume_source(source, before, stop, None)
+        came = [(frame.index, time.perf_counter() - begun) for frame in later]
+    assert [index for index, _ in came] == [6, 7]
+    assert came[0][1] < 0.9 < came[1][1], "each a second after the one before"
 
 
 @pytest.mark.parametrize("how", ["stop", "stop_waiting"])

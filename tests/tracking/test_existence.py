@@ -68,6 +68,12 @@ def test_clutter_that_has_gone_is_forgotten_and_a_new_size_starts_anew() -> None
     )
 
 
+def test_every_region_is_one_of_its_own() -> None:
+    rows, columns = np.mgrid[0 : SHAPE[0] // 64, 0 : SHAPE[1] // 64]
+    middles = 64 * np.column_stack([columns.ravel(), rows.ravel()]) + 31.5
+    np.testing.assert_array_equal(regions(middles, SHAPE), np.arange(rows.size))
+
+
 def test_a_place_outside_counts_to_the_nearest_region() -> None:
     outside = regions(np.array([[-9.0, -9.0], [999.0, 999.0], [-9.0, 999.0]]), SHAPE)
     inside = regions(np.array([[10.0, 10.0], [310.0, 250.0], [10.0, 250.0]]), SHAPE)

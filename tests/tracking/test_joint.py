@@ -63,7 +63,7 @@ def test_a_large_cluster_is_near_and_no_detection_is_given_twice() -> None:
         found = joint_probabilities(pairs, values, missed)
         errors.append(np.abs(found - shares_of(weight, missed)[pairs]))
         assert np.bincount(pairs.detections, found).max() <= 1.02
-    assert 0 < np.mean(errors) < 0.01
+    assert 1e-4 < np.mean(errors) < 0.01, "it is approximated, and well"
     assert np.max(errors) < 0.1
 
 

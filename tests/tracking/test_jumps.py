@@ -34,6 +34,15 @@ def test_a_target_that_is_suddenly_elsewhere_keeps_its_id(settings: TrackerSetti
     assert CUT + 2 <= scene.events[1].frame < CUT + 10
 
 
+def test_a_target_that_jumps_again_keeps_its_id_again() -> None:
+    scene = Scene()
+    for i in range(100):
+        x, y = moving(i, vx=20)
+        tracks = scene((x + 60 * (i >= 40) + 60 * (i >= 60), y))
+    assert (tracks.id.tolist(), tracks.hits.tolist()) == ([1], [100])
+    assert [event.kind for event in scene.events] == ["confirmed", "jumped", "jumped"]
+
+
 def test_a_target_that_is_hidden_before_another_comes_is_another() -> None:
     kinds = {}
     for hidden in (0, 2, 3):

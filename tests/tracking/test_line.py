@@ -80,6 +80,12 @@ def test_what_does_not_fly_straight_is_not_said_to(vx: float, spread: float, ben
     assert np.mean([flies(flight(LONG, vx, 0, spread, bend, seed), noise) for seed in range(200)]) < 0.02
 
 
+@pytest.mark.parametrize("frames", [3, 5, 8, 12])
+def test_a_few_detections_of_what_rests_are_not_said_to_fly_however_fast_they_seem_to(frames: int) -> None:
+    noise = 0.5**2 * np.eye(2)
+    assert np.mean([flies(flight(frames, 0, 0, 0.5, seed=seed), noise) for seed in range(200)]) < 0.02
+
+
 def test_of_two_detections_nothing_is_known() -> None:
     assert not flies(flight(2, 100, 0, 0.0))
 

@@ -1,6 +1,7 @@
 """Tracks with hindsight: nearer to the truth, as sure as they say, and whole."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from time import perf_counter
 from types import MappingProxyType
 
@@ -101,6 +102,15 @@ def test_a_camera_whose_motion_was_found_amiss_is_told_and_costs_less(monkeypatc
     assert squares[0] < 0.85 * squares[1]
     assert 1.5 < sure[0] < 2.6, "two coordinates; shakes are chosen from a few"
     assert sure[1] > 1.5 * sure[0]
+
+
+def test_x_and_y_are_alike() -> None:
+    rng, swapped = np.random.default_rng(7), [2, 3, 0, 1]
+    shaken = flight(60, rng) + np.outer(np.cumsum(rng.normal(0, 0.2, 60)), [1, 0, 1, 0])
+    history = watched(shaken, rng, [20, 21], noise=NOISE / 25)
+    found, other = smooth(history, 100.0), smooth(replace(history, measured=history.measured[:, ::-1]), 100.0)
+    np.testing.assert_allclose(other.mean, found.mean[:, swapped], atol=1e-9)
+    np.testing.assert_allclose(other.covariance, found.covariance[:, swapped][..., swapped], atol=1e-9)
 
 
 def stitched(

@@ -336,10 +336,21 @@ def test_a_frame_that_is_not_later_ends_nothing() -> None:
     np.testing.assert_allclose([tracks.x[0], tracks.y[0]], moving(29), atol=0.5)
     tracks = scene(time=29 / RATE)
     assert tracks.status.tolist() == [TrackStatus.COASTING], "it is not seen in this one"
-    again = Scene()
-    for _ in range(50):
-        again(moving(0), time=0.0)
-    assert not again.events, "the same frame many times confirms nothing"
+    for settings in (SETTINGS, TrackerSettings(clutter_seconds=0, weak_clutter_seconds=0)):
+        again = Scene(settings)
+        for _ in range(50):
+            again(moving(0), time=0.0)
+        assert not again.events, "the same frame many times confirms nothing"
+
+
+def test_where_clutter_does_not_stay_every_frame_is_full_evidence() -> None:
+    frames = []
+    for stays in (0.0, 1e-3, SETTINGS.clutter_seconds):
+        scene = Scene(TrackerSettings(clutter_seconds=stays))
+        for i in range(20):
+            scene(moving(i))
+        frames.append(scene.events[0].frame)
+    assert frames[0] == frames[1] < frames[2]
 
 
 @every_kind
@@ -622,6 +633,22 @@ def test_a_target_that_accelerates_steadily_is_expected_to() -> None:
         ahead = scene(*[], time=80 / RATE)  # not seen for a while
         errors.append(abs(ahead.x[0] - (20 + 0.5 * 60 * (80 / RATE) ** 2)))
     assert errors[1] < 0.5 * errors[0]
+
+
+def test_a_target_that_turns_is_expected_to_turn_on_to_either_side() -> None:
+    errors = {}
+    for rate in (0.0, 90.0):
+        for side in (-1, 1):
+            scene, turn = Scene(TrackerSettings(turn_rate=rate)), side * np.deg2rad(90)
+            angles = turn * np.arange(65) / RATE
+            path = np.array([160.0, 128]) + 60 / turn * np.column_stack([np.sin(angles), 1 - np.cos(angles)])
+            for place in path[:50]:
+                scene(tuple(place))
+            for _ in range(15):  # not seen for a while
+                tracks = scene()
+            errors[rate, side] = np.hypot(*(tracks.position[0] - path[-1]))
+    assert errors[90, 1] == pytest.approx(errors[90, -1], abs=1e-6)
+    assert errors[90, 1] < 0.6 * errors[0, 1]
 
 
 def test_a_doubtful_detection_moves_a_joint_track_less() -> None:
