@@ -93,8 +93,8 @@ def run_bench(
     )
     bench = _Bench(weights, engine, latency_engine, others, stop)
     traces = [f"trace-{width}x{height}.json" for width, height in scenes] if profile else []
-    earlier = [path.name for path in out.glob("trace-*x*.json")]  # an earlier run's, perhaps of other sizes
-    prepare_folder(out, [REPORT_FILE, PICTURE_FILE, *traces, *earlier], [], overwrite)
+    earlier = [path.name for path in out.glob("trace-*x*.json")]  # perhaps of other sizes
+    prepare_folder(out, [REPORT_FILE, PICTURE_FILE, *earlier], [], overwrite)
     what = {
         "model": weights.name,
         "weights_sha256": weights.sha256,

@@ -215,6 +215,8 @@ def without_hidden(sequence: TrackedSequence, hidden: Paths) -> TrackedSequence:
 
     Those are within `RADIUS` px of a target of `hidden`, one of each, and cover none of the others.
     """
+    if not len(hidden.frame):
+        return sequence  # who covers whom need not be found twice
     truth, tracks = sequence.truth, sequence.tracks
     target_of, track_of = (np.unique(paths.id, return_inverse=True)[1] for paths in (truth, tracks))
     free = np.ones(len(tracks.id), bool)

@@ -41,8 +41,8 @@ class VideoSource(Recording):
 
     8-bit grey and YUV frames are views of FFmpeg's Y plane at its own range (a limited-range file has 16 .. 235), 9 to
     16-bit ones likewise, as native uint16. Colour becomes luminance. Times are the file's; where one is missing or
-    does not increase, it is the previous one + 1 / frame_rate. Where they run back by more than BREAK, as in a file put
-    together from several, they go on from there.
+    does not increase, it is the previous one + 1 / frame_rate. Where two in a row run back by more than BREAK, as in a
+    file put together from several, those after them go on from there.
     """
 
     def __init__(self, path: Path, image_rate: float, raw: dict[str, str] | None = None) -> None:
@@ -125,14 +125,11 @@ class VideoSource(Recording):
         if stamp is None or frame.time_base is None:
             return following
         time = float(stamp * frame.time_base) + self._shift
-        if time > self._time:
-            self._back = False
-            return time
-        back, self._back = self._back, time < self._time - BREAK
+        back = time < self._time - BREAK
         if back and self._back:  # a single one is damaged
             self._shift += following - time
-            self._back = False
-        return following
+        self._back = back
+        return time if time > self._time else following
 
     def _count_unseen(self, step: float) -> None:
         """Take a step in time, s; the one before it is too long if it is longer than both beside it. Rates may vary."""
