@@ -80,7 +80,7 @@ def of_another_version(folder: Path, how: object) -> UsageError:
 def refuse_another_run(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise UsageError, which names the first difference, unless both header records are of the same run.
 
-    Who may ask for its metrics makes no difference.
+    Who may ask for its metrics, and where it sends what it finds, makes no difference.
     """
     for key in SAME:
         if difference := _difference(key, before.get(key), now.get(key)):
@@ -88,7 +88,7 @@ def refuse_another_run(folder: Path, before: dict[str, Any], now: dict[str, Any]
 
 
 def _difference(key: str, before: Any, now: Any) -> str | None:
-    if key == "config.metrics":
+    if key in ("config.metrics", "config.send"):
         return None
     if isinstance(before, dict) and isinstance(now, dict):
         inner = (_difference(f"{key}.{name}", before.get(name), now.get(name)) for name in {**before, **now})

@@ -1,5 +1,6 @@
 """The settings of `irst run`: one typed tree, defaults here and nowhere else; `configs/default.yaml` shows them all."""
 
+import re
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -146,6 +147,25 @@ class MetricsSettings(Settings):
     """/healthz answers 503 when the last frame of a source is older, or a stage has worked on one frame for longer."""
 
 
+def _udp_address(address: str) -> str:
+    found = re.fullmatch(r"udp://(\[[0-9a-fA-F:.]+(%\w+)?\]|[^\s\[\]:/?#@]+):(\d{1,5})", address)
+    if not found or not 0 < int(found[3]) < 1 << 16:
+        raise ValueError("udp://HOST:PORT, of a machine or a multicast group")
+    return address
+
+
+UdpAddress = Annotated[str, AfterValidator(_udp_address)]
+
+
+class SendSettings(Settings):
+    """What is sent over the network while a run lasts; None: nothing is."""
+
+    tracks: UdpAddress | None = None
+    """udp://HOST:PORT; where the records of each frame go, as lines of JSON."""
+    video: UdpAddress | None = None
+    """udp://HOST:PORT; where the annotated video goes, H.264 in MPEG-TS; that of the next source to the next port."""
+
+
 class VideoSettings(Settings):
     """The annotated video."""
 
@@ -215,5 +235,6 @@ class RunSettings(Settings):
     camera: CameraSettings = CameraSettings()
     live: LiveSettings = LiveSettings()
     metrics: MetricsSettings = MetricsSettings()
+    send: SendSettings = SendSettings()
     video: VideoSettings = VideoSettings()
     rotate: RotateSettings = RotateSettings()

@@ -18,7 +18,7 @@ from irst_pipeline.disk import write_json
 from irst_pipeline.engine import Engine
 from irst_pipeline.errors import IrstError, reason_of
 from irst_pipeline.pipeline import run_pipeline
-from irst_pipeline.sinks import RunHeader, Sink, open_sinks
+from irst_pipeline.sinks import RunHeader, Sink, open_senders, open_sinks
 from irst_pipeline.sinks.base import REPORT_FILE
 from irst_pipeline.sources import Source
 from irst_pipeline.state import StateError, part_of
@@ -61,14 +61,18 @@ def carry_out(run: Run, engine: Engine[Any], stop: Event, statistics: RunStatist
         return  # one that has not had its turn leaves no files without frames
     settings, state = run.header.settings, run.checkpoint.state if run.checkpoint else None
     with ExitStack() as opened:
-        sinks = open_sinks(settings.sinks, run.folder, run.header, state and part_of(state, "sinks"))
-        named: dict[str, Sink] = dict(zip(settings.sinks, sinks, strict=True))
+        states = state and part_of(state, "sinks")
+        named = open_senders(run.header, states)  # first, for whoever listens waits for them
+        for sender in named.values():
+            opened.callback(sender.close)
+        sinks = open_sinks(settings.sinks, run.folder, run.header, states)
+        named |= zip(settings.sinks, sinks, strict=True)
         opened.callback(statistics.count_not_written, named)  # also last, for a video may lose frames as it is closed
         for sink in sinks:
             opened.callback(sink.close)
         before = state and part_of(state, "pipeline")
         results = run_pipeline(
-            run.source, engine, settings, sinks, stop, statistics, run.platform, run.calibrate, before
+            run.source, engine, settings, [*named.values()], stop, statistics, run.platform, run.calibrate, before
         )
         opened.callback(results.close)
         keep = _Keeper(run, named, statistics)

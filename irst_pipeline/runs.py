@@ -54,6 +54,7 @@ def run_recordings(
     others go on. Raises IrstError, a line for the user, when one could not go on.
     """
     _refuse_devices_named_twice(uris)
+    settings_of_each = _settings_of_each(settings, len(uris))
     allow_many_files()
     weights = load_model(settings.model)
     platforms = [open_platform(settings.camera, redact(uri)) for uri in uris]
@@ -70,9 +71,9 @@ def run_recordings(
         if live or len(sources) > 1:  # a shared engine gives a frame back as soon as it is done, not with the next one
             engine = opened.enter_context(closing(SharedEngine(engine)))
         runs = [
-            Run(source, folder, run_header(uri, source, weights, engine, settings, platform), platform, calibrate)
-            for uri, source, folder, platform, calibrate in zip(
-                uris, sources, folders, platforms, calibrators, strict=True
+            Run(source, folder, run_header(uri, source, weights, engine, own, platform), platform, calibrate)
+            for uri, source, folder, own, platform, calibrate in zip(
+                uris, sources, folders, settings_of_each, platforms, calibrators, strict=True
             )
             if source
         ]
@@ -92,6 +93,21 @@ def run_recordings(
         raise (unforeseen or failures)[0]
     if failures:
         raise type(failures[0])(f"{len(failures)} of {len(uris)} sources could not go on")
+
+
+def _settings_of_each(settings: RunSettings, sources: int) -> list[RunSettings]:
+    """Those of so many sources: the video of each is sent to a port of its own, the next one's to the next.
+
+    Raises UsageError where there are not so many ports.
+    """
+    if not (video := settings.send.video):
+        return [settings] * sources
+    host, _, first = video.rpartition(":")
+    ports = range(int(first), int(first) + sources)
+    if ports[-1] >= 1 << 16:
+        raise UsageError(f"send.video: {video}: there are not {sources} ports from there on, one for each source")
+    sent = [settings.send.model_copy(update={"video": f"{host}:{port}"}) for port in ports]
+    return [settings.model_copy(update={"send": each}) for each in sent]
 
 
 def _refuse_devices_named_twice(uris: list[str]) -> None:

@@ -118,6 +118,11 @@ def test_another_run_is_refused_in_one_line(
     assert before == {path: path.read_bytes() for path in broken_off.iterdir()}
 
 
+def test_what_is_sent_may_be_other_than_before(clip: Path, broken_off: Path) -> None:
+    assert resume(clip, broken_off, "--set", "send.tracks=udp://127.0.0.1:9") == 0
+    assert report(broken_off)["frames_read"] == 40
+
+
 def test_another_recording_is_refused(
     clip: Path, broken_off: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Where results go. `open_sinks` is the only door."""
+"""Where results go. `open_sinks` is the door to files, `open_senders` that to the network."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -7,12 +7,13 @@ from pathlib import Path
 from irst_pipeline.config import SinkName
 from irst_pipeline.sinks.base import RunHeader, Sink
 from irst_pipeline.sinks.jsonl import TracksJsonl
+from irst_pipeline.sinks.send import open_senders
 from irst_pipeline.sinks.smoothed import SmoothedJsonl
 from irst_pipeline.sinks.tables import DetectionsCsv, Mot, TracksCsv
 from irst_pipeline.sinks.video import AnnotatedVideo
 from irst_pipeline.state import State, part_of
 
-__all__ = ["RESULT_FILES", "RunHeader", "Sink", "open_sinks"]
+__all__ = ["RESULT_FILES", "RunHeader", "Sink", "open_senders", "open_sinks"]
 
 _SINKS: dict[SinkName, tuple[str, Callable[[Path, RunHeader, State | None], Sink]]] = {
     "tracks_jsonl": ("tracks.jsonl", TracksJsonl),

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irst_pipeline.sinks.agc import Picture
-from irst_pipeline.types import CameraMotion, Floats, Tracks, TrackStatus
+from irst_pipeline.config import VideoSettings
+from irst_pipeline.sinks.agc import AutomaticGain, Picture
+from irst_pipeline.types import CameraMotion, Floats, FrameResult, Tracks, TrackStatus
 
 Colour = tuple[int, int, int]
 Line = NDArray[np.int32]
@@ -39,6 +40,34 @@ _FADING = (0.5, 0.7, 0.9)
 _FONT, _LETTERS = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 _SHIFT = 4
 """Bits below the pixel in OpenCV's coordinates."""
+ENLARGED_MAX = 4096
+"""px; the longest side that a small frame is enlarged to."""
+
+
+class Annotator:
+    """What an operator sees of frames, in their order: their grey levels as brightness, and the tracks on them."""
+
+    def __init__(self, settings: VideoSettings) -> None:
+        self._settings, self._levels = settings, AutomaticGain(settings)
+        self._trails = Trails(settings.trail_seconds)
+
+    def __call__(self, result: FrameResult) -> Picture:
+        """(scale H, scale W, 3) uint8, BGR."""
+        frame, tracks = result.frame, result.tracks
+        jumped = [event.id for event in result.events if event.kind == "jumped"]
+        return draw(
+            self._levels(frame.image, frame.time),
+            tracks,
+            trails=self._trails.update(tracks, frame.time, result.motion, jumped),
+            caption=f"{frame.time:.3f} s   frame {frame.index}",
+            scale=self._scale(*frame.image.shape),
+            velocity_seconds=self._settings.velocity_seconds,
+        )
+
+    def _scale(self, height: int, width: int) -> int:
+        """How many times a frame is enlarged."""
+        enough = -(-self._settings.min_height // height)
+        return max(1, min(enough, ENLARGED_MAX // max(height, width)))
 
 
 class Trails:

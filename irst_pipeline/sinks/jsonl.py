@@ -23,15 +23,7 @@ class TracksJsonl(Log):
         return head(header)
 
     def text(self, result: FrameResult) -> bytes:
-        frame, time = result.frame.index, round(result.frame.time, 6)
-        records = [_dropped_record(dropped) for dropped in result.dropped]
-        records += _camera_records(frame, time, result.motion)
-        records += track_records(frame, time, result.tracks, result.bearings)
-        for event in result.events:
-            known = {"record": "event", "event": event.kind, "id": event.id, "frame": event.frame}
-            was = {} if event.was is None else {"was": event.was}
-            records.append(known | {"time": round(event.time, 6)} | was)
-        return lines(records)
+        return lines(records_of(result))
 
     def gap_text(self, gap: Gap) -> bytes:
         return lines([{"record": "gap", "frame": gap.frame, "time": round(gap.time, 6), "frames": gap.frames}])
@@ -41,6 +33,19 @@ def head(header: RunHeader) -> bytes:
     """The first line of a log; of paths that are not UTF-8, what is not is shown as ?."""
     record = {"record": "header", "schema": SCHEMA, **header.record()}
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n"
+
+
+def records_of(result: FrameResult) -> list[dict[str, Any]]:
+    """All that there is to say of a frame."""
+    frame, time = result.frame.index, round(result.frame.time, 6)
+    records = [_dropped_record(dropped) for dropped in result.dropped]
+    records += _camera_records(frame, time, result.motion)
+    records += track_records(frame, time, result.tracks, result.bearings)
+    for event in result.events:
+        known = {"record": "event", "event": event.kind, "id": event.id, "frame": event.frame}
+        was = {} if event.was is None else {"was": event.was}
+        records.append(known | {"time": round(event.time, 6)} | was)
+    return records
 
 
 def lines(records: list[dict[str, Any]]) -> bytes:

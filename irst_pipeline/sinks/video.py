@@ -4,29 +4,21 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
-import numpy as np
-from av.video.frame import PictureType
 
 from irst_pipeline.disk import OutputFile, free_space, parts_set_aside, set_aside
 from irst_pipeline.errors import IrstError
-from irst_pipeline.sinks.agc import AutomaticGain, Picture
-from irst_pipeline.sinks.annotate import Trails, draw
+from irst_pipeline.sinks.agc import Picture
+from irst_pipeline.sinks.annotate import Annotator
 from irst_pipeline.sinks.base import RunHeader, is_full
-from irst_pipeline.sources.video import pixels
+from irst_pipeline.sinks.encode import TIME_BASE, Encoder
 from irst_pipeline.state import State, Stateful
 from irst_pipeline.types import Frame, FrameResult
 
 log = logging.getLogger("irst")
 
-ENLARGED_MAX = 4096
-"""px; the longest side that a small frame is enlarged to."""
-TIME_BASE = Fraction(1, 90_000)
-"""s; fine enough for any source's clock."""
 PAUSE_MAX = 2**31 * TIME_BASE
 """s, 6.6 hours; what comes so long after the frame before begins a new part, for none can be shown longer in an MP4."""
 
@@ -46,8 +38,6 @@ _MUXER = {
     "frag_duration": "250000",  # microseconds
     "flush_packets": "1",
 }
-# The network needs the processor: on noisy frames the next preset costs twice the time for 6 % fewer bytes.
-_ENCODER = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1", "forced-idr": "1", "crf": "26"}
 
 
 class AnnotatedVideo(Stateful):
@@ -62,8 +52,7 @@ class AnnotatedVideo(Stateful):
     def __init__(self, path: Path, header: RunHeader, state: State | None = None) -> None:
         """With a `state` it goes on in a new part; what was written since the state was taken is shown twice."""
         self._path, self._header, self._settings = path, header, header.settings.video
-        self._levels = AutomaticGain(self._settings)
-        self._trails = Trails(self._settings.trail_seconds)
+        self._annotated = Annotator(self._settings)
         self._recording = True  # False while there is too little space
         self._look_at = 0.0  # when the disk is asked again, on the monotonic clock
         self.missed = self._parts = 0
@@ -74,22 +63,12 @@ class AnnotatedVideo(Stateful):
             self.restore(state)
 
     def write(self, result: FrameResult) -> None:
-        frame, tracks = result.frame, result.tracks
-        jumped = [event.id for event in result.events if event.kind == "jumped"]
         try:
             if not self._has_room():
                 self.missed += 1
                 return
-            part = self._part_for(frame)
-            picture = draw(
-                self._levels(frame.image, frame.time),
-                tracks,
-                trails=self._trails.update(tracks, frame.time, result.motion, jumped),
-                caption=f"{frame.time:.3f} s   frame {frame.index}",
-                scale=self._scale(frame),
-                velocity_seconds=self._settings.velocity_seconds,
-            )
-            part.write(picture, frame.time)
+            part = self._part_for(result.frame)
+            part.write(self._annotated(result), result.frame.time)
         except IrstError as error:
             self._stop(str(error))
             if not self._lacks_space():  # as when the disk filled up since it was asked
@@ -156,56 +135,39 @@ class AnnotatedVideo(Stateful):
             part = self._part = _Part(self._path, self._header.frame_rate)
         return part
 
-    def _scale(self, frame: Frame) -> int:
-        """How many times a frame is enlarged."""
-        height, width = frame.image.shape
-        enough = -(-self._settings.min_height // height)
-        return max(1, min(enough, ENLARGED_MAX // max(height, width)))
-
 
 class _Part:
-    """One file of the video. Its first frame is at 0 s; the others keep their distance to it, and are stretched to its
-    size."""
+    """One file of the video."""
 
     def __init__(self, path: Path, frame_rate: float) -> None:
         self.file = OutputFile(path)
         self.frames = self.stored = 0  # encoded; and of these on disk in a fragment that plays
-        self.start = self.last = 0.0
         self._container = av.open(self.file, "w", format="mp4", container_options=_MUXER, buffer_size=_BUFFER_BYTES)
-        self._frame_rate = Fraction(frame_rate).limit_denominator(100_000)
-        self._stream: av.VideoStream | None = None
-        self._frame: av.VideoFrame | None = None
-        self._pts = -1
-        self._next_key = 0
+        self._encoder = Encoder(self._container, frame_rate)
+
+    @property
+    def start(self) -> float:
+        """s, time of its first frame."""
+        return self._encoder.start
+
+    @property
+    def last(self) -> float:
+        """s, time of its last frame."""
+        return self._encoder.last
 
     def write(self, picture: Picture, time: float) -> None:
         """Encode one picture; raises FFmpegError, or IrstError where it cannot be stored."""
-        height, width = picture.shape[:2]
-        if self._stream is None:
-            self.start, self._stream = time, self._open_stream(height, width)
-        stream = self._stream
-        if height % 2 or width % 2:
-            picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        if picture.shape[:2] != (stream.height, stream.width):
-            picture = np.asarray(cv2.resize(picture, (stream.width, stream.height)), np.uint8)
-        self._pts, self.last = max(self._pts + 1, round((time - self.start) / TIME_BASE)), time
-        frame = self._fill(picture)
-        frame.pts, frame.time_base, frame.pict_type = self._pts, TIME_BASE, PictureType.NONE
-        if self._pts >= self._next_key:  # one a second, whatever the frame rate, for players to seek to
-            frame.pict_type = PictureType.I
-            self._next_key = self._pts + int(1 / TIME_BASE)
         with self._storing():
-            self._container.mux(stream.encode(frame))
+            self._encoder.write(picture, time)
         self.frames += 1
 
     def close(self) -> None:
         """Make it an ordinary MP4; raises IrstError where that cannot be stored."""
-        stream, self._stream = self._stream, None
         with self._storing(), ExitStack() as last:
             last.callback(self.file.close)
             last.callback(self._close_container)
-            if stream is not None and not self.file.failed:
-                self._container.mux(stream.encode(None))
+            if not self.file.failed:
+                self._encoder.flush()
 
     @contextmanager
     def _storing(self) -> Iterator[None]:
@@ -218,29 +180,9 @@ class _Part:
             if self.file.size > size:
                 self.stored = self.frames
 
-    def _fill(self, picture: Picture) -> av.VideoFrame:
-        """One and the same frame for all pictures, of which the encoder keeps none: new ones tear holes in the heap."""
-        height, width = picture.shape[:2]
-        if self._frame is None:
-            self._frame = av.VideoFrame(width, height, "yuv420p")
-        yuv = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8).reshape(-1)
-        for plane in self._frame.planes:
-            lines = pixels(plane, np.uint8)
-            lines[:], yuv = yuv[: lines.size].reshape(lines.shape), yuv[lines.size :]
-        return self._frame
-
     def _close_container(self) -> None:
         try:
             self._container.close()
         except av.FFmpegError:
             if not self.file.failed:  # else the reason has been told
                 raise
-
-    def _open_stream(self, height: int, width: int) -> av.VideoStream:
-        stream = self._container.add_stream("libx264", rate=self._frame_rate, options=_ENCODER)
-        stream.width, stream.height = width + width % 2, height + height % 2  # yuv420p needs even sides
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = TIME_BASE
-        stream.codec_context.colorspace = 6  # BT.601, as OpenCV converts
-        stream.codec_context.color_range = 1  # 16 to 235
-        return stream

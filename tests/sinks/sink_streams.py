@@ -35,7 +35,7 @@ def header(**changes: Any) -> RunHeader:
         "model": "lsnet-nano",
         "weights_sha256": "ab" * 32,
         "device": "cpu",
-        "settings": RunSettings(**{name: changes.pop(name) for name in ("video", "rotate") if name in changes}),
+        "settings": RunSettings(**{name: changes.pop(name) for name in ("video", "rotate", "send") if name in changes}),
         "started": "2025-01-02T03:04:05Z",
         "frame_rate": RATE,
     }
