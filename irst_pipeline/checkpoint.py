@@ -83,6 +83,8 @@ def refuse_another_run(folder: Path, before: dict[str, Any], now: dict[str, Any]
     Who may ask for its metrics, and where it sends what it finds, makes no difference.
     """
     for key in SAME:
+        if key == "source" and before.get("uri") == now.get("uri"):
+            continue  # a namesake that is resumed alone has no number behind its name
         if difference := _difference(key, before.get(key), now.get(key)):
             raise UsageError(f"{folder}: holds another run: {difference}; give --resume what that run was given")
 

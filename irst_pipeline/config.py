@@ -148,9 +148,9 @@ class MetricsSettings(Settings):
 
 
 def _udp_address(address: str) -> str:
-    found = re.fullmatch(r"udp://(\[[0-9a-fA-F:.]+(%\w+)?\]|[^\s\[\]:/?#@]+):(\d{1,5})", address)
-    if not found or not 0 < int(found[3]) < 1 << 16:
-        raise ValueError("udp://HOST:PORT, of a machine or a multicast group")
+    found = re.fullmatch(r"udp://(?:\[[0-9a-fA-F:.]+(?:%[\w.-]+)?\]|[^\s\[\]:/?#@]+):([0-9]{1,5})", address)
+    if not found or not 0 < int(found[1]) < 1 << 16:
+        raise ValueError("udp://HOST:PORT, of a machine or a multicast group, with IPv6 in brackets")
     return address
 
 

@@ -24,7 +24,7 @@ from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.metrics import WatchedRun, answering
 from irst_pipeline.pipeline import fitting
 from irst_pipeline.run import Run, exhaust, finish, run_header
-from irst_pipeline.sinks import RESULT_FILES
+from irst_pipeline.sinks import RESULT_FILES, open_senders
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sources import Source, open_source, redact, resume_source
 from irst_pipeline.sources.address import DEVICES, is_live, printable, scheme_of
@@ -77,6 +77,9 @@ def run_recordings(
             )
             if source
         ]
+        for run in runs:
+            for sender in open_senders(run.header).values():  # before folders are touched, if a host has no address
+                sender.close()
         if not resume:
             _refuse_misfits(runs)
         runs = _take_folders(runs, [Path(uri) for uri in uris], overwrite, resume, stop, opened)
@@ -136,14 +139,14 @@ def _open_sources(
 
 
 def _names(uris: list[str], sources: list[Source | None]) -> list[str]:
-    """What the results of each source are called; streams of one host are told apart, also in what is logged.
+    """What the results of each source are called; namesakes are told apart, also in what is logged and sent.
 
     A file goes by its name without the suffix. A folder, or a glob for what is in one, has none.
     """
-    names = [source.name if source else uri for uri, source in zip(uris, sources, strict=True)]
-    for row, (source, name) in enumerate(zip(sources, distinct(names), strict=True)):
-        if source and source.live:
-            names[row] = source.name = name
+    names = distinct([source.name if source else uri for uri, source in zip(uris, sources, strict=True)])
+    for source, name in zip(sources, names, strict=True):
+        if source:
+            source.name = name
     whole = (scheme_of(uri) is None and not Path(uri).is_file() for uri in uris)
     return [name if kept else Path(name).stem for name, kept in zip(names, whole, strict=True)]
 

@@ -8,13 +8,12 @@ import socket
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
-from urllib.parse import urlsplit
 
 import av
 
-from irst_pipeline.errors import IrstError
+from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.sinks.annotate import Annotator
 from irst_pipeline.sinks.base import RunHeader, Sink
 from irst_pipeline.sinks.encode import Encoder
@@ -30,6 +29,8 @@ VIDEO_BYTES = 7 * 188
 """Of MPEG-TS in a datagram: as many of its packets as fit."""
 SEND_SECONDS = 0.1
 """A datagram that the system does not take for so long is given up."""
+BURST, PAUSE_SECONDS = 48, 0.001
+"""Datagrams sent at once, and the wait before the next ones: a listener's socket holds some 90 by default."""
 
 
 class Sender(Stateful, ABC):
@@ -38,7 +39,8 @@ class Sender(Stateful, ABC):
     kept = ("missed",)
 
     def __init__(self, what: str, address: str, _header: RunHeader, state: State | None) -> None:
-        """`what`: the setting that asks for it. Raises IrstError where the host has no address."""
+        """`what`: the setting that asks for it. Raises UsageError where the host has no address, and
+        IrstError where no name server answers."""
         self._what = f"{what}: {address}"
         self._socket, self._to = _socket_to(self._what, address)
         self._failing = False
@@ -53,8 +55,10 @@ class Sender(Stateful, ABC):
     def write(self, result: FrameResult) -> None:
         datagrams = self.datagrams(result)
         try:
-            for datagram in datagrams:
+            for number, datagram in enumerate(datagrams, 1):
                 self._socket.sendto(datagram, self._to)
+                if number % BURST == 0:
+                    sleep(PAUSE_SECONDS)
         except OSError as error:
             if not self._failing:
                 why = error.strerror or error
@@ -87,13 +91,17 @@ class SentTracks(Sender):
         return datagrams
 
 
+# Of a frame whose length it is told a player knows the end without the next one, and is one frame less behind.
+_MUXER = {"flush_packets": "1", "omit_video_pes_length": "0"}
+
+
 class SentVideo(Sender):
     """The annotated video as H.264 in MPEG-TS, of the first frame's size. A player can begin at any second."""
 
     def __init__(self, what: str, address: str, header: RunHeader, state: State | None) -> None:
         super().__init__(what, address, header, state)
         self._annotated, self._muxed = Annotator(header.settings.video), _Muxed()
-        self._container = av.open(self._muxed, "w", format="mpegts", container_options={"flush_packets": "1"})
+        self._container = av.open(self._muxed, "w", format="mpegts", container_options=_MUXER)
         self._encoder = Encoder(self._container, header.frame_rate)
 
     def datagrams(self, result: FrameResult) -> list[bytes]:
@@ -113,7 +121,7 @@ class SentVideo(Sender):
 def open_senders(header: RunHeader, state: State | None = None) -> dict[str, Sink]:
     """What the settings say is to be sent, by the setting's name; with a `state` that has its counters, they go on.
 
-    Raises IrstError, one line, for a host without an address.
+    Raises UsageError, one line, for a host without an address, and IrstError where no name server answers.
     """
     send = header.settings.send
     wanted = {"send.tracks": (SentTracks, send.tracks), "send.video": (SentVideo, send.video)}
@@ -142,12 +150,19 @@ class _Muxed:
 
 def _socket_to(what: str, address: str) -> tuple[socket.socket, tuple[Any, ...]]:
     """A socket, and where to send from it."""
-    parts = urlsplit(address)
+    host, _, port = address.removeprefix("udp://").rpartition(":")
     try:
-        family, kind, protocol, _, to = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_DGRAM)[0]
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_DGRAM)
+        # Of a name with both, as localhost, the IPv4 address: there most listeners wait, unless told otherwise.
+        family, kind, protocol, _, to = min(found, key=lambda each: each[0] != socket.AF_INET)
         sender = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise IrstError(f"{what}: the host has no address here ({error.strerror})") from None
+    except (OSError, UnicodeError) as error:  # the latter for a name that can be none, as of an empty or long label
+        why = error.strerror if isinstance(error, OSError) else "no name of a host is like this"
+        unasked = isinstance(error, OSError) and error.errno == socket.EAI_AGAIN  # as while the machine starts
+        kind_of_error = IrstError if unasked else UsageError
+        raise kind_of_error(
+            f"{what}: the host has no address here ({why}); give another name, or its address"
+        ) from None
     sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
     sender.settimeout(SEND_SECONDS)
     return sender, to

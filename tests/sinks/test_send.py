@@ -16,6 +16,7 @@ from threading import Thread
 from time import perf_counter
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -25,6 +26,7 @@ from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.settings import validate
 from irst_pipeline.sinks import Sink, open_senders, open_sinks
 from irst_pipeline.sinks.annotate import Annotator
+from irst_pipeline.sinks.send import VIDEO_BYTES, SentVideo
 from irst_pipeline.sources import open_source
 from irst_pipeline.types import Frame, TrackEvent
 from tests.running import HORIZON, ROOT, read_jsonl, report, wait_until, write_video
@@ -196,6 +198,66 @@ def test_whoever_turns_the_video_on_late_sees_it_within_a_second_or_so() -> None
         assert errors.argmin() > 100
 
 
+def test_a_player_is_one_frame_behind_from_the_first_on() -> None:
+    """FFmpeg shows a frame when the next one begins: that of a minute ago, where one comes a minute, but none older."""
+    with sender(video="udp://127.0.0.1:9") as sink:
+        assert isinstance(sink, SentVideo)
+        sent = Sent([sink.datagrams(result(index, time=60.0 * index)) for index in range(8)])
+    options = {"fpsprobesize": "0"}
+    with av.open(sent, "r", format="mpegts", options=options, buffer_size=VIDEO_BYTES) as player:
+        shown = [(frame.time, sent.frame) for frame in islice(player.decode(video=0), 5)]
+    assert shown == [(60.0 * index, index + 1) for index in range(5)]
+
+
+class Sent:
+    """The datagrams of frames as a file, and from which frame the last one that was read is."""
+
+    def __init__(self, frames: list[list[bytes]]) -> None:
+        self._left = iter([(index, datagram) for index, frame in enumerate(frames) for datagram in frame])
+        self.frame = -1
+
+    def read(self, _size: int) -> bytes:
+        self.frame, datagram = next(self._left, (self.frame, b""))
+        return datagram
+
+
+LISTEN = """
+import socket, sys
+listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 106_496)
+listener.bind(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+while True:
+    count = 0
+    listener.settimeout(None)
+    try:
+        while listener.recv(2048):
+            count += 1
+            listener.settimeout(0.5)
+    except TimeoutError:
+        print(count, flush=True)
+"""
+
+
+def test_a_large_picture_reaches_a_listener_with_a_buffer_of_the_usual_size() -> None:
+    """Of 208 kB, as Linux gives to a socket; how fast it is emptied is the listener's own affair."""
+    noise = np.random.default_rng(0).integers(0, 256, (1024, 1280), dtype=np.uint8)
+    results = [result(index, image=noise, time=index) for index in range(5)]
+    with sender(video="udp://127.0.0.1:9") as sink:
+        assert isinstance(sink, SentVideo)
+        sent = [len(sink.datagrams(each)) for each in results]
+    with subprocess.Popen([sys.executable, "-c", LISTEN], stdout=subprocess.PIPE, text=True) as listener:
+        assert listener.stdout is not None
+        came = []
+        with sender(video=f"udp://127.0.0.1:{int(listener.stdout.readline())}") as sink:
+            for each in results:
+                sink.write(each)
+                came.append(int(listener.stdout.readline()))
+        listener.kill()
+    assert min(sent) > 300
+    assert any(all_came == all_sent for all_came, all_sent in zip(came, sent, strict=True)), "on a busy machine, too"
+
+
 def test_the_listener_in_the_readme_prints_the_tracks(tmp_path: Path) -> None:
     program = (ROOT / "README.md").read_text().split("```python\n")[3].partition("```")[0]
     port, said = free_port(socket.SOCK_DGRAM), tmp_path / "said"
@@ -220,6 +282,7 @@ def test_the_listener_in_the_readme_prints_the_tracks(tmp_path: Path) -> None:
         "udp://10.0.0.1",
         "udp://10.0.0.1:0",
         "udp://h:65536",
+        "udp://h:\u0661\u0662",
         "udp://u:p@h:1",
         "udp://h:1/x",
     ],
@@ -229,9 +292,79 @@ def test_another_address_is_refused_with_what_is_expected(address: str) -> None:
         validate(SendSettings, {"tracks": address}, "here")
 
 
-def test_a_host_without_an_address_is_one_line() -> None:
-    with pytest.raises(IrstError, match=r"^send.video: udp://no.such.host.invalid:9: the host has no address here \("):
-        open_senders(header(send=SendSettings(video="udp://no.such.host.invalid:9")))
+@pytest.mark.parametrize("address", ["udp://[fe80::1%eth0.100]:9", "udp://[fe80::1%br-lan]:9", "udp://[ff02::1]:9"])
+def test_an_address_may_name_an_interface(address: str) -> None:
+    assert validate(SendSettings, {"tracks": address}, "here").tracks == address
+
+
+@pytest.mark.parametrize(
+    "host", ["no.such.host.invalid", "[::::]", "[1.2.3.4.5]", "a..b", 64 * "a", "\u2100.invalid", "\0"]
+)
+def test_a_host_without_an_address_is_one_line_with_the_mend(host: str) -> None:
+    with pytest.raises(IrstError) as refused:
+        open_senders(header(send=SendSettings(video=f"udp://{host}:9")))
+    said, end = f"send.video: udp://{host}:9: the host has no address here (", "); give another name, or its address"
+    assert str(refused.value).startswith(said)
+    assert str(refused.value).endswith(end)
+
+
+def test_a_host_without_an_address_costs_no_earlier_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip, out = write_video(tmp_path / "clip.mp4", 2), tmp_path / "out"
+    run = ["run", str(clip), "--out", str(out), "--device", "cpu", "--no-video"]
+    assert main(run) == 0
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert main([*run, "--overwrite", "--set", "send.tracks=udp://no..host:9"]) == 2
+    assert "send.tracks: udp://no..host:9: the host has no address here" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in out.iterdir()}
+
+
+UNASKED = """
+from irst_pipeline.config import SendSettings
+from irst_pipeline.sinks import open_senders
+from tests.sinks.sink_streams import header
+
+try:
+    open_senders(header(send=SendSettings(tracks="udp://display.example.org:9")))
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+def test_where_no_name_server_answers_the_command_is_not_said_to_be_wrong() -> None:
+    """So that a service is tried again, as while a machine starts."""
+    alone = ["unshare", "--map-root-user", "--net"]
+    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no network namespace can be made here")
+    command = [*alone, sys.executable, "-c", UNASKED]
+    assert subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=60, check=True).stdout == b"IrstError\n"
+
+
+ONE_NAME = """
+from pathlib import Path
+from subprocess import run
+import sys
+from irst_pipeline.config import SendSettings
+from irst_pipeline.sinks import open_senders
+from tests.sinks.sink_streams import header, result
+from tests.sinks.test_send import Listener
+
+hosts = Path(sys.argv[1])
+hosts.write_text("::1 both\\n127.0.0.1 both\\n")
+run(["mount", "--bind", hosts, "/etc/hosts"], check=True)
+listener = Listener()
+(sink,) = open_senders(header(send=SendSettings(tracks=f"udp://both:{listener.port}"))).values()
+sink.write(result(0))
+print(len(listener.datagrams()))
+"""
+
+
+def test_a_name_with_both_addresses_is_sent_to_where_most_listeners_wait(tmp_path: Path) -> None:
+    """As `nc -lu` and the program in the README do: at IPv4."""
+    alone = ["unshare", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    command = [*alone, sys.executable, "-c", ONE_NAME, str(tmp_path / "hosts")]
+    assert subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=60, check=True).stdout == b"1\n"
 
 
 def test_a_run_sends_what_it_logs(tmp_path: Path, listener: Listener) -> None:
@@ -260,6 +393,22 @@ def test_several_sources_say_which_they_are_and_have_a_port_each_for_their_video
     ]
     ports = [report(out / name)["config"]["send"]["video"].rpartition(":")[2] for name in "ab"]
     assert ports == [str(first), str(first + 1)]
+
+
+def test_recordings_of_one_name_are_told_apart_and_can_be_resumed_alone(tmp_path: Path, listener: Listener) -> None:
+    clips = [tmp_path / folder / "clip.mp4" for folder in "ab"]
+    for clip in clips:
+        clip.parent.mkdir()
+        write_video(clip, 3)
+    out, send = tmp_path / "out", ["--device", "cpu", "--no-video", "--set", f"send.tracks={listener.address}"]
+    assert main(["run", *map(str, clips), "--out", str(out), *send]) == 0
+    frames = [records(datagram)[0] for datagram in listener.datagrams()]
+    assert {frame["source"] for frame in frames} == {"clip.mp4", "clip.mp4-2"}
+    assert [read_jsonl(out / name / "tracks.jsonl")[0]["source"] for name in ("clip", "clip-2")] == [
+        "clip.mp4",
+        "clip.mp4-2",
+    ]
+    assert main(["run", str(clips[1]), "--out", str(out / "clip-2"), *send, "--resume"]) == 0
 
 
 def test_more_sources_than_ports_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
