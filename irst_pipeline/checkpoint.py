@@ -23,7 +23,7 @@ from irst_pipeline.types import FrameResult
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 SCHEMA = "irst.checkpoint/4"
-SAME = ("source", "uri", "model", "weights_sha256", "camera", "config")
+SAME = ("uri", "model", "weights_sha256", "camera", "config")
 """What of a run's header must not change."""
 
 
@@ -83,8 +83,6 @@ def refuse_another_run(folder: Path, before: dict[str, Any], now: dict[str, Any]
     Who may ask for its metrics, and where it sends what it finds, makes no difference.
     """
     for key in SAME:
-        if key == "source" and before.get("uri") == now.get("uri"):
-            continue  # a namesake that is resumed alone has no number behind its name
         if difference := _difference(key, before.get(key), now.get(key)):
             raise UsageError(f"{folder}: holds another run: {difference}; give --resume what that run was given")
 

@@ -129,7 +129,7 @@ def test_another_recording_is_refused(
     other = tmp_path / "other.mp4"
     other.write_bytes(clip.read_bytes())
     assert resume(other, broken_off) == 2
-    assert 'its source was "clip.mp4", now it is "other.mp4"' in capsys.readouterr().err
+    assert f'its uri was "{clip}", now it is "{other}"' in capsys.readouterr().err
 
 
 def test_another_recordings_results_stay_also_without_a_checkpoint(
@@ -144,7 +144,7 @@ def test_another_recordings_results_stay_also_without_a_checkpoint(
     other = tmp_path / "other.mp4"
     other.write_bytes(clip.read_bytes())
     assert resume(other, broken_off) == 2
-    assert 'its source was "clip.mp4", now it is "other.mp4"' in capsys.readouterr().err
+    assert f'its uri was "{clip}", now it is "{other}"' in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in broken_off.iterdir()}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import av
 
-from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks.annotate import Annotator
 from irst_pipeline.sinks.base import RunHeader, Sink
 from irst_pipeline.sinks.encode import Encoder
@@ -39,8 +39,7 @@ class Sender(Stateful, ABC):
     kept = ("missed",)
 
     def __init__(self, what: str, address: str, _header: RunHeader, state: State | None) -> None:
-        """`what`: the setting that asks for it. Raises UsageError where the host has no address, and
-        IrstError where no name server answers."""
+        """`what`: the setting that asks for it. Raises IrstError where the host has no address."""
         self._what = f"{what}: {address}"
         self._socket, self._to = _socket_to(self._what, address)
         self._failing = False
@@ -121,7 +120,7 @@ class SentVideo(Sender):
 def open_senders(header: RunHeader, state: State | None = None) -> dict[str, Sink]:
     """What the settings say is to be sent, by the setting's name; with a `state` that has its counters, they go on.
 
-    Raises UsageError, one line, for a host without an address, and IrstError where no name server answers.
+    Raises IrstError, one line, for a host without an address.
     """
     send = header.settings.send
     wanted = {"send.tracks": (SentTracks, send.tracks), "send.video": (SentVideo, send.video)}
@@ -158,11 +157,7 @@ def _socket_to(what: str, address: str) -> tuple[socket.socket, tuple[Any, ...]]
         sender = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:  # the latter for a name that can be none, as of an empty or long label
         why = error.strerror if isinstance(error, OSError) else "no name of a host is like this"
-        unasked = isinstance(error, OSError) and error.errno == socket.EAI_AGAIN  # as while the machine starts
-        kind_of_error = IrstError if unasked else UsageError
-        raise kind_of_error(
-            f"{what}: the host has no address here ({why}); give another name, or its address"
-        ) from None
+        raise IrstError(f"{what}: the host has no address here ({why}); give another name, or its address") from None
     sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
     sender.settimeout(SEND_SECONDS)
     return sender, to
