@@ -4,8 +4,10 @@ What is written is the system's at once, so that a process that is killed loses 
 the disk is its own affair: a power cut may lose the last seconds.
 """
 
+import csv
 import errno
 import fcntl
+import io
 import json
 import logging
 import os
@@ -239,6 +241,13 @@ def write_file(path: Path, data: bytes) -> None:
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
     """Write a report that people read as well, as `write_file` does."""
     write_file(path, f"{json.dumps(report, indent=2)}\n".encode())
+
+
+def write_table(path: Path, header: list[str], rows: Iterable[list[Any]]) -> None:
+    """Write a CSV, as `write_file` does."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_file(path, text.getvalue().encode())
 
 
 def part_file(path: Path, number: int) -> Path:
