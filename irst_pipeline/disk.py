@@ -260,6 +260,11 @@ def parts_set_aside(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{escape(path.stem)}-{6 * '[0-9]'}{escape(path.suffix)}"))
 
 
+def all_parts(path: Path) -> list[Path]:
+    """Those, and the last one, which need not be there."""
+    return [*parts_set_aside(path), path]
+
+
 def set_aside(path: Path, number: int) -> None:
     """Make a file that is complete part `number`."""
     try:
