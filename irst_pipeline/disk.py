@@ -4,8 +4,10 @@ What is written is the system's at once, so that a process that is killed loses 
 the disk is its own affair: a power cut may lose the last seconds.
 """
 
+import csv
 import errno
 import fcntl
+import io
 import json
 import logging
 import os
@@ -241,6 +243,13 @@ def write_json(path: Path, report: Mapping[str, Any]) -> None:
     write_file(path, f"{json.dumps(report, indent=2)}\n".encode())
 
 
+def write_table(path: Path, header: list[str], rows: Iterable[list[Any]]) -> None:
+    """Write a CSV, as `write_file` does."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_file(path, text.getvalue().encode())
+
+
 def part_file(path: Path, number: int) -> Path:
     """Where part `number`, from 1, of a file in parts is set aside; the last one has the file's own name."""
     return path.with_name(f"{path.stem}-{number:06}{path.suffix}")
@@ -249,6 +258,11 @@ def part_file(path: Path, number: int) -> Path:
 def parts_set_aside(path: Path) -> list[Path]:
     """The parts of a file that are complete, in their order."""
     return sorted(path.parent.glob(f"{escape(path.stem)}-{6 * '[0-9]'}{escape(path.suffix)}"))
+
+
+def all_parts(path: Path) -> list[Path]:
+    """Those, and the last one, which need not be there."""
+    return [*parts_set_aside(path), path]
 
 
 def set_aside(path: Path, number: int) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import av
 
 from irst_pipeline import cli
-from irst_pipeline.disk import parts_set_aside
+from irst_pipeline.disk import all_parts
 from irst_pipeline.errors import told_in_one_line
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, simulate
@@ -71,27 +71,26 @@ def make_recording(folder: Path, frames: int) -> Path:
     return folder / "sequence16.mkv"
 
 
-def logged(out: Path, name: str) -> int:
-    """Bytes of a log in all of its parts."""
-    files = [*parts_set_aside(out / name), out / name]
-    return sum(file.stat().st_size for file in files if file.exists())
+def logged(log: Path) -> int:
+    """Bytes in all parts of a log."""
+    return sum(part.stat().st_size for part in all_parts(log) if part.exists())
 
 
 def read_logs(out: Path) -> Iterator[tuple[str, list[bytes]]]:
     """Lines of all parts of all logs, headers without what says when the run began."""
     for name in LOGS:
-        for file in (*parts_set_aside(out / name), out / name):
-            lines = file.read_bytes().splitlines(keepends=True)
+        for part in all_parts(out / name):
+            lines = part.read_bytes().splitlines(keepends=True)
             if name == "tracks.jsonl":
                 lines[0] = json.dumps(json.loads(lines[0]) | {"started": None}).encode()
-            yield file.name, lines
+            yield part.name, lines
 
 
-def shown(out: Path) -> int:
-    """Frames in all parts of the video, but for one that a kill cut off, for which it may end a write at any page."""
+def shown(video: Path) -> int:
+    """Frames in all parts of a video, but for one that a kill cut off, for which it may end a write at any page."""
     count = 0
-    for file in (*parts_set_aside(out / "annotated.mp4"), out / "annotated.mp4"):
-        with av.open(str(file)) as container:
+    for part in all_parts(video):
+        with av.open(str(part)) as container:
             count += sum(len(packet.decode()) for packet in container.demux(video=0) if not packet.is_corrupt)
     return count
 
@@ -103,12 +102,12 @@ def soak(kills: int, frames: int, seed: int, changes: list[str], out: Path) -> b
     whole, killed = out / "whole", out / "killed"
     if ended(start(recording, whole, changes)):
         return False
-    size = logged(whole, "tracks.jsonl")
+    size = logged(whole / "tracks.jsonl")
     rng = random.Random(seed)
     done = 0
     for moment in sorted(rng.uniform(0, 0.98 * size) for _ in range(kills)):
         process = start(recording, killed, changes, "--resume")
-        while process.is_alive() and logged(killed, "tracks.jsonl") < moment:
+        while process.is_alive() and logged(killed / "tracks.jsonl") < moment:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.3))
         process.kill()
@@ -119,7 +118,7 @@ def soak(kills: int, frames: int, seed: int, changes: list[str], out: Path) -> b
     found = {
         "logs": list(read_logs(whole)) == list(read_logs(killed)),
         "counters": len({tuple(report[name] for name in COUNTERS) for report in reports}) == 1,
-        "video": shown(killed) >= frames - done * VIDEO_SECONDS * FRAME_RATE,
+        "video": shown(killed / "annotated.mp4") >= frames - done * VIDEO_SECONDS * FRAME_RATE,
         "checkpoint": not (killed / "checkpoint.safetensors").exists(),
     }
     print(f"{frames} frames, killed {done} times, resumed {reports[1]['resumed']} times after a frame was written")

@@ -1,7 +1,7 @@
 """Take a camera away from a run again and again, and lose datagrams of another one: the tracks must not suffer.
 
 usage: python -m tools.soak_outages [--outages kill:10 kill:10 freeze:10 kill:10] [--apart 15] [--again 2] [--loss 0.05]
-[--out DIR]
+                                    [--out DIR]
 
 One `irst run` watches two cameras of live_cameras.py. That on RTSP is killed and started again, or stopped and
 continued, for so many seconds each, at random moments `--apart` to twice as many seconds after the last time; of the

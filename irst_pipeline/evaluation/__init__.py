@@ -8,6 +8,7 @@ import torch
 from irst_pipeline.datasets import Sample, read_masked_images
 from irst_pipeline.disk import claim_folder, prepare_folder
 from irst_pipeline.engine import find_device, load_model
+from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation.detection import DetectionScores, Scores
 from irst_pipeline.evaluation.detectors import BASELINES, network_detector, score
 from irst_pipeline.evaluation.logs import find_log, find_truth, read_sequence
@@ -31,6 +32,8 @@ def evaluate_detection(folder: Path, split: str, model: str, device: str, out: P
     default runs/evaluate-SET-SPLIT-MODEL, and as a table to stdout. Raises IrstError, a line for the user.
     """
     weights, on = load_model(model), find_device(device)
+    if weights.name in {baseline.name for baseline in BASELINES}:
+        raise UsageError(f"--model {model}: {weights.name} is also the name of a baseline; give it another name")
     name = folder.resolve().name
     out = out or Path("runs") / f"evaluate-{name}-{split}-{weights.name}"
     samples = read_masked_images(folder, split)

@@ -49,18 +49,18 @@ def local_contrast(image: Image) -> Map:
     reach = max(CELL_SIDES)
     padded = cv2.copyMakeBorder(image.astype(np.float32), reach, reach, reach, reach, cv2.BORDER_REFLECT)
     height, width = image.shape
-    result = np.full(image.shape, -np.inf, np.float32)
-    for side in CELL_SIDES:
+
+    def at_scale(side: int) -> Map:
         mean = np.asarray(cv2.blur(padded, (side, side)), np.float32)
 
-        def moved(rows: int, columns: int, mean: Map = mean, side: int = side) -> Map:
+        def moved(rows: int, columns: int) -> Map:
             y, x = reach + rows * side, reach + columns * side
             return mean[y : y + height, x : x + width]
 
         centre = moved(0, 0)
-        pairs = [(centre - moved(r, c)) * (centre - moved(-r, -c)) for r, c in NEIGHBOURS]
-        result = np.maximum(result, np.min(pairs, axis=0))
-    return result
+        return np.min([(centre - moved(r, c)) * (centre - moved(-r, -c)) for r, c in NEIGHBOURS], axis=0)
+
+    return np.max([at_scale(side) for side in CELL_SIDES], axis=0)
 
 
 PATCH_SIDE = 40  # px; also the greatest step from one patch to the next

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 from tqdm import tqdm
 
-from irst_pipeline.disk import parts_set_aside
+from irst_pipeline.disk import all_parts
 from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, velocities, without_hidden
 from irst_pipeline.settings import FileFields, FiniteFloat, NotNegative, Positive, read_lines, read_yaml, validate
@@ -215,7 +215,7 @@ def _read_velocities(path: Path) -> dict[tuple[int, int], tuple[float, float]]:
 def _read_tracks(path: Path) -> tuple[TrackPaths, int, float]:
     """Tracks, number of frames and frame rate of a log, with the parts of it that were set aside."""
     numbers, seen, frames = array("d"), set[int](), 1
-    for part in (*parts_set_aside(path), path):
+    for part in all_parts(path):
         lines = _lines(part, whole=True)
         number, line = next(lines, (1, ""))
         head = _json(line)

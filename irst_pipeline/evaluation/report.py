@@ -1,16 +1,14 @@
 """The files and the table of an evaluation."""
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from irst_pipeline.disk import write_file, write_json
+from irst_pipeline.disk import write_file, write_json, write_table
 from irst_pipeline.evaluation.detection import Counts, DetectionScores, Scores
 from irst_pipeline.pictures import as_written, png
 
@@ -26,7 +24,6 @@ def write_report(folder: Path, what: dict[str, Any], detectors: ScoresByName) ->
 
     Shares are 0..1 in all files. Raises IrstError, one line, when a file cannot be written.
     """
-    curves = {name: scores.curve() for name, scores in detectors.items()}
     summary = {
         **what,
         "detectors": [
@@ -44,9 +41,9 @@ def write_report(folder: Path, what: dict[str, Any], detectors: ScoresByName) ->
     write_table(folder / IMAGES_FILE, ["detector", "image", "iou", *counted], images)
     names = [field.name for field in fields(Scores)]
     points = (
-        [detector, f"{threshold:.6g}", *record(asdict(scores)).values()]
-        for detector, curve in curves.items()
-        for threshold, scores in curve.items()
+        [detector, f"{threshold:.6g}", *record(asdict(found)).values()]
+        for detector, scores in detectors.items()
+        for threshold, found in scores.curve().items()
     )
     write_table(folder / CURVE_FILE, ["detector", "threshold", *names], points)
     write_file(folder / PICTURE_FILE, draw_curves(f"{what['dataset']} {what['split']}", detectors))
@@ -86,10 +83,3 @@ def draw_curves(title: str, detectors: ScoresByName) -> bytes:
 def record(scores: Mapping[str, float]) -> dict[str, float | None]:
     """Scores by name; JSON knows no NaN: what could not be measured is null."""
     return {name: None if math.isnan(value) else value for name, value in scores.items()}
-
-
-def write_table(path: Path, header: list[str], rows: Iterable[list[Any]]) -> None:
-    """Write a CSV; raises IrstError, one line, when it cannot be written."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_file(path, text.getvalue().encode())

@@ -11,8 +11,8 @@ from irst_pipeline.types import CameraMotion, Floats, Integers
 REGION = 64  # px, side of a region
 MEMORY_SECONDS = 10.0  # counts fade with this time constant
 PRIOR_FRAMES = 10.0  # what is expected weighs as much as so many frames that were seen
-SPOT = 3  # pixels that a spot reaches to each side of its middle one
-CROWD = 4  # px, the side of the pixels of wide ones
+SPOT = 3  # cells that a spot reaches to each side of its middle one
+CROWD = 4  # px, the side of the cells of wide ones; those of narrow ones are pixels
 SPOT_SECONDS = (0.5, 3.0)  # a spot is what was seen there so long ago: less, and it may have been a target on its way
 SPOTTED_MAX = 200  # a frame
 ROW = 1 << 31  # from a row's first number to the next one's
@@ -21,7 +21,7 @@ EDGES = np.arange(-SPOT, SPOT + 1) * ROW + np.array([[-SPOT], [SPOT + 1]])  # of
 
 
 @lru_cache
-def cells(shape: tuple[int, ...]) -> tuple[int, ...]:
+def grid(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Rows and columns of regions in an image (H, W)."""
     return tuple(max(1, round(side / REGION)) for side in shape)
 
@@ -31,7 +31,7 @@ def regions(places: Floats, shape: tuple[int, ...]) -> Integers:
 
     Those outside count to the nearest.
     """
-    (rows, columns), (height, width) = cells(shape), shape
+    (rows, columns), (height, width) = grid(shape), shape
     x, y = (places + 0.5).T
     column = np.minimum(np.maximum(x * (columns / width), 0), columns - 1).astype(np.int64)
     row = np.minimum(np.maximum(y * (rows / height), 0), rows - 1).astype(np.int64)
@@ -66,8 +66,8 @@ class ClutterMap(Stateful):
 
     def _fit(self, shape: tuple[int, ...]) -> None:
         """Begin anew where the frame's size is new."""
-        if self._counts.shape != cells(shape):
-            self._counts, self._frames = np.zeros(cells(shape)), 0.0
+        if self._counts.shape != grid(shape):
+            self._counts, self._frames = np.zeros(grid(shape)), 0.0
 
 
 class Spots(Stateful):
@@ -77,7 +77,7 @@ class Spots(Stateful):
 
     def __init__(self, spared: float, sides: tuple[int, ...]) -> None:
         """`spared`: of the detections that a spot shows in a frame, so many may be of a target that stays there.
-        `sides`: of the pixels of spots, px, the widest first."""
+        `sides`: of the cells of spots, px, the widest first."""
         self._spared, self._sides = spared, sides
         self._places, self._seen, self._frames = np.empty((0, 2)), np.empty(0), np.empty(0)
 
@@ -119,6 +119,6 @@ class Spots(Stateful):
 
 
 def _numbers(places: Floats, side: int) -> Integers:
-    """(k,) of the pixels of that side, px, that places (k, 2) lie in, row by row."""
+    """(k,) of the cells of that side, px, that places (k, 2) lie in, row by row."""
     column, row = np.rint(places / side).astype(np.int64).T
     return np.asarray(row * ROW + column)

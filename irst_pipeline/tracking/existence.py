@@ -14,10 +14,10 @@ WEAK_POWER, WEAK_PIVOT = 0.45, 0.01
 """The likelihood ratio of a dim target against clutter is (score / pivot) ** power, for scores from 0.01 up. On
 simulated skies the power is 0.9; with half of it noise that lines up makes fewer tracks."""
 SCORE_MIN = 1e-9  # of which there is a logarithm
-ASTRAY = 1.0  # so much of its evidence has to come while a track flies
+SET_BACK = 1.0  # evidence that a dim track, which has enough but does not fly, has to earn again
 FADED_SCORE, FADED_SNR = 0.03, 0.3  # of its last ones; by more does a bright target hardly fade between two detections
 FADED_GAIN = -7.0  # evidence that its SNR did: about one in a thousand such targets
-LASTING_HITS = 3  # a weak detection that a track of so many takes goes on
+LASTING_HITS = 3  # of a track: a weak detection that it takes then is one that goes on from frame to frame
 LASTING_MAX = 0.5  # share of the weak detections that go on, above which they are of the scene
 MEMORY_FRAMES = 60
 
@@ -83,7 +83,7 @@ class Starts(Stateful):
         self._count, self._seconds = self._count * fade + count, self._seconds * fade + watched
 
     def evidence_needed(self, false_tracks_per_hour: float) -> float:
-        """The log likelihood ratio that one start in so many reaches by chance that so few become false tracks."""
+        """The log likelihood ratio that clutter reaches by chance so seldom that so few of its starts become tracks."""
         allowed = false_tracks_per_hour / 3600 * self._seconds / max(self._count, 1e-3)
         return -math.log(min(allowed, 0.5))
 

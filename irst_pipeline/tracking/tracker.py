@@ -11,13 +11,13 @@ from irst_pipeline.state import Stateful
 from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
 from irst_pipeline.tracking.clutter import CROWD, Spots, regions
 from irst_pipeline.tracking.existence import (
-    ASTRAY,
     FADED_GAIN,
     FADED_SCORE,
     FADED_SNR,
     LASTING_HITS,
     LASTING_MAX,
     MEMORY_FRAMES,
+    SET_BACK,
     Persistence,
     Scores,
     independence,
@@ -331,7 +331,7 @@ class Tracker(Stateful):
             of_noise = (weak_hits == 0) | (lasting <= LASTING_MAX)  # its weak ones, if it has any
             confirm[rows] = of_noise & fly(tracks.misfit[rows], tracks.in_line[rows])
             # Noise may line up by chance: what does not fly yet has to show that it does when it is seen again.
-            dim_evidence[rows[~confirm[rows]]] = weak - ASTRAY
+            dim_evidence[rows[~confirm[rows]]] = weak - SET_BACK
         confirmed = tracks.confirmed | confirm
         # Once it is confirmed, strong detections count for a track that they did not begin, too.
         evidence = np.where(confirm, np.maximum(tracks.evidence, 0), tracks.evidence)

@@ -11,10 +11,9 @@ import torch
 from tqdm import tqdm
 
 from irst_pipeline.datasets import HELD_OUT_SHARE
-from irst_pipeline.disk import held, make_folder
+from irst_pipeline.disk import held, make_folder, write_table
 from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation import score_network
-from irst_pipeline.evaluation.report import write_table
 from irst_pipeline.lsnet.weights import WEIGHTS_FILE
 from irst_pipeline.training.batches import DataSet, draw_ahead, read_sources
 from irst_pipeline.training.finish import bring_to_scale, shift_logits

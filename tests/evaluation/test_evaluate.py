@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from irst_pipeline.datasets import read_masked_images
 from irst_pipeline.engine import load_model
 from irst_pipeline.evaluation import score_network
 from irst_pipeline.evaluation.detectors import BASELINES, score
+from irst_pipeline.lsnet.weights import SHIPPED
 from tests.running import read_csv, short_of_memory
 
 NAMES = ["lsnet-nano", "white top-hat", "max-median", "MPCM", "PSTNN"]
@@ -75,6 +77,15 @@ def test_without_out_the_folder_is_named_after_what_ran(field_set: Path, monkeyp
     monkeypatch.chdir(field_set.parent)
     assert main(["evaluate", "detection", "SET"]) == 0
     assert summary(field_set.parent / "runs" / "evaluate-SET-test-lsnet-nano")["images"] == 1
+
+
+def test_a_network_is_not_taken_for_the_baseline_of_its_name(
+    field_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(SHIPPED / "lsnet-nano.safetensors", named := tmp_path / "MPCM.safetensors")
+    assert evaluate(field_set, tmp_path / "out", "--split", "train", "--model", str(named)) == 2
+    assert f"--model {named}: MPCM is also the name of a baseline" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_set_without_targets_has_no_pd(field_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
