@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
@@ -28,7 +28,7 @@ from irst_pipeline.sinks import RESULT_FILES
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sources import Source, open_source, redact, resume_source
 from irst_pipeline.sources.address import DEVICES, is_live, printable, scheme_of
-from irst_pipeline.statistics import Account, RunStatistics
+from irst_pipeline.statistics import Account, Counts, RunStatistics
 from irst_pipeline.types import FrameResult
 from irst_pipeline.worker import STOP_SECONDS, RunProcess
 
@@ -200,13 +200,14 @@ Worker = RunProcess | _RunHere
 
 def _watched(workers: Sequence[Worker], unreadable: list[tuple[str, IrstError]]) -> list[WatchedRun]:
     """What may be asked about, also of sources that could not be opened."""
-    accounts = [worker.account for worker in workers]
-    for _, error in unreadable:
-        statistics = RunStatistics()
-        statistics.end(f"failed: {error}")
-        accounts.append(partial(statistics.account, None, 0.0))
+    accounts: list[Callable[[], Account]] = [worker.account for worker in workers]
+    accounts += [partial(_never_begun, error) for _, error in unreadable]
     names = [*(worker.run.source.name for worker in workers), *(name for name, _ in unreadable)]
     return list(map(WatchedRun, distinct(names), accounts))
+
+
+def _never_begun(error: IrstError) -> Account:
+    return Account(Counts(), 0, 0, waiting={}, frames_not_written={}, memory_bytes=0, ailment=f"failed: {error}")
 
 
 def _progress(runs: list[Run]) -> "tqdm[Never]":
