@@ -23,7 +23,7 @@ from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.metrics import WatchedRun, answering
 from irst_pipeline.pipeline import fitting
-from irst_pipeline.run import Run, exhaust, finish, run_header
+from irst_pipeline.run import Run, carry_out_and_report, exhaust, run_header
 from irst_pipeline.sinks import RESULT_FILES
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sources import Source, open_source, redact, resume_source
@@ -83,7 +83,7 @@ def run_recordings(
         workers = [RunProcess(run, realtime) if len(runs) > 1 else _RunHere(run) for run in runs]
         watched += _watched(workers, unreadable)
         progress = opened.enter_context(_progress(runs))
-        ended = _carry_out(workers, engine, stop, progress, tell=len(uris) > 1)
+        ended = _carry_out_all(workers, engine, stop, progress, tell=len(uris) > 1)
     for run, result in zip(runs, ended, strict=True):
         if not result.exception():
             _summarise(run.folder, result.result())
@@ -192,7 +192,7 @@ class _RunHere:
         return self._statistics.account(self.run.source, self.run.header.settings.metrics.stale_seconds)
 
     def results(self, engine: Engine[Any], stop: Event) -> Generator[FrameResult, None, dict[str, Any]]:
-        return finish(self.run, engine, stop, self._statistics)
+        return carry_out_and_report(self.run, engine, stop, self._statistics)
 
 
 Worker = RunProcess | _RunHere
@@ -217,13 +217,13 @@ def _progress(runs: list[Run]) -> "tqdm[Never]":
     return tqdm(total=total, initial=done, unit="frame", disable=None)
 
 
-def _carry_out(
+def _carry_out_all(
     workers: Sequence[Worker], engine: Engine[Any], stop: Event, progress: "tqdm[Never]", tell: bool
 ) -> list[Future[dict[str, Any]]]:
     """Carry out all runs to their ends; what `run.json` says of each, or why it failed, which is told if so wanted."""
     with ThreadPoolExecutor(max(1, len(workers))) as cameras, ThreadPoolExecutor(RECORDINGS_AT_ONCE) as recordings:
         ended = [
-            (cameras if worker.run.source.live else recordings).submit(_finish, worker, engine, stop, progress)
+            (cameras if worker.run.source.live else recordings).submit(_carry_out, worker, engine, stop, progress)
             for worker in workers
         ]
         for result in ended if tell else ():
@@ -238,7 +238,7 @@ def _carry_out(
     return ended
 
 
-def _finish(worker: Worker, engine: Engine[Any], stop: Event, progress: "tqdm[Never]") -> dict[str, Any]:
+def _carry_out(worker: Worker, engine: Engine[Any], stop: Event, progress: "tqdm[Never]") -> dict[str, Any]:
     """Carry a run out to its end; returns what `run.json` says of it."""
     try:
         return exhaust(worker.results(engine, stop), lambda _: progress.update())

@@ -22,7 +22,7 @@ from typing import Any
 
 from irst_pipeline.engine.base import Engine
 from irst_pipeline.errors import IrstError
-from irst_pipeline.run import Run, counted_before, exhaust, finish, report_failure
+from irst_pipeline.run import Run, carry_out_and_report, counted_before, exhaust, report_failure
 from irst_pipeline.signals import STOPS
 from irst_pipeline.sources.address import scheme_of
 from irst_pipeline.statistics import Account, RunStatistics
@@ -64,7 +64,7 @@ class RunProcess:
         is set, after which one that hangs is killed. A run that is stopped before it begins has no process.
         """
         if stop.is_set():
-            return exhaust(finish(self.run, engine, stop, RunStatistics()), lambda _: None)
+            return exhaust(carry_out_and_report(self.run, engine, stop, RunStatistics()), lambda _: None)
         self.run.source.close()
         self._heard, self._account = perf_counter(), self._account._replace(ailment="its process is starting")
         try:

@@ -20,7 +20,7 @@ from irst_pipeline.checkpoint import read_checkpoint
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine.base import Engine
 from irst_pipeline.memory import share_freed_memory
-from irst_pipeline.run import Run, exhaust, finish
+from irst_pipeline.run import Run, carry_out_and_report, exhaust
 from irst_pipeline.settings import validate
 from irst_pipeline.signals import STOPS
 from irst_pipeline.sinks import RunHeader
@@ -123,10 +123,11 @@ def _carry_out(order: dict[str, Any], wire: Wire, engine: Engine[Any], stop: Eve
                     tell()
 
         run = Run(source, folder, header, platform, calibrate, checkpoint)
+        results = carry_out_and_report(run, engine, stop, statistics)
         telling = Thread(target=keep_telling, daemon=True)
         telling.start()
         try:
-            return exhaust(finish(run, engine, stop, statistics), lambda result: wire.say("frame", result.spans))
+            return exhaust(results, lambda result: wire.say("frame", result.spans))
         finally:
             ended.set()
             telling.join()
