@@ -83,14 +83,14 @@ def command() -> NoReturn:
 
 
 def _open_standard_streams() -> None:
-    """Those that are closed, to nowhere: else the first files to be opened would be in their place."""
+    """Open those that are closed, on nothing: else the first files to be opened would take their numbers."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 (as long as the process)
 
 
 def _flush() -> None:
-    """What is printed, as far as anybody takes it: what is left would make Python end with a failure."""
+    """Pass on what is printed. Where nobody takes it any more it goes nowhere: Python would else end with a failure."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -131,8 +131,7 @@ class RunStatistics(Stateful):
         self.resumed = 0
         """Times that the run was gone on with."""
         self.frames_not_written: dict[str, int] = {}
-        """For lack of space, by the kind of file, also of those that lack none; and for lack of a network, by what was
-        to be sent."""
+        """By the kind of file, for lack of space, and by what was to be sent, for lack of a network; 0 for none."""
         self._not_stored: list[str] = []  # kinds of files that the last frame is not in
         self._seconds_before = 0.0
         self._counts = Counts()

@@ -161,8 +161,8 @@ class _Part:
 
     @contextmanager
     def _storing(self) -> Iterator[None]:
-        """Count what is stored: when the file grows, a fragment with all frames so far is what is written first, also
-        when it becomes an ordinary MP4."""
+        """Count what is stored. Whenever the file grows, the first of what is written is a fragment with all frames so
+        far, also when it becomes an ordinary MP4."""
         size = self.file.size
         try:
             yield
