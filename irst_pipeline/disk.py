@@ -151,8 +151,8 @@ def _no_folder(folder: Path, error: OSError) -> IrstError:
 
 
 class OutputFile:
-    """A file that has all of every `write`, also if the process is then killed, and ends with a whole one even when the
-    disk is full.
+    """A file that holds all of a `write` once that returns, even if the process is then killed, and that ends with a
+    whole one even when the disk is full.
 
     Replaces a file of that name, and begins with `head`; with a `size` it goes on after so many bytes of the file that
     is there. Every disk error is an IrstError that names the file and the mend; after it the file stays as it was

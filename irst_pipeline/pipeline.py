@@ -86,7 +86,7 @@ def run_pipeline(
                     room.release()
                     yield result
             finally:
-                room.release(places)  # so that the network comes to another result, and sees that nobody takes it
+                room.release(places)  # else the network would wait for it, and not see that nobody takes its results
 
 
 def _prepared(engine: Engine[Any], first: Frame, stop: Event) -> bool:

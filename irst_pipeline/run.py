@@ -113,7 +113,7 @@ class _Keeper:
             self._failed = True
 
 
-def finish(
+def carry_out_and_report(
     run: Run, engine: Engine[Any], stop: Event, statistics: RunStatistics
 ) -> Generator[FrameResult, None, dict[str, Any]]:
     """Carry a run out to its end, however that comes; returns what `run.json` says of it.

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
@@ -23,12 +23,12 @@ from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.metrics import WatchedRun, answering
 from irst_pipeline.pipeline import fitting
-from irst_pipeline.run import Run, exhaust, finish, run_header
+from irst_pipeline.run import Run, carry_out_and_report, exhaust, run_header
 from irst_pipeline.sinks import RESULT_FILES, open_senders
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sources import Source, open_source, redact, resume_source
 from irst_pipeline.sources.address import DEVICES, is_live, printable, scheme_of
-from irst_pipeline.statistics import Account, RunStatistics
+from irst_pipeline.statistics import Account, Counts, RunStatistics
 from irst_pipeline.types import FrameResult
 from irst_pipeline.worker import STOP_SECONDS, RunProcess
 
@@ -86,7 +86,7 @@ def run_recordings(
         workers = [RunProcess(run, realtime) if len(runs) > 1 else _RunHere(run) for run in runs]
         watched += _watched(workers, unreadable)
         progress = opened.enter_context(_progress(runs))
-        ended = _carry_out(workers, engine, stop, progress, tell=len(uris) > 1)
+        ended = _carry_out_all(workers, engine, stop, progress, tell=len(uris) > 1)
     for run, result in zip(runs, ended, strict=True):
         if not result.exception():
             _summarise(run.folder, result.result())
@@ -195,7 +195,7 @@ class _RunHere:
         return self._statistics.account(self.run.source, self.run.header.settings.metrics.stale_seconds)
 
     def results(self, engine: Engine[Any], stop: Event) -> Generator[FrameResult, None, dict[str, Any]]:
-        return finish(self.run, engine, stop, self._statistics)
+        return carry_out_and_report(self.run, engine, stop, self._statistics)
 
 
 Worker = RunProcess | _RunHere
@@ -203,13 +203,14 @@ Worker = RunProcess | _RunHere
 
 def _watched(workers: Sequence[Worker], unreadable: list[tuple[str, IrstError]]) -> list[WatchedRun]:
     """What may be asked about, also of sources that could not be opened."""
-    accounts = [worker.account for worker in workers]
-    for _, error in unreadable:
-        statistics = RunStatistics()
-        statistics.end(f"failed: {error}")
-        accounts.append(partial(statistics.account, None, 0.0))
+    accounts: list[Callable[[], Account]] = [worker.account for worker in workers]
+    accounts += [partial(_never_begun, error) for _, error in unreadable]
     names = [*(worker.run.source.name for worker in workers), *(name for name, _ in unreadable)]
     return list(map(WatchedRun, distinct(names), accounts))
+
+
+def _never_begun(error: IrstError) -> Account:
+    return Account(Counts(), 0, 0, waiting={}, frames_not_written={}, memory_bytes=0, ailment=f"failed: {error}")
 
 
 def _progress(runs: list[Run]) -> "tqdm[Never]":
@@ -219,13 +220,13 @@ def _progress(runs: list[Run]) -> "tqdm[Never]":
     return tqdm(total=total, initial=done, unit="frame", disable=None)
 
 
-def _carry_out(
+def _carry_out_all(
     workers: Sequence[Worker], engine: Engine[Any], stop: Event, progress: "tqdm[Never]", tell: bool
 ) -> list[Future[dict[str, Any]]]:
     """Carry out all runs to their ends; what `run.json` says of each, or why it failed, which is told if so wanted."""
     with ThreadPoolExecutor(max(1, len(workers))) as cameras, ThreadPoolExecutor(RECORDINGS_AT_ONCE) as recordings:
         ended = [
-            (cameras if worker.run.source.live else recordings).submit(_finish, worker, engine, stop, progress)
+            (cameras if worker.run.source.live else recordings).submit(_carry_out, worker, engine, stop, progress)
             for worker in workers
         ]
         for result in ended if tell else ():
@@ -240,7 +241,7 @@ def _carry_out(
     return ended
 
 
-def _finish(worker: Worker, engine: Engine[Any], stop: Event, progress: "tqdm[Never]") -> dict[str, Any]:
+def _carry_out(worker: Worker, engine: Engine[Any], stop: Event, progress: "tqdm[Never]") -> dict[str, Any]:
     """Carry a run out to its end; returns what `run.json` says of it."""
     try:
         return exhaust(worker.results(engine, stop), lambda _: progress.update())

@@ -112,7 +112,7 @@ class Account(NamedTuple):
     frames_not_written: dict[str, int]
     """As of `RunStatistics`."""
     memory_bytes: int
-    """Of the process that carries it out; 0 where the system does not tell."""
+    """Of the process that carries it out; 0 where there is none, or the system does not tell."""
     ailment: str | None
     """Why no tracks come or are stored, or None if all is well."""
 
@@ -131,8 +131,7 @@ class RunStatistics(Stateful):
         self.resumed = 0
         """Times that the run was gone on with."""
         self.frames_not_written: dict[str, int] = {}
-        """For lack of space, by the kind of file, also of those that lack none; and for lack of a network, by what was
-        to be sent."""
+        """By the kind of file, for lack of space, and by what was to be sent, for lack of a network; 0 for none."""
         self._not_stored: list[str] = []  # kinds of files that the last frame is not in
         self._seconds_before = 0.0
         self._counts = Counts()
@@ -216,9 +215,9 @@ class RunStatistics(Stateful):
             counts.frames_in_flight = len(self._reading)
         return counts
 
-    def account(self, source: Source | None, stale_seconds: float) -> Account:
-        """What the run on this source, or on one that could not be opened, has come to by now."""
-        failed, reconnects = (source.frames_failed, source.reconnects) if source else (0, 0)
+    def account(self, source: Source, stale_seconds: float) -> Account:
+        """What the run on this source has come to by now."""
+        failed, reconnects = source.frames_failed, source.reconnects
         waiting = {taker: stage.waiting for taker, stage in self.stages.items()}
         lacking, memory, ailment = self.frames_not_written, resident_bytes(), self.ailment(stale_seconds)
         return Account(self.counts(), failed, reconnects, waiting, lacking, memory, ailment)

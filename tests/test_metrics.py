@@ -102,6 +102,7 @@ def test_a_recording_that_cannot_be_opened_is_told_while_the_others_run(tmp_path
         wait_until(told, "what cannot be opened is told")
         samples, _ = scrape(port)
         assert samples["irst_frames_read_total", "bad\ufffd.mp4"] == 0
+        assert samples["irst_memory_bytes", "bad\ufffd.mp4"] == 0, "no process works on it"
 
 
 def test_a_recording_and_a_camera_that_stops_and_comes_back(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class Curve(Protocol):
         """The numbers of one frame (H, W)."""
 
     def shift(self, numbers: Floats, now: Floats) -> float:
-        """By how much, of 255, `numbers` show a frame as a whole too bright or too dark, of which `now` are its own."""
+        """How much too bright or too dark, of 255, a frame as a whole is by these `numbers`; `now` are its own."""
 
     def show(self, image: Image, numbers: Floats) -> Picture:
         """(H, W) uint8 of a frame (H, W)."""

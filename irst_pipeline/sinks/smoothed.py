@@ -87,7 +87,7 @@ class SmoothedJsonl:
             self._seen[self._leg(id_)].append(_Seen(frame.index, frame.time, *values))
 
     def _leg(self, track: int) -> int:
-        """What it goes on as now."""
+        """The id that its newest leg is kept under, another than its own once it has jumped."""
         while track in self._jumps:
             track = self._jumps[track]
         return track

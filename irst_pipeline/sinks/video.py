@@ -122,8 +122,8 @@ class AnnotatedVideo(Stateful):
     def _part_for(self, frame: Frame) -> "_Part":
         part = self._part
         if part is not None and part.frames:
-            rotate, seconds = self._header.settings.rotate, frame.time - part.start
-            paused = frame.time - part.last >= PAUSE_MAX
+            rotate, seconds = self._header.settings.rotate, frame.time - part.encoder.start
+            paused = frame.time - part.encoder.last >= PAUSE_MAX
             if paused or part.frames >= FRAMES_MAX or is_full(rotate, part.file.size, seconds):
                 self._end_part()
                 part = None
@@ -143,22 +143,12 @@ class _Part:
         self.file = OutputFile(path)
         self.frames = self.stored = 0  # encoded; and of these on disk in a fragment that plays
         self._container = av.open(self.file, "w", format="mp4", container_options=_MUXER, buffer_size=_BUFFER_BYTES)
-        self._encoder = Encoder(self._container, frame_rate)
-
-    @property
-    def start(self) -> float:
-        """s, time of its first frame."""
-        return self._encoder.start
-
-    @property
-    def last(self) -> float:
-        """s, time of its last frame."""
-        return self._encoder.last
+        self.encoder = Encoder(self._container, frame_rate)
 
     def write(self, picture: Picture, time: float) -> None:
         """Encode one picture; raises FFmpegError, or IrstError where it cannot be stored."""
         with self._storing():
-            self._encoder.write(picture, time)
+            self.encoder.write(picture, time)
         self.frames += 1
 
     def close(self) -> None:
@@ -167,12 +157,12 @@ class _Part:
             last.callback(self.file.close)
             last.callback(self._close_container)
             if not self.file.failed:
-                self._encoder.flush()
+                self.encoder.flush()
 
     @contextmanager
     def _storing(self) -> Iterator[None]:
-        """Count what is stored: when the file grows, a fragment with all frames so far is what is written first, also
-        when it becomes an ordinary MP4."""
+        """Count what is stored. Whenever the file grows, the first of what is written is a fragment with all frames so
+        far, also when it becomes an ordinary MP4."""
         size = self.file.size
         try:
             yield

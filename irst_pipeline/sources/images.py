@@ -97,8 +97,8 @@ def luminance(image: NDArray[Any]) -> NDArray[Any]:
 class ImageSource(Recording):
     """Images as frames, `image_rate` of them a second.
 
-    They are taken for a recording: the first of them fixes for all how other depths become 16 bits, until one of which
-    less than half would fit fixes it anew. With `each` every file does so for itself and its pages.
+    Levels other than 8 or 16 bits become 16 by the range of the first image, and from one on of which less than half
+    would fit, by the range of that one. With `each`, every file has a range of its own, for all of its pages.
     """
 
     def __init__(self, name: str, files: list[ImageFile], image_rate: float, each: bool = False) -> None:

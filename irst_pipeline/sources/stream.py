@@ -154,10 +154,10 @@ def _copied(container: InputContainer, ended: Event) -> Iterator["av.Packet[Any]
 
 
 def _marked(container: InputContainer, stream: int, distrusted: bool) -> "Iterator[av.Packet[Any] | None]":
-    """Its packets, marked as damaged where datagrams are missing, of them or before.
+    """The container's packets, marked as damaged where datagrams are missing in them or before them.
 
-    Where some are missing that were read ahead, nobody knows of which, all of a `stream` are `distrusted` up to its
-    first key frame.
+    All of this `stream` up to its first key frame are where packets are `distrusted`: datagrams are missing among what
+    FFmpeg read ahead, and nobody knows where.
     """
     packets: Iterator[av.Packet[Any]] = container.demux()
     while True:

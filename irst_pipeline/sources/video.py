@@ -36,13 +36,65 @@ BREAK = 1.0  # s that time stamps run back where another recording begins
 EVEN_SHARE = 0.5  # of the steps are as long as the one before; where fewer are, any step may be right
 
 
+class Times:
+    """The times of a file's frames, s, one after the other, and how many frames are missing between them.
+
+    They are the file's time stamps; where one is missing or does not increase, it is the previous one + 1 / frame_rate.
+    Where two in a row run back by more than BREAK, as in a file put together from several, those after them go on from
+    there.
+    """
+
+    def __init__(self, frame_rate: float) -> None:
+        self._usual = 1 / frame_rate
+        self._last: float | None = None
+        self._shift = 0.0  # from time stamps to times
+        self._back = False  # whether the last time stamp ran back
+        self._steps: deque[float] = deque(maxlen=3)  # from frame to frame, the last ones
+        self._count = 0
+        self._unseen = self._even = 0  # frames that fit into steps that are too long; steps as long as the one before
+
+    def __call__(self, stamp: float | None) -> float:
+        """The time of the next frame, which has this time stamp."""
+        self._count += 1
+        before, self._last = self._last, self._next(stamp)
+        if before is not None:
+            self._take_step(self._last - before)
+        return self._last
+
+    def missing(self, end: float) -> int:
+        """How many more frames fit in until the `end`; 0 where steps differ, so that any of them may be right."""
+        if self._last is None or not self._steps or self._even < EVEN_SHARE * (self._count - 3):
+            return 0
+        return self._unseen + max(0, round((end - self._last) / self._steps[-1]) - 1)
+
+    def _next(self, stamp: float | None) -> float:
+        if self._last is None:
+            return 0.0 if stamp is None else stamp
+        following = self._last + self._usual
+        if stamp is None:
+            return following
+        time = stamp + self._shift
+        back = time < self._last - BREAK
+        if back and self._back:  # a single one is damaged
+            self._shift += following - time
+        self._back = back
+        return time if time > self._last else following
+
+    def _take_step(self, step: float) -> None:
+        """The step before it is too long if it is longer than both beside it. Rates may vary."""
+        self._steps.append(step)
+        if len(self._steps) == 3:
+            first, middle, last = self._steps
+            self._even += math.isclose(last, middle, rel_tol=0.1)
+            if middle > GAP * (usual := max(first, last)):
+                self._unseen += round(middle / usual) - 1
+
+
 class VideoSource(Recording):
     """The frames of a video file's first video stream.
 
     8-bit grey and YUV frames are views of FFmpeg's Y plane at its own range (a limited-range file has 16 .. 235), 9 to
-    16-bit ones likewise, as native uint16. Colour becomes luminance. Times are the file's; where one is missing or
-    does not increase, it is the previous one + 1 / frame_rate. Where two in a row run back by more than BREAK, as in a
-    file put together from several, those after them go on from there.
+    16-bit ones likewise, as native uint16. Colour becomes luminance. Times are as of `Times`.
     """
 
     def __init__(self, path: Path, image_rate: float, raw: dict[str, str] | None = None) -> None:
@@ -64,11 +116,8 @@ class VideoSource(Recording):
             estimate = round(duration * self.frame_rate)
             self.frame_count = min(self.frame_count or estimate, estimate)  # an MP4 may show less than it holds
         self._raw = raw is not None
-        self._time, self._end = -math.inf, None if duration is None else _start(self._container) + duration
-        self._shift = 0.0  # s, from the file's time stamps to times
-        self._back = False  # whether the last time stamp ran back
-        self._steps: deque[float] = deque(maxlen=3)  # s, from frame to frame, the last ones
-        self._unseen = self._even = 0  # frames that fit into steps that are too long; steps as long as the one before
+        self._times = Times(self.frame_rate)
+        self._end = None if duration is None else _start(self._container) + duration
         self._lost: list[int] = []  # pts of packets that gave no frame, in order
 
     def close(self) -> None:
@@ -82,15 +131,14 @@ class VideoSource(Recording):
             lost = len(self._lost) if frame.pts is None else bisect_left(self._lost, frame.pts)
             last = max(last + 1, seen + lost)
             seen += 1
-            before, self._time = self._time, self._next_time(frame)
-            if before > -math.inf:
-                self._count_unseen(self._time - before)
+            stamp, base = frame.dts if self._untimed else frame.pts, frame.time_base
+            time = self._times(None if stamp is None or base is None else float(stamp * base))
             if frame.is_corrupt:
                 self.fail(f"frame {last} is damaged")
                 continue
             image = image_of(frame, self.name, say_colour=not colour_known)
             colour_known = True
-            yield Frame(image, last, self._time, self.name)
+            yield Frame(image, last, time, self.name)
         self._report_missing(seen)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
@@ -119,36 +167,14 @@ class VideoSource(Recording):
         base = self._stream.time_base
         return "" if pts is None or base is None else f" at {float(pts * base):.3f} s"
 
-    def _next_time(self, frame: av.VideoFrame) -> float:
-        following = 0.0 if self._time == -math.inf else self._time + 1 / self.frame_rate
-        stamp = frame.dts if self._untimed else frame.pts
-        if stamp is None or frame.time_base is None:
-            return following
-        time = float(stamp * frame.time_base) + self._shift
-        back = time < self._time - BREAK
-        if back and self._back:  # a single one is damaged
-            self._shift += following - time
-        self._back = back
-        return time if time > self._time else following
-
-    def _count_unseen(self, step: float) -> None:
-        """Take a step in time, s; the one before it is too long if it is longer than both beside it. Rates may vary."""
-        self._steps.append(step)
-        if len(self._steps) == 3:
-            first, middle, last = self._steps
-            self._even += math.isclose(last, middle, rel_tol=0.1)
-            if middle > GAP * (usual := max(first, last)):
-                self._unseen += round(middle / usual) - 1
-
     def _report_missing(self, seen: int) -> None:
         if self._counted and self.frame_count is not None:
             missing = self.frame_count - seen - len(self._lost)
             if missing > 0:
                 self.frames_failed += missing
                 log.warning("%s: %d of the %d frames it declares are missing", self.name, missing, self.frame_count)
-        elif self._end is not None and self._steps and self._even >= EVEN_SHARE * (seen - 3):
-            step = self._steps[-1]
-            missing = self._unseen + max(0, round((self._end - self._time) / step) - 1) - len(self._lost)
+        elif self._end is not None:
+            missing = self._times.missing(self._end) - len(self._lost)
             fit = seen + len(self._lost) + missing
             if missing > max(1, ESTIMATE_SLACK * fit):
                 log.warning("%s: about %d of the %d frames that fit its times are missing", self.name, missing, fit)

@@ -2,97 +2,41 @@
 would idle.
 
 The process that starts the others keeps the network and lends them its engine: frames come to it over a socket, and
-what was found in them goes back. Both ends say a line of JSON, and behind it the arrays that the line announces.
+what was found in them goes back. This file is its end, `__main__.py` the end of the one that carries out the run, and
+`wire.py` what they say to each other.
 """
 
-import json
 import logging
 import os
 import signal
 import sys
-import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import fields
-from pathlib import Path
-from queue import SimpleQueue
-from socket import socket, socketpair
+from socket import socketpair
 from subprocess import DEVNULL, Popen
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from irst_pipeline.bearings import open_platform
-from irst_pipeline.calibration import open_calibrator
-from irst_pipeline.checkpoint import read_checkpoint
-from irst_pipeline.config import RunSettings
 from irst_pipeline.engine.base import Engine
-from irst_pipeline.errors import IrstError, UsageError, refusal
-from irst_pipeline.memory import share_freed_memory
-from irst_pipeline.run import Run, counted_before, exhaust, finish, report_failure
-from irst_pipeline.settings import validate
+from irst_pipeline.errors import IrstError
+from irst_pipeline.run import Run, carry_out_and_report, counted_before, exhaust, report_failure
 from irst_pipeline.signals import STOPS
-from irst_pipeline.sinks import RunHeader
-from irst_pipeline.sources import open_source, redact, resume_source
 from irst_pipeline.sources.address import scheme_of
-from irst_pipeline.statistics import Account, Counts, RunStatistics
-from irst_pipeline.types import Image, Span, TargetPixels, Work
+from irst_pipeline.statistics import Account, RunStatistics
+from irst_pipeline.types import Image, Span, Work
+from irst_pipeline.worker.wire import Said, Wire, account_of, error_of, failure
+
+__all__ = ["STOP_SECONDS", "RunProcess", "Wire"]
 
 log = logging.getLogger("irst")
 
-ACCOUNT_SECONDS = 0.2  # between two accounts of a run
 STOP_SECONDS = 0.1  # after which a stop is noticed
 SILENT_MAX = 4.0  # s; a process that is to stop and has said nothing for so long is killed
 BEGIN_MAX = 60.0  # s; so is one that has yet to begin so long after it was told
 TOLD_SECONDS = 1.0  # after which a signal that went to all processes has come to this one as well
-RAISED = {"usage": UsageError, "user": IrstError, "fault": RuntimeError}
-"""What is raised here for what failed in the other process."""
-
-
-class Said(NamedTuple):
-    """What one process tells the other."""
-
-    what: str
-    words: Any = None
-    """Of JSON's types."""
-    arrays: Sequence[NDArray[Any]] = ()
-
-
-class Wire:
-    """One end of a socket between two processes. Any thread may say something; one alone listens."""
-
-    def __init__(self, end: socket) -> None:
-        self._end = end
-        self._incoming = end.makefile("rb")
-        self._saying = Lock()
-
-    def say(self, what: str, words: Any = None, arrays: Sequence[NDArray[Any]] = ()) -> None:
-        """Raises OSError if the other process is gone."""
-        announced = [(array.dtype.str, array.shape) for array in arrays]
-        with self._saying:
-            self._end.sendall(json.dumps([what, words, announced]).encode() + b"\n")
-            for array in arrays:
-                self._end.sendall(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-
-    def hear(self) -> Said:
-        """What the other process says next; raises EOFError or OSError if it is gone."""
-        line = self._incoming.readline()
-        if not line.endswith(b"\n"):
-            raise EOFError
-        what, words, announced = json.loads(line)
-        arrays = [np.empty(shape, dtype) for dtype, shape in announced]
-        for array in arrays:
-            if self._incoming.readinto(array.reshape(-1).view(np.uint8).data) < array.nbytes:
-                raise EOFError
-        return Said(what, words, arrays)
-
-    def close(self) -> None:
-        self._incoming.close()
-        self._end.close()
 
 
 class RunProcess:
@@ -120,7 +64,7 @@ class RunProcess:
         is set, after which one that hangs is killed. A run that is stopped before it begins has no process.
         """
         if stop.is_set():
-            return exhaust(finish(self.run, engine, stop, RunStatistics()), lambda _: None)
+            return exhaust(carry_out_and_report(self.run, engine, stop, RunStatistics()), lambda _: None)
         self.run.source.close()
         self._heard, self._account = perf_counter(), self._account._replace(ailment="its process is starting")
         try:
@@ -208,9 +152,9 @@ class RunProcess:
                 case "log":
                     log.log(words["level"], "%s", words["line"])
                 case "account":
-                    self._account = _account_of(words, arrays)
+                    self._account = account_of(words, arrays)
                 case "failed":
-                    raise _raised(words)
+                    raise error_of(words)
                 case "ended":
                     return dict(words)
 
@@ -237,149 +181,10 @@ def _answered(engine: Engine[Any], what: str, image: Image, stop: Event) -> Said
         (found,) = engine.collect(engine.submit([image]))
         return Said("found", None, found)
     except Exception as error:
-        return Said("failed", _failure(error))
-
-
-def _failure(error: Exception) -> dict[str, str]:
-    match error:
-        case UsageError():
-            kind, line = "usage", str(error)
-        case IrstError():
-            kind, line = "user", str(error)
-        case OSError():
-            kind, line = "user", refusal(error)
-        case RuntimeError():
-            kind, line = "fault", str(error)
-        case _:
-            kind, line = "fault", f"{type(error).__name__}: {error}"
-    return {"kind": kind, "line": line, "trace": "".join(traceback.format_exception(error))}
-
-
-def _raised(words: dict[str, str]) -> Exception:
-    error = RAISED[words["kind"]](words["line"])
-    error.add_note(words["trace"])
-    return error
+        return failure(error)
 
 
 def _how(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     return signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-
-
-def _account_of(words: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> Account:
-    counts = Counts(frames_in_flight=words["in_flight"], tracks=words["tracks"])
-    counts.restore(dict(zip(words["names"], arrays, strict=True)))
-    return Account(counts, **words["account"])
-
-
-def _say_account(wire: Wire, account: Account) -> None:
-    others = account._asdict()
-    counts = others.pop("counts")
-    state = counts.state()
-    words = {"in_flight": counts.frames_in_flight, "tracks": counts.tracks, "names": list(state), "account": others}
-    wire.say("account", words, list(state.values()))
-
-
-class LentEngine(Engine[None]):
-    """The engine of the process that started this one."""
-
-    slots = 1
-
-    def __init__(self, device: str, wire: Wire, answers: "SimpleQueue[Said]") -> None:
-        self.device = device
-        self._wire, self._answers = wire, answers
-
-    def warm_up(self, image: Image, _count: int) -> None:
-        self._wire.say("prepare", None, [image])
-        self._answer()
-
-    def submit(self, images: Sequence[Image]) -> None:
-        self._wire.say("search", None, images)
-
-    def collect(self, _ticket: None) -> list[TargetPixels]:
-        return [TargetPixels(*self._answer())]
-
-    def _answer(self) -> Sequence[NDArray[Any]]:
-        what, words, arrays = self._answers.get()
-        if what == "failed":
-            raise _raised(words)
-        return arrays
-
-
-class _Told(logging.Handler):
-    """Has the other process log what is logged here."""
-
-    def __init__(self, wire: Wire) -> None:
-        super().__init__()
-        self._wire = wire
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._wire.say("log", {"level": record.levelno, "line": record.getMessage()})
-
-
-def work(wire: Wire) -> None:
-    """Carry out the run that the other process names, and tell it of it."""
-    share_freed_memory()
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    log.addHandler(_Told(wire))
-    order = wire.hear().words
-    stop, answers = Event(), SimpleQueue[Said]()
-    Thread(target=_await_stop, args=[stop], daemon=True).start()
-    Thread(target=_listen, args=[wire, answers], daemon=True).start()
-    try:
-        report = _carry_out(order, wire, LentEngine(order["header"]["device"], wire, answers), stop)
-    except Exception as error:
-        wire.say("failed", _failure(error))
-    else:
-        wire.say("ended", report)
-
-
-def _await_stop(stop: Event) -> None:
-    signal.sigwait(STOPS)  # all threads block them
-    stop.set()
-
-
-def _listen(wire: Wire, answers: "SimpleQueue[Said]") -> None:
-    with suppress(EOFError, OSError):
-        while True:
-            answers.put(wire.hear())
-    os._exit(1)  # the other process is gone, and the engine with it: this one ends as if killed with it
-
-
-def _carry_out(order: dict[str, Any], wire: Wire, engine: Engine[Any], stop: Event) -> dict[str, Any]:
-    folder, settings = Path(order["folder"]), validate(RunSettings, order["header"]["settings"], "settings")
-    header = RunHeader(**order["header"] | {"settings": settings})
-    uri = header.uri
-    platform = open_platform(settings.camera, redact(uri))
-    calibrate = open_calibrator(settings.calibration, redact(uri))
-    checkpoint = read_checkpoint(folder) if order["resumed"] else None
-    with closing(open_source(uri, settings.image_rate, order["realtime"], settings.live, stop)) as source:
-        source.name = header.source
-        if checkpoint:
-            source = resume_source(source, checkpoint.position, stop, calibrate)
-        statistics, ended = RunStatistics(), Event()
-
-        def tell() -> None:
-            _say_account(wire, statistics.account(source, settings.metrics.stale_seconds))
-
-        def keep_telling() -> None:
-            with suppress(OSError):  # the other process is gone, as whoever listens to it notices
-                while not ended.wait(ACCOUNT_SECONDS):
-                    tell()
-
-        run = Run(source, folder, header, platform, calibrate, checkpoint)
-        telling = Thread(target=keep_telling, daemon=True)
-        telling.start()
-        try:
-            return exhaust(finish(run, engine, stop, statistics), lambda result: wire.say("frame", result.spans))
-        finally:
-            ended.set()
-            telling.join()
-            tell()
-
-
-if __name__ == "__main__":
-    with suppress(EOFError, OSError):  # the other process is gone
-        work(Wire(socket(fileno=int(sys.argv[1]))))
