@@ -166,6 +166,7 @@ def _add_run(to: Verbs) -> None:
         "--resume", action="store_true", help="go on with a run that was stopped or killed, in the same folder"
     )
     verb.add_argument("--no-video", action="store_true", help="write no annotated video")
+    verb.add_argument("--record", action="store_true", help="write the frames themselves as well, lossless")
     verb.add_argument("--smooth", action="store_true", help="at the end, write smoothed and stitched tracks as well")
     verb.add_argument(
         "--realtime", action="store_true", help="replay it as a live camera: at its own rate, the newest frame first"

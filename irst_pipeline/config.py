@@ -13,7 +13,7 @@ Probability = Annotated[float, Field(gt=0, lt=1)]
 CameraMotionModel = Literal["off", "translation", "similarity", "homography"]
 Agc = Literal["percentile", "plateau"]
 Stripes = Literal["off", "columns", "rows"]
-SinkName = Literal["tracks_jsonl", "tracks_csv", "mot", "detections", "smoothed", "video"]
+SinkName = Literal["tracks_jsonl", "tracks_csv", "mot", "detections", "smoothed", "video", "recorded"]
 
 
 class DetectionSettings(Settings):
@@ -182,7 +182,7 @@ class VideoSettings(Settings):
     min_height: Count = 480
     """px; smaller frames are enlarged by a whole factor so that labels can be read."""
     min_free_megabytes: Positive = 200.0
-    """With less left on the disk the video stops, so that the logs have the rest; with twice as much it goes on."""
+    """With less left on the disk videos stop, so that the logs have the rest; with twice as much they go on."""
 
     @model_validator(mode="after")
     def _black_is_below_white(self) -> Self:

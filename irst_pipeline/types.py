@@ -51,6 +51,8 @@ class Frame:
     """When it came, on the clock of `time.perf_counter`; None for one that was there before it was asked for."""
     repeats: bool = False
     """Whether it shows, bit for bit, what the frame before it showed a moment ago, and so nothing of its own time."""
+    uncalibrated: Image | None = None
+    """What the source delivered, where `image` is what calibration made of it."""
 
 
 @dataclass(frozen=True)

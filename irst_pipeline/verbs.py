@@ -10,7 +10,7 @@ from irst_pipeline.signals import stop_on_signals
 def run(options: argparse.Namespace) -> None:
     """Process recordings."""
     stop = stop_on_signals()
-    from irst_pipeline.config import RunSettings
+    from irst_pipeline.config import RunSettings, SinkName
     from irst_pipeline.settings import read_settings
 
     flags = {
@@ -26,8 +26,8 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError("--resume goes on with what --overwrite would remove; give one of them")
     settings = read_settings(RunSettings, options.config, options.set, given)
     sinks = [sink for sink in settings.sinks if sink != "video" or not options.no_video]
-    if options.smooth and "smoothed" not in sinks:
-        sinks.append("smoothed")
+    more: dict[SinkName, bool] = {"smoothed": options.smooth, "recorded": options.record}
+    sinks += [sink for sink, wanted in more.items() if wanted and sink not in sinks]
     settings = settings.model_copy(update={"sinks": tuple(sinks)})
     from irst_pipeline.runs import run_recordings  # PyTorch takes seconds; what is wrong above is told at once
 

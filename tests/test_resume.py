@@ -92,6 +92,21 @@ def test_a_run_goes_on_to_its_end_and_is_then_complete(
     assert before == {path: path.stat().st_mtime_ns for path in broken_off.iterdir()}
 
 
+def test_every_frame_is_in_one_part_or_the_other_of_what_is_recorded(clip: Path, tmp_path: Path) -> None:
+    out = break_off(clip, tmp_path / "out", "recorded")
+    assert resume(clip, out, "--record") == 0
+    parts = []
+    for name in ("recorded-000001.mp4", "recorded.mp4"):
+        with closing(open_source(str(out / name))) as source:
+            parts.append([frame.image.tobytes() for frame in source])
+    with closing(open_source(str(clip))) as source:
+        frames = [frame.image.tobytes() for frame in source]
+    first, rest = parts
+    assert first == frames[: len(first)]
+    assert rest == frames[-len(rest) :]
+    assert len(first) + len(rest) >= len(frames) == 40
+
+
 def test_it_is_said_how_far_a_long_recording_is_decoded_again(
     clip: Path, broken_off: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -42,4 +42,5 @@ class Calibrator:
                 )
             image = self._cover(image)
         image = destripe(image, self._settings.destripe)
-        return replace(frame, image=~image if self._settings.polarity == "black_hot" else image)
+        image = ~image if self._settings.polarity == "black_hot" else image
+        return replace(frame, image=image, uncalibrated=frame.image)

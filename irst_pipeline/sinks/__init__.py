@@ -10,7 +10,7 @@ from irst_pipeline.sinks.jsonl import TracksJsonl
 from irst_pipeline.sinks.send import open_senders
 from irst_pipeline.sinks.smoothed import SmoothedJsonl
 from irst_pipeline.sinks.tables import DetectionsCsv, Mot, TracksCsv
-from irst_pipeline.sinks.video import AnnotatedVideo
+from irst_pipeline.sinks.video import AnnotatedVideo, RecordedFrames
 from irst_pipeline.state import State, part_of
 
 __all__ = ["RESULT_FILES", "RunHeader", "Sink", "open_senders", "open_sinks"]
@@ -22,6 +22,7 @@ _SINKS: dict[SinkName, tuple[str, Callable[[Path, RunHeader, State | None], Sink
     "detections": ("detections.csv", DetectionsCsv),
     "smoothed": ("smoothed.jsonl", SmoothedJsonl),
     "video": ("annotated.mp4", AnnotatedVideo),
+    "recorded": ("recorded.mp4", RecordedFrames),
 }
 RESULT_FILES = tuple(file for file, _ in _SINKS.values())
 """Names of all files that sinks write."""

@@ -1,6 +1,8 @@
 """Encoding pictures as video."""
 
+from abc import ABC, abstractmethod
 from fractions import Fraction
+from typing import Any, ClassVar
 
 import av
 import cv2
@@ -8,19 +10,18 @@ import numpy as np
 from av.container import OutputContainer
 from av.video.frame import PictureType
 
-from irst_pipeline.sinks.agc import Picture
 from irst_pipeline.sources.video import pixels
+from irst_pipeline.types import Image
 
 TIME_BASE = Fraction(1, 90_000)
 """s; fine enough for any source's clock."""
 
-# The network needs the processor: on noisy frames the next preset costs twice the time for 6 % fewer bytes.
-_OPTIONS = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1", "forced-idr": "1", "crf": "26"}
 
+class Encoder(ABC):
+    """Adds pictures to a container. The first is at 0 s; the others keep their distance to it."""
 
-class Encoder:
-    """Adds pictures to a container as H.264, yuv420p. The first is at 0 s; the others keep their distance to it, and
-    are stretched to its size."""
+    CODEC: ClassVar[str]
+    OPTIONS: ClassVar[dict[str, str]]
 
     def __init__(self, container: OutputContainer, frame_rate: float) -> None:
         """`frame_rate`: frames/s, nominal."""
@@ -32,18 +33,25 @@ class Encoder:
         self._pts = -1
         self._next_key = 0
 
-    def write(self, picture: Picture, time: float) -> None:
+    @abstractmethod
+    def fits(self, picture: Image) -> bool:
+        """Whether it can follow those before it."""
+
+    @abstractmethod
+    def _set_up(self, stream: av.VideoStream, picture: Image) -> None:
+        """For pictures like the first."""
+
+    @abstractmethod
+    def _planes(self, picture: Image, stream: av.VideoStream) -> Image:
+        """Its levels as the stream has them, plane by plane in one row."""
+
+    def write(self, picture: Image, time: float) -> None:
         """Add a picture of `time`, s; raises FFmpegError, or what the container's file raises."""
-        height, width = picture.shape[:2]
         if self._stream is None:
-            self.start, self._stream = time, self._open_stream(height, width)
+            self.start, self._stream = time, self._open_stream(picture)
         stream = self._stream
-        if height % 2 or width % 2:
-            picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        if picture.shape[:2] != (stream.height, stream.width):
-            picture = np.asarray(cv2.resize(picture, (stream.width, stream.height)), np.uint8)
         self._pts, self.last = max(self._pts + 1, round((time - self.start) / TIME_BASE)), time
-        frame = self._fill(picture)
+        frame = self._fill(stream, self._planes(picture, stream))
         frame.pts, frame.time_base, frame.pict_type = self._pts, TIME_BASE, PictureType.NONE
         if self._pts >= self._next_key:  # one a second, whatever the frame rate, for players to begin at
             frame.pict_type = PictureType.I
@@ -56,22 +64,66 @@ class Encoder:
         if stream is not None:
             self._container.mux(stream.encode(None))
 
-    def _fill(self, picture: Picture) -> av.VideoFrame:
+    def _open_stream(self, picture: Image) -> av.VideoStream:
+        stream = self._container.add_stream(self.CODEC, rate=self._frame_rate, options=self.OPTIONS)
+        assert isinstance(stream, av.VideoStream)
+        stream.codec_context.time_base = TIME_BASE
+        self._set_up(stream, picture)
+        return stream
+
+    def _fill(self, stream: av.VideoStream, levels: Image) -> av.VideoFrame:
         """One and the same frame for all pictures, of which the encoder keeps none: new ones tear holes in the heap."""
-        height, width = picture.shape[:2]
         if self._frame is None:
-            self._frame = av.VideoFrame(width, height, "yuv420p")
-        yuv = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8).reshape(-1)
+            self._frame = av.VideoFrame(stream.width, stream.height, stream.pix_fmt or "")
         for plane in self._frame.planes:
-            lines = pixels(plane, np.uint8)
-            lines[:], yuv = yuv[: lines.size].reshape(lines.shape), yuv[lines.size :]
+            lines = pixels(plane, levels.dtype.str)
+            lines[:], levels = levels[: lines.size].reshape(lines.shape), levels[lines.size :]
         return self._frame
 
-    def _open_stream(self, height: int, width: int) -> av.VideoStream:
-        stream = self._container.add_stream("libx264", rate=self._frame_rate, options=_OPTIONS)
+
+class H264(Encoder):
+    """H.264, yuv420p, of pictures (H, W, 3) uint8, BGR; all are stretched to the first one's size."""
+
+    CODEC = "libx264"
+    # The network needs the processor: on noisy frames the next preset costs twice the time for 6 % fewer bytes.
+    OPTIONS: ClassVar = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1", "forced-idr": "1", "crf": "26"}
+
+    def fits(self, _picture: Image) -> bool:
+        return True
+
+    def _set_up(self, stream: av.VideoStream, picture: Image) -> None:
+        height, width = picture.shape[:2]
         stream.width, stream.height = width + width % 2, height + height % 2  # yuv420p needs even sides
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = TIME_BASE
         stream.codec_context.colorspace = 6  # BT.601, as OpenCV converts
         stream.codec_context.color_range = 1  # 16 to 235
-        return stream
+
+    def _planes(self, picture: Image, stream: av.VideoStream) -> Image:
+        height, width = picture.shape[:2]
+        if height % 2 or width % 2:
+            picture = np.asarray(np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge"), np.uint8)
+        if picture.shape[:2] != (stream.height, stream.width):
+            picture = np.asarray(cv2.resize(picture, (stream.width, stream.height)), np.uint8)
+        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8).reshape(-1)
+
+
+class Lossless(Encoder):
+    """FFV1 of images (H, W), uint8 or uint16, all of one size and depth; each stands for itself."""
+
+    CODEC = "ffv1"
+    OPTIONS: ClassVar = {"level": "3", "coder": "0", "slicecrc": "1", "g": "1", "threads": "1"}
+    _FORMATS: ClassVar = {np.dtype(np.uint8): "gray", np.dtype(np.uint16): "gray16le"}
+
+    _like: tuple[Any, ...] | None = None
+
+    def fits(self, picture: Image) -> bool:
+        return self._like in (None, (picture.shape, picture.dtype))
+
+    def _set_up(self, stream: av.VideoStream, picture: Image) -> None:
+        self._like = picture.shape, picture.dtype
+        stream.height, stream.width = picture.shape
+        stream.pix_fmt = self._FORMATS[picture.dtype]
+        stream.codec_context.color_range = 2  # all levels
+
+    def _planes(self, picture: Image, _stream: av.VideoStream) -> Image:
+        return picture.reshape(-1)

@@ -16,7 +16,7 @@ import av
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks.annotate import Annotator
 from irst_pipeline.sinks.base import RunHeader, Sink
-from irst_pipeline.sinks.encode import Encoder
+from irst_pipeline.sinks.encode import H264
 from irst_pipeline.sinks.jsonl import SCHEMA, lines, records_of
 from irst_pipeline.state import State, Stateful, part_of
 from irst_pipeline.types import Frame, FrameResult
@@ -101,7 +101,7 @@ class SentVideo(Sender):
         super().__init__(what, address, header, state)
         self._annotated, self._muxed = Annotator(header.settings.video), _Muxed()
         self._container = av.open(self._muxed, "w", format="mpegts", container_options=_MUXER)
-        self._encoder = Encoder(self._container, header.frame_rate)
+        self._encoder = H264(self._container, header.frame_rate)
 
     def datagrams(self, result: FrameResult) -> list[bytes]:
         try:

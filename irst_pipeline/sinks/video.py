@@ -1,21 +1,22 @@
-"""The annotated video."""
+"""What is written as video: the frames with their tracks, and the frames themselves."""
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import ClassVar
 
 import av
 
 from irst_pipeline.disk import OutputFile, free_space, parts_set_aside, set_aside
 from irst_pipeline.errors import IrstError
-from irst_pipeline.sinks.agc import Picture
 from irst_pipeline.sinks.annotate import Annotator
 from irst_pipeline.sinks.base import RunHeader, is_full
-from irst_pipeline.sinks.encode import TIME_BASE, Encoder
+from irst_pipeline.sinks.encode import H264, TIME_BASE, Encoder, Lossless
 from irst_pipeline.state import State, Stateful
-from irst_pipeline.types import Frame, FrameResult
+from irst_pipeline.types import FrameResult, Image
 
 log = logging.getLogger("irst")
 
@@ -40,42 +41,48 @@ _MUXER = {
 }
 
 
-class AnnotatedVideo(Stateful):
-    """`annotated.mp4`: H.264 yuv420p of the frames with their tracks, playable up to the last quarter second if killed.
+class Video(Stateful, ABC):
+    """An MP4 with a picture of every frame, playable up to the last quarter second if killed.
 
     It gives way to the logs: where there is little space left it stops, and goes on in a new part once there is twice
     as much; where it cannot be written for another reason it stops for good. The frames that it lacks are counted.
     """
 
     kept = ("missed", "_parts")
+    ENCODER: ClassVar[type[Encoder]]
+    WITHOUT: ClassVar[str]
+    """How to run without it."""
 
     def __init__(self, path: Path, header: RunHeader, state: State | None = None) -> None:
         """With a `state` it goes on in a new part; what was written since the state was taken is shown twice."""
         self._path, self._header, self._settings = path, header, header.settings.video
-        self._annotated = Annotator(self._settings)
         self._recording = True  # False while there is too little space
         self._look_at = 0.0  # when the disk is asked again, on the monotonic clock
         self.missed = self._parts = 0
         self._part: _Part | None = None
         if state is None:
-            self._part = _Part(path, header.frame_rate)
+            self._part = self._new_part()
         else:
             self.restore(state)
+
+    @abstractmethod
+    def _picture(self, result: FrameResult) -> Image:
+        """What of a frame is shown."""
 
     def write(self, result: FrameResult) -> None:
         try:
             if not self._has_room():
                 self.missed += 1
                 return
-            part = self._part_for(result.frame)
-            part.write(self._annotated(result), result.frame.time)
+            picture, time = self._picture(result), result.frame.time
+            self._part_for(picture, time).write(picture, time)
         except IrstError as error:
             self._stop(str(error))
             if not self._lacks_space():  # as when the disk filled up since it was asked
                 self._look_at = float("inf")
             self.missed += 1
         except av.FFmpegError as error:
-            raise IrstError(f"{self._path}: cannot encode it ({error.strerror}); run with --no-video") from None
+            raise IrstError(f"{self._path}: cannot encode it ({error.strerror}); run {self.WITHOUT}") from None
 
     def close(self) -> None:
         try:
@@ -119,12 +126,12 @@ class AnnotatedVideo(Stateful):
             self._end_part()
         log.warning("%s: the video stops, the logs go on (%s)", self._path, reason)
 
-    def _part_for(self, frame: Frame) -> "_Part":
+    def _part_for(self, picture: Image, time: float) -> "_Part":
         part = self._part
         if part is not None and part.frames:
-            rotate, seconds = self._header.settings.rotate, frame.time - part.encoder.start
-            paused = frame.time - part.encoder.last >= PAUSE_MAX
-            if paused or part.frames >= FRAMES_MAX or is_full(rotate, part.file.size, seconds):
+            full = is_full(self._header.settings.rotate, part.file.size, time - part.encoder.start)
+            paused = time - part.encoder.last >= PAUSE_MAX
+            if full or paused or part.frames >= FRAMES_MAX or not part.encoder.fits(picture):
                 self._end_part()
                 part = None
         if part is None:
@@ -132,20 +139,46 @@ class AnnotatedVideo(Stateful):
                 last = [int(path.stem.rpartition("-")[2]) for path in parts_set_aside(self._path)[-1:]]
                 self._parts = 1 + max([self._parts, *last])
                 set_aside(self._path, self._parts)
-            part = self._part = _Part(self._path, self._header.frame_rate)
+            part = self._part = self._new_part()
         return part
+
+    def _new_part(self) -> "_Part":
+        return _Part(self._path, self.ENCODER, self._header.frame_rate)
+
+
+class AnnotatedVideo(Video):
+    """`annotated.mp4`: the frames with their tracks, as an operator sees them."""
+
+    ENCODER, WITHOUT = H264, "with --no-video"
+
+    def __init__(self, path: Path, header: RunHeader, state: State | None = None) -> None:
+        super().__init__(path, header, state)
+        self._annotated = Annotator(header.settings.video)
+
+    def _picture(self, result: FrameResult) -> Image:
+        return self._annotated(result)
+
+
+class RecordedFrames(Video):
+    """`recorded.mp4`: the frames to the last bit as they came; where their size or depth changes, in a new part."""
+
+    ENCODER, WITHOUT = Lossless, "without --record"
+
+    def _picture(self, result: FrameResult) -> Image:
+        frame = result.frame
+        return frame.image if frame.uncalibrated is None else frame.uncalibrated
 
 
 class _Part:
     """One file of the video."""
 
-    def __init__(self, path: Path, frame_rate: float) -> None:
+    def __init__(self, path: Path, encoder: type[Encoder], frame_rate: float) -> None:
         self.file = OutputFile(path)
         self.frames = self.stored = 0  # encoded; and of these on disk in a fragment that plays
         self._container = av.open(self.file, "w", format="mp4", container_options=_MUXER, buffer_size=_BUFFER_BYTES)
-        self.encoder = Encoder(self._container, frame_rate)
+        self.encoder = encoder(self._container, frame_rate)
 
-    def write(self, picture: Picture, time: float) -> None:
+    def write(self, picture: Image, time: float) -> None:
         """Encode one picture; raises FFmpegError, or IrstError where it cannot be stored."""
         with self._storing():
             self.encoder.write(picture, time)

@@ -114,7 +114,7 @@ def ramp(low: int, high: int) -> NDArray[np.uint16]:
 
 
 def run_for_ever(folder: Path) -> None:
-    sinks = open_sinks(ALL, folder, header())
+    sinks = open_sinks((*ALL, "recorded"), folder, header())
     index = 0
     while True:
         x = index % 60 + 10.25

@@ -34,7 +34,7 @@ def write_until_full(sink: Sink, stream: Iterable[FrameResult]) -> tuple[int, st
     pytest.fail("the disk did not fill up")
 
 
-def test_a_killed_run_loses_no_line_and_at_most_a_quarter_second_of_its_video(tmp_path: Path) -> None:
+def test_a_killed_run_loses_no_line_and_at_most_a_quarter_second_of_its_videos(tmp_path: Path) -> None:
     command = [sys.executable, sink_streams.__file__, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
@@ -51,7 +51,8 @@ def test_a_killed_run_loses_no_line_and_at_most_a_quarter_second_of_its_video(tm
     assert max(frames) >= 100
     assert sorted(set(frames)) == list(range(max(frames) + 1))
     assert len((tmp_path / "mot.txt").read_text().splitlines()) >= 2 * 100
-    assert shown(tmp_path / "annotated.mp4") >= 100 - sink_streams.RATE / 4
+    for name in ("annotated.mp4", "recorded.mp4"):
+        assert shown(tmp_path / name) >= 100 - sink_streams.RATE / 4
 
 
 @pytest.mark.parametrize(("name", "file"), [("tracks_jsonl", "tracks.jsonl"), ("detections", "detections.csv")])
@@ -80,37 +81,42 @@ def noisy(frames: int) -> list[FrameResult]:
     return [result(index, image=images[index % 4], time=index / 5) for index in range(frames)]
 
 
-def video(folder: Path, min_free_megabytes: float = 1e-3) -> Sink:
+def video(folder: Path, min_free_megabytes: float = 1e-3, name: SinkName = "video") -> Sink:
     settings = VideoSettings(min_height=64, min_free_megabytes=min_free_megabytes)
-    (sink,) = open_sinks(["video"], folder, header(frame_rate=5.0, video=settings))
+    (sink,) = open_sinks([name], folder, header(frame_rate=5.0, video=settings))
     return sink
 
 
+VIDEOS: list[tuple[SinkName, str]] = [("video", "annotated.mp4"), ("recorded", "recorded.mp4")]
+
+
+@pytest.mark.parametrize(("name", "file"), VIDEOS)
 def test_on_a_full_disk_the_video_stops_and_plays_and_the_run_goes_on(
-    small_disk: Path, caplog: pytest.LogCaptureFixture
+    name: SinkName, file: str, small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sink = video(small_disk)
+    sink = video(small_disk, name=name)
     for item in noisy(500):
         sink.write(item)
     sink.close()
     (message,) = caplog.messages
-    assert "annotated.mp4: the video stops, the logs go on" in message
+    assert f"{file}: the video stops, the logs go on" in message
     assert "cannot write it (No space left" in message
-    assert shown(small_disk / "annotated.mp4") == 500 - sink.missed
+    assert shown(small_disk / file) == 500 - sink.missed
     assert 10 < sink.missed < 490
 
 
+@pytest.mark.parametrize(("name", "file"), VIDEOS)
 def test_a_disk_that_is_full_at_the_end_leaves_a_video_that_plays(
-    small_disk: Path, caplog: pytest.LogCaptureFixture
+    name: SinkName, file: str, small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sink = video(small_disk)
+    sink = video(small_disk, name=name)
     for item in noisy(15):
         sink.write(item)
     with pytest.raises(OSError, match="No space"):
         (small_disk / "other").write_bytes(bytes(1_000_000))
     sink.close()
-    assert "annotated.mp4: cannot write it (No space left" in caplog.text
-    assert shown(small_disk / "annotated.mp4") == 15 - sink.missed
+    assert f"{file}: cannot write it (No space left" in caplog.text
+    assert shown(small_disk / file) == 15 - sink.missed
     assert sink.missed <= 1
 
 
