@@ -49,6 +49,8 @@ class Frame:
     """Name of the source, for logs."""
     arrived: float | None = None
     """When it came, on the clock of `time.perf_counter`; None for one that was there before it was asked for."""
+    utc: float | None = None
+    """The same on the clock of `time.time`: s since 1970, UTC."""
     repeats: bool = False
     """Whether it shows, bit for bit, what the frame before it showed a moment ago, and so nothing of its own time."""
     uncalibrated: Image | None = None

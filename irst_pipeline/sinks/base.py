@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from irst_pipeline.config import RotateSettings, RunSettings
 from irst_pipeline.sources import redact
 from irst_pipeline.state import State
-from irst_pipeline.types import Bearings, FrameResult
+from irst_pipeline.types import Bearings, Frame, FrameResult
 
 REPORT_FILE = "run.json"
 """What a run says of itself, beside its sinks' files."""
@@ -103,6 +104,11 @@ def significant(values: NDArray[np.float64], digits: int) -> list[Any]:
     """`values` (any shape) as nested lists of floats rounded to so many digits; None where not finite."""
     rounded = [float(f"{value:.{digits}g}") for value in values.ravel().tolist()]
     return _nested(np.reshape(rounded, values.shape))
+
+
+def utc_text(frame: Frame) -> str | None:
+    """When it came, in ISO 8601; None where that is not known."""
+    return None if frame.utc is None else datetime.fromtimestamp(frame.utc, UTC).isoformat(timespec="milliseconds")
 
 
 def bearing_columns(bearings: Bearings) -> list[list[Any]]:

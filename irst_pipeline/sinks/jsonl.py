@@ -5,11 +5,13 @@ from typing import Any
 
 import orjson
 
-from irst_pipeline.sinks.base import BEARINGS, RunHeader, bearing_columns, decimals, significant
+from irst_pipeline.sinks.base import BEARINGS, RunHeader, bearing_columns, decimals, significant, utc_text
 from irst_pipeline.sinks.log import Gap, Log
 from irst_pipeline.types import Bearings, CameraMotion, DroppedFrames, FrameResult, Tracks, TrackStatus
 
 SCHEMA = "irst.tracks/1"
+Stamp = dict[str, Any]
+"""What every record of a frame has: its index, its time, and of a live source when it came."""
 
 
 class TracksJsonl(Log):
@@ -37,14 +39,16 @@ def head(header: RunHeader) -> bytes:
 
 def records_of(result: FrameResult) -> list[dict[str, Any]]:
     """All that there is to say of a frame."""
-    frame, time = result.frame.index, round(result.frame.time, 6)
+    frame = result.frame
+    stamp: Stamp = {"frame": frame.index, "time": round(frame.time, 6)}
+    if frame.utc is not None:
+        stamp["utc"] = utc_text(frame)
     records = [_dropped_record(dropped) for dropped in result.dropped]
-    records += _camera_records(frame, time, result.motion)
-    records += track_records(frame, time, result.tracks, result.bearings)
+    records += _camera_records(stamp, result.motion)
+    records += track_records(stamp, result.tracks, result.bearings)
     for event in result.events:
-        known = {"record": "event", "event": event.kind, "id": event.id, "frame": event.frame}
         was = {} if event.was is None else {"was": event.was}
-        records.append(known | {"time": round(event.time, 6)} | was)
+        records.append({"record": "event", "event": event.kind, "id": event.id} | stamp | was)
     return records
 
 
@@ -57,15 +61,15 @@ def _dropped_record(dropped: DroppedFrames) -> dict[str, Any]:
     return {"record": "dropped", "cause": dropped.cause, **span}
 
 
-def _camera_records(frame: int, time: float, motion: CameraMotion) -> list[dict[str, Any]]:
+def _camera_records(stamp: Stamp, motion: CameraMotion) -> list[dict[str, Any]]:
     """One where the camera moved, none where it stood still or nothing is known."""
     if not motion.moved:
         return []
-    return [{"record": "camera", "frame": frame, "time": time, "matrix": significant(motion.matrix, 9)}]
+    return [{"record": "camera"} | stamp | {"matrix": significant(motion.matrix, 9)}]
 
 
-def track_records(frame: int, time: float, tracks: Tracks, bearings: Bearings | None) -> list[dict[str, Any]]:
-    """A record for each track of a frame."""
+def track_records(stamp: Stamp, tracks: Tracks, bearings: Bearings | None) -> list[dict[str, Any]]:
+    """A record for each track of a frame, which the `stamp` names."""
     columns: dict[str, list[Any]] = {
         "id": tracks.id.tolist(),
         "status": [TrackStatus(status).name.lower() for status in tracks.status.tolist()],
@@ -83,5 +87,5 @@ def track_records(frame: int, time: float, tracks: Tracks, bearings: Bearings | 
     }
     if bearings:
         columns |= zip(BEARINGS, bearing_columns(bearings), strict=True)
-    same = {"record": "track", "frame": frame, "time": time}
+    same = {"record": "track"} | stamp
     return [same | dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

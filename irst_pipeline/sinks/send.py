@@ -7,15 +7,14 @@ import logging
 import socket
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from time import perf_counter, sleep
+from time import sleep
 from typing import Any
 
 import av
 
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks.annotate import Annotator
-from irst_pipeline.sinks.base import RunHeader, Sink
+from irst_pipeline.sinks.base import RunHeader, Sink, utc_text
 from irst_pipeline.sinks.encode import H264
 from irst_pipeline.sinks.jsonl import SCHEMA, lines, records_of
 from irst_pipeline.state import State, Stateful, part_of
@@ -165,17 +164,13 @@ def _socket_to(what: str, address: str) -> tuple[socket.socket, tuple[Any, ...]]
 
 def _frame_record(frame: Frame) -> dict[str, Any]:
     height, width = frame.image.shape
-    came = None
-    if frame.arrived is not None:
-        age = timedelta(seconds=perf_counter() - frame.arrived)
-        came = (datetime.now(UTC) - age).isoformat(timespec="milliseconds")
     return {
         "record": "frame",
         "schema": SCHEMA,
         "source": frame.source,
         "frame": frame.index,
         "time": round(frame.time, 6),
-        "utc": came,
+        "utc": utc_text(frame),
         "width": width,
         "height": height,
     }

@@ -129,7 +129,7 @@ class SmoothedJsonl:
             camera = CameraMotion(np.asarray(np.linalg.inv(kept.camera), np.float64), known=True)
             tracks = table.take(own).tracks(camera, kept.shape)
             bearings = kept.view.bearings(tracks) if kept.view else None
-            self._file.write(lines(track_records(frame, round(kept.time, 6), tracks, bearings)))
+            self._file.write(lines(track_records({"frame": frame, "time": round(kept.time, 6)}, tracks, bearings)))
 
     def _smooth(self, parts: dict[int, History]) -> dict[int, Gaussians]:
         """The states of each part; how far it is, is told, for it may take minutes."""

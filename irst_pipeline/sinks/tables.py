@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from irst_pipeline.sinks.base import BEARINGS, RunHeader, bearing_columns, decimals, significant
+from irst_pipeline.sinks.base import BEARINGS, RunHeader, bearing_columns, decimals, significant, utc_text
 from irst_pipeline.sinks.log import Log
 from irst_pipeline.state import State
 from irst_pipeline.types import FrameResult, TrackStatus
@@ -17,7 +17,7 @@ Cell = float | int | str | None
 class TracksCsv(Log):
     """`tracks.csv`: a row for every confirmed or coasting track and frame; a number that is not finite is left out.
 
-    With a camera model the columns BEARINGS come last.
+    With a camera model the columns BEARINGS follow, and of a live source comes last when the frame came.
     """
 
     columns = (
@@ -25,8 +25,12 @@ class TracksCsv(Log):
         "left_px,top_px,width_px,height_px,score,snr,age_frames,hits"
     )
 
+    def __init__(self, path: Path, header: RunHeader, state: State | None = None) -> None:
+        self._live = header.live
+        super().__init__(path, header, state)
+
     def head(self, header: RunHeader) -> bytes:
-        return _lines([(self.columns, *(BEARINGS if header.camera else ()))])
+        return _lines([(self.columns, *(BEARINGS if header.camera else ()), *(("utc",) if header.live else ()))])
 
     def text(self, result: FrameResult) -> bytes:
         tracks = result.tracks
@@ -44,8 +48,9 @@ class TracksCsv(Log):
             *(bearing_columns(result.bearings) if result.bearings else ()),
             strict=True,
         )
+        frame, came = result.frame, (utc_text(result.frame),) if self._live else ()
         shown = compress(rows, tracks.confirmed)
-        return _lines((round(result.frame.time, 6), result.frame.index, *row) for row in shown)
+        return _lines((round(frame.time, 6), frame.index, *row, *came) for row in shown)
 
 
 class Mot(Log):

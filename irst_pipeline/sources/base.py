@@ -4,6 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from threading import Event, Lock
+from time import perf_counter, time
 from typing import NamedTuple, Protocol
 
 from irst_pipeline.config import LiveSettings
@@ -100,6 +101,11 @@ class Position(NamedTuple):
     reconnects: int
     checksum: int
     """Of the last frame, as it was worked on."""
+
+
+def utc_of(moment: float) -> float:
+    """What `time.time` said, s since 1970, at a moment on the clock of `perf_counter`, s."""
+    return time() + moment - perf_counter()
 
 
 class Picture(NamedTuple):

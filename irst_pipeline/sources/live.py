@@ -10,7 +10,7 @@ from time import perf_counter
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
-from irst_pipeline.sources.base import Damage, Feed, Picture, Position, Reader, describe, log
+from irst_pipeline.sources.base import Damage, Feed, Picture, Position, Reader, describe, log, utc_of
 from irst_pipeline.stage import POLL_SECONDS, Stage
 from irst_pipeline.types import Frame
 
@@ -169,7 +169,8 @@ class LiveStream(Reader):
 
     def _frame(self, picture: Picture) -> Frame:
         arrived = picture.arrived
-        frame = Frame(picture.image, self._index, self._clock(picture.time, arrived), self.name, arrived)
+        when = self._clock(picture.time, arrived)
+        frame = Frame(picture.image, self._index, when, self.name, arrived, utc_of(arrived))
         self._last = arrived
         if self._lost_since is not None:
             again = self._kind is not None

@@ -5,7 +5,7 @@ from dataclasses import replace
 from threading import Event
 from time import perf_counter
 
-from irst_pipeline.sources.base import Source, SourceWrapper
+from irst_pipeline.sources.base import Source, SourceWrapper, utc_of
 from irst_pipeline.stage import POLL_SECONDS
 from irst_pipeline.types import Frame
 
@@ -33,7 +33,7 @@ class RealTime(SourceWrapper):
                 while (left := due - perf_counter()) > 0:
                     if self._stop.is_set() or self._ended.wait(min(left, POLL_SECONDS)):
                         return
-                yield replace(frame, arrived=due)
+                yield replace(frame, arrived=due, utc=utc_of(due))
 
     def stop_waiting(self) -> None:
         self._ended.set()

@@ -96,12 +96,14 @@ def result(
     time: float | None = None,
     motion: CameraMotion = STANDS_STILL,
     view: View | None = None,
+    utc: float | None = None,
 ) -> FrameResult:
     frame = Frame(
         image=np.full((64, 80), 90, np.uint8) if image is None else image,
         index=index,
         time=index / RATE if time is None else time,
         source="clip",
+        utc=utc,
     )
     shown, seen = tracks() if shown is None else shown, detections() if seen is None else seen
     none = shown.take(np.empty(0, np.int64))

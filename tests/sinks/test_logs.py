@@ -51,6 +51,29 @@ def test_jsonl_begins_with_what_ran(tmp_path: Path) -> None:
     assert record["config"]["tracker"]["coast_seconds"] == RunSettings().tracker.coast_seconds
 
 
+def test_of_a_live_source_logs_say_when_each_frame_came(tmp_path: Path) -> None:
+    shown, dropped = tracks([10], [20]), TrackEvent("dropped", 2, 0, 0.0)
+    motion = CameraMotion(np.array([[1.0, 0, 2], [0, 1, 0], [0, 0, 1]]), known=True)
+    came = result(0, shown, events=(dropped,), motion=motion, utc=1764471600.25)
+    for name in ("tracks_jsonl", "tracks_csv"):
+        write(name, tmp_path, came, result(1, shown), live=True)
+    utc = "2025-11-30T03:00:00.250+00:00"
+    at_first = [record for record in read_jsonl(tmp_path) if record.get("frame") == 0]
+    assert [(record["record"], record["utc"]) for record in at_first] == [
+        ("camera", utc),
+        ("track", utc),
+        ("event", utc),
+    ]
+    assert [row["utc"] for row in read_csv(tmp_path / "tracks.csv")] == [utc, ""]
+    assert list(read_csv(tmp_path / "tracks.csv")[0])[-1] == "utc"
+
+
+def test_of_a_recording_logs_have_no_such_time(tmp_path: Path) -> None:
+    for name in ("tracks_jsonl", "tracks_csv"):
+        write(name, tmp_path, result(0, tracks([10], [20])))
+        assert "utc" not in (tmp_path / name.replace("_", ".")).read_text()
+
+
 def test_jsonl_has_a_record_per_track_and_frame(tmp_path: Path) -> None:
     shown = tracks([10.12345, 20, 30], [5.5, 6, 7], [C, P, T], first_id=4)
     write("tracks_jsonl", tmp_path, result(0), result(1, shown), result(2, shown, time=0.1234567))

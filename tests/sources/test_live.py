@@ -289,10 +289,14 @@ def test_12_bit_hevc_in_udp_is_the_same_levels() -> None:
     sender.start()
     try:
         with closing(open_source(uri)) as source:
+            began = time.time()
             frames = list(islice(source, 10))
     finally:
         done.set()
         sender.join()
+    came = [frame.utc or 0.0 for frame in frames]
+    moments = [began, *came, time.time()]
+    assert moments == sorted(moments)
     assert_genuine(frames, BLOCKS, 12)
     assert_in_order(frames)
 

@@ -42,6 +42,8 @@ def test_the_clock_does_not_start_before_the_second_frame_is_asked_for() -> None
         second = next(frames)
         assert second.arrived is not None
         assert second.arrived > asked
+        assert second.utc is not None
+        assert time.time() - second.utc == pytest.approx(time.perf_counter() - second.arrived, abs=0.01)
 
 
 def test_a_late_consumer_is_not_made_to_wait_again() -> None:
