@@ -48,6 +48,19 @@ def test_levels_and_times_come_back_as_they_were(kind: Any, shape: tuple[int, in
     np.testing.assert_allclose([frame.time for frame in found], np.array(times) - times[0], atol=TICK)
 
 
+@pytest.mark.parametrize(("kind", "side"), [(np.uint8, 2048), (np.uint16, 1500)])
+def test_large_frames_are_kept_while_packets_of_strangers_are_small(kind: Any, side: int, tmp_path: Path) -> None:
+    """What FFV1 sets aside for such a frame is more than a packet of a live source may have."""
+    images = noise(kind, (side, side), 2)
+    np.testing.assert_array_equal([frame.image for frame in frames(record(tmp_path, images, [0, 1]))], images)
+
+
+def test_many_frames_in_a_quarter_second_take_no_block_of_memory_for_all(tmp_path: Path) -> None:
+    images = noise(np.uint16, (1024, 1280), 3)
+    found = frames(record(tmp_path, [images[index % 3] for index in range(24)], [index / 100 for index in range(24)]))
+    np.testing.assert_array_equal([frame.image[0] for frame in found], [images[index % 3][0] for index in range(24)])
+
+
 def test_where_size_or_depth_changes_a_new_part_begins(tmp_path: Path) -> None:
     changes = [(np.uint8, (40, 60)), (np.uint16, (40, 60)), (np.uint16, (60, 40))]
     parts = [noise(kind, shape, 3) for kind, shape in changes]
