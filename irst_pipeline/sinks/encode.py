@@ -115,7 +115,7 @@ class Lossless(Encoder):
     OPTIONS: ClassVar = {"level": "3", "coder": "0", "slicecrc": "1", "g": "1", "threads": "1"}
     _FORMATS: ClassVar = {np.dtype(np.uint8): "gray", np.dtype(np.uint16): "gray16le"}
 
-    # What FFV1 sets aside for its first picture, the most that one could take: 41 bytes a pixel of 16 bits were measured.
+    # What FFV1 sets aside at its first picture, as much as any could take: 41 bytes a pixel of 16 bits were measured.
     _PIXEL_BYTES_MAX = 48
 
     _like: tuple[Any, ...] | None = None
