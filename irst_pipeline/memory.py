@@ -1,4 +1,4 @@
-"""How much memory a process has, what the C library keeps of what a run gives back, and what is said of too little."""
+"""How much memory a process has, what FFmpeg may take, what the C library keeps, and what is said of too little."""
 
 import ctypes
 import os
@@ -7,10 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
+
 from irst_pipeline.errors import IrstError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
 KEPT_FREE, LARGE = 64 << 20, 8 << 20  # bytes
+PACKET_MAX = 1 << 26
+"""bytes. A packet may claim to be of any length, and FFmpeg would take it all in before anyone sees it."""
+_FFMPEG = ctypes.CDLL(av._core.__file__)
 OUT_OF_MEMORY = ("memory", "alloc")
 """What PyTorch's and OpenVINO's errors say of it, which are not of its own kind."""
 
@@ -27,6 +32,14 @@ def share_freed_memory() -> None:
         c_library = ctypes.CDLL(None)
         for limit, value in ((M_ARENA_MAX, 1), (M_TRIM_THRESHOLD, KEPT_FREE), (M_MMAP_THRESHOLD, LARGE)):
             c_library.mallopt(limit, value)
+
+
+def limit_ffmpeg(largest: int = PACKET_MAX) -> None:
+    """Have FFmpeg take no block of memory that is larger, bytes.
+
+    PyAV has no call for that, but its module is linked to the library that has: so the module's handle finds it.
+    """
+    _FFMPEG.av_max_alloc(ctypes.c_size_t(largest))
 
 
 def resident_bytes() -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from av.container import OutputContainer
 from av.video.frame import PictureType
 
+from irst_pipeline.memory import PACKET_MAX, limit_ffmpeg
 from irst_pipeline.sources.video import pixels
 from irst_pipeline.types import Image
 
@@ -114,7 +115,18 @@ class Lossless(Encoder):
     OPTIONS: ClassVar = {"level": "3", "coder": "0", "slicecrc": "1", "g": "1", "threads": "1"}
     _FORMATS: ClassVar = {np.dtype(np.uint8): "gray", np.dtype(np.uint16): "gray16le"}
 
+    # What FFV1 sets aside at its first picture, as much as any could take: 41 bytes a pixel of 16 bits were measured.
+    _PIXEL_BYTES_MAX = 48
+
     _like: tuple[Any, ...] | None = None
+
+    def write(self, picture: Image, time: float) -> None:
+        if self._like is None:
+            limit_ffmpeg(max(PACKET_MAX, self._PIXEL_BYTES_MAX * picture.size))
+        try:
+            super().write(picture, time)
+        finally:
+            limit_ffmpeg()
 
     def fits(self, picture: Image) -> bool:
         return self._like in (None, (picture.shape, picture.dtype))

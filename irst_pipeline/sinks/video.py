@@ -29,14 +29,15 @@ FRAMES_MAX = 25_000
 LOOK_SECONDS = 1.0
 """So often the disk is asked what is left."""
 
-# A fragment a quarter of a second while it runs: all before it plays when the run is killed or the disk is full. Once
-# closed it is an ordinary MP4, which any player can seek in. A fragment a frame would save more, but what is remembered
-# of each until the end makes memory grow half as fast again. The buffer is larger than a fragment: each reaches the
-# disk in one write.
-_BUFFER_BYTES = 1 << 23
+# A fragment a quarter of a second while it runs, or 8 MB: all before it plays when the run is killed or the disk is
+# full. Once closed it is an ordinary MP4, which any player can seek in. A fragment a frame would save more, but what is
+# remembered of each until the end makes memory grow half as fast again. The buffer is larger than a fragment, also than
+# one of a single frame of 16 Mpx and 16 bits: each reaches the disk in one write. No memory is touched beyond it.
+_BUFFER_BYTES = 1 << 26
 _MUXER = {
     "movflags": "hybrid_fragmented+empty_moov+default_base_moof",
     "frag_duration": "250000",  # microseconds
+    "frag_size": str(1 << 23),
     "flush_packets": "1",
 }
 

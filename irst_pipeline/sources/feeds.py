@@ -7,9 +7,10 @@ from pathlib import Path
 import av
 
 from irst_pipeline.errors import UsageError
+from irst_pipeline.memory import PACKET_MAX
 from irst_pipeline.sources.address import LOCAL, NETWORK, QUERY, parts_of, redact, scheme_of
 from irst_pipeline.sources.base import SIZES, Feed, sound_size
-from irst_pipeline.sources.stream import PACKET_MAX, StreamFeed
+from irst_pipeline.sources.stream import StreamFeed
 from irst_pipeline.sources.video import VideoSource
 
 OPTIONS = {

@@ -1,6 +1,5 @@
 """Live sources that FFmpeg reads: network streams, cameras of this machine, pipes."""
 
-import ctypes
 import logging
 import os
 import select
@@ -19,16 +18,14 @@ from av.video.stream import VideoStream
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
+from irst_pipeline.memory import limit_ffmpeg
 from irst_pipeline.sources.base import PIXELS_MAX, SILENT, Damage, Picture, refuse_size
 from irst_pipeline.sources.h264 import FrameNumbers
 from irst_pipeline.sources.video import LENIENT, image_of, video_stream
 from irst_pipeline.stage import POLL_SECONDS, Stage
 
 MAX_PIXELS = {"max_pixels": str(PIXELS_MAX)}
-PACKET_MAX = 1 << 26
-# A packet may claim to be of any length, and FFmpeg would take it all in before anyone sees it. PyAV has no call for
-# that limit, but its module is linked to the library that has: so the module's handle finds it.
-ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(PACKET_MAX))
+limit_ffmpeg()
 CAMERA_POLL_SECONDS = 2e-3
 SETTLE_SECONDS = 0.02
 # What shows that a frame was cut off: containers that pass on none, and decoders that do not invent the rest.

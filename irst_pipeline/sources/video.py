@@ -31,6 +31,7 @@ OPTIONS = {"correct_ts_overflow": "0"}  # or a time stamp that runs back would c
 ESTIMATE_SLACK = 0.01  # of the frames that fit a file's times may be missing without a word
 FROM_ZERO = {"matroska,webm", "nut", "asf"}  # containers whose duration counts from time 0, not from their start
 UNTIMED = {"avi"}  # says when a frame is decoded alone, and FFmpeg's guess when to show it fails for B-frames
+SPLICED = {"mpegts"}  # marks as damaged what comes after a gap in its count, also whole packets where files are joined
 GAP = 1.5  # times that a step in time is longer than those beside it, where a frame is missing
 BREAK = 1.0  # s that time stamps run back where another recording begins
 EVEN_SHARE = 0.5  # of the steps are as long as the one before; where fewer are, any step may be right
@@ -119,6 +120,8 @@ class VideoSource(Recording):
         self._times = Times(self.frame_rate)
         self._end = None if duration is None else _start(self._container) + duration
         self._lost: list[int] = []  # pts of packets that gave no frame, in order
+        self._cut_off: set[int] = set()  # pts of packets of which a part is there: FFV1 makes up the rest
+        self._marks_cuts = self._container.format.name not in SPLICED
 
     def close(self) -> None:
         self._container.close()
@@ -133,7 +136,7 @@ class VideoSource(Recording):
             seen += 1
             stamp, base = frame.dts if self._untimed else frame.pts, frame.time_base
             time = self._times(None if stamp is None or base is None else float(stamp * base))
-            if frame.is_corrupt:
+            if frame.is_corrupt or frame.pts in self._cut_off:
                 self.fail(f"frame {last} is damaged")
                 continue
             image = image_of(frame, self.name, say_colour=not colour_known)
@@ -143,6 +146,8 @@ class VideoSource(Recording):
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         for packet in self._packets():
+            if packet.is_corrupt and packet.pts is not None and self._marks_cuts:
+                self._cut_off.add(packet.pts)
             try:
                 frames = self._decoder.decode(packet)
             except av.FFmpegError as error:

@@ -1,12 +1,14 @@
 """What is on disk when a run is killed or the disk is full can be read."""
 
 import json
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from irst_pipeline.config import RotateSettings, SinkName, VideoSettings
 from irst_pipeline.disk import parts_set_aside
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks import Sink, open_sinks
+from irst_pipeline.sources import open_source
 from irst_pipeline.types import FrameResult
 from tests.running import read_jsonl, shown
 from tests.sinks import sink_streams
@@ -118,6 +121,23 @@ def test_a_disk_that_is_full_at_the_end_leaves_a_video_that_plays(
     assert f"{file}: cannot write it (No space left" in caplog.text
     assert shown(small_disk / file) == 15 - sink.missed
     assert sink.missed <= 1
+
+
+def test_where_files_may_not_grow_so_large_all_frames_of_a_high_rate_that_count_as_stored_play(tmp_path: Path) -> None:
+    """A quarter second of these is 18 MB."""
+    images = np.random.default_rng(0).integers(0, 1 << 16, (2, 512, 640), np.uint16)
+    sink = video(tmp_path, name="recorded")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000_000, hard))
+    try:
+        for index in range(40):
+            sink.write(result(index, image=images[index % 2], time=index / 100))
+        sink.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with closing(open_source(str(tmp_path / "recorded.mp4"))) as source:
+        assert len(list(source)) == 40 - sink.missed > 5
+        assert source.frames_failed == 0
 
 
 def test_what_a_full_disk_takes_of_a_part_is_counted_once(small_disk: Path) -> None:

@@ -48,6 +48,36 @@ def test_levels_and_times_come_back_as_they_were(kind: Any, shape: tuple[int, in
     np.testing.assert_allclose([frame.time for frame in found], np.array(times) - times[0], atol=TICK)
 
 
+@pytest.mark.parametrize(("kind", "side"), [(np.uint8, 2048), (np.uint16, 1500)])
+def test_large_frames_are_kept_while_packets_of_strangers_are_small(kind: Any, side: int, tmp_path: Path) -> None:
+    """What FFV1 sets aside for such a frame is more than a packet of a live source may have."""
+    images = noise(kind, (side, side), 2)
+    np.testing.assert_array_equal([frame.image for frame in frames(record(tmp_path, images, [0, 1]))], images)
+
+
+def test_many_frames_in_a_quarter_second_take_no_block_of_memory_for_all(tmp_path: Path) -> None:
+    images = noise(np.uint16, (1024, 1280), 3)
+    found = frames(record(tmp_path, [images[index % 3] for index in range(24)], [index / 100 for index in range(24)]))
+    np.testing.assert_array_equal([frame.image[0] for frame in found], [images[index % 3][0] for index in range(24)])
+
+
+def test_a_frame_that_a_kill_cut_off_is_not_made_up(tmp_path: Path) -> None:
+    """By chance one in seven of these looks whole to FFmpeg's decoder."""
+    images = noise(np.uint16, (1024, 1280), 3)
+    (sink,) = open_sinks(["recorded"], tmp_path, header())
+    for index, image in enumerate(images):
+        sink.write(result(index, image=image, time=index))
+    whole = (tmp_path / "recorded.mp4").read_bytes()  # with the first two
+    sink.close()
+    killed = tmp_path / "killed.mp4"
+    for share in np.linspace(0.52, 0.98, 24):
+        killed.write_bytes(whole[: int(share * len(whole))])
+        with closing(open_source(str(killed))) as source:
+            (frame,) = source
+            assert source.frames_failed == 1
+        np.testing.assert_array_equal(frame.image, images[0])
+
+
 def test_where_size_or_depth_changes_a_new_part_begins(tmp_path: Path) -> None:
     changes = [(np.uint8, (40, 60)), (np.uint16, (40, 60)), (np.uint16, (60, 40))]
     parts = [noise(kind, shape, 3) for kind, shape in changes]
