@@ -42,6 +42,16 @@ def limit_ffmpeg(largest: int = PACKET_MAX) -> None:
     _FFMPEG.av_max_alloc(ctypes.c_size_t(largest))
 
 
+@contextmanager
+def room_for_ffmpeg(largest: int) -> Iterator[None]:
+    """Let FFmpeg take a block of so many bytes meanwhile, where that is more than it may else."""
+    limit_ffmpeg(max(PACKET_MAX, largest))
+    try:
+        yield
+    finally:
+        limit_ffmpeg()
+
+
 def resident_bytes() -> int:
     """The memory of this process; 0 where the system does not tell, as only Linux does."""
     try:

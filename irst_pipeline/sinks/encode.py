@@ -1,6 +1,7 @@
 """Encoding pictures as video."""
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ import numpy as np
 from av.container import OutputContainer
 from av.video.frame import PictureType
 
-from irst_pipeline.memory import PACKET_MAX, limit_ffmpeg
+from irst_pipeline.memory import room_for_ffmpeg
 from irst_pipeline.sources.video import pixels
 from irst_pipeline.types import Image
 
@@ -118,21 +119,18 @@ class Lossless(Encoder):
     # What FFV1 sets aside at its first picture, as much as any could take: 41 bytes a pixel of 16 bits were measured.
     _PIXEL_BYTES_MAX = 48
 
-    _like: tuple[Any, ...] | None = None
+    _kind: tuple[Any, ...] | None = None
+    """Shape and dtype of all of them."""
 
     def write(self, picture: Image, time: float) -> None:
-        if self._like is None:
-            limit_ffmpeg(max(PACKET_MAX, self._PIXEL_BYTES_MAX * picture.size))
-        try:
+        with room_for_ffmpeg(self._PIXEL_BYTES_MAX * picture.size) if self._kind is None else nullcontext():
             super().write(picture, time)
-        finally:
-            limit_ffmpeg()
 
     def fits(self, picture: Image) -> bool:
-        return self._like in (None, (picture.shape, picture.dtype))
+        return self._kind in (None, (picture.shape, picture.dtype))
 
     def _set_up(self, stream: av.VideoStream, picture: Image) -> None:
-        self._like = picture.shape, picture.dtype
+        self._kind = picture.shape, picture.dtype
         stream.height, stream.width = picture.shape
         stream.pix_fmt = self._FORMATS[picture.dtype]
         stream.codec_context.color_range = 2  # all levels
