@@ -181,6 +181,8 @@ class _Part:
 
     def write(self, picture: Image, time: float) -> None:
         """Encode one picture; raises FFmpegError, or IrstError where it cannot be stored."""
+        if not self.frames:  # its own times begin at 0
+            self._container.metadata["comment"] = f"begins at {time:.6f} s of its source"
         with self._storing():
             self.encoder.write(picture, time)
         self.frames += 1

@@ -4,6 +4,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -85,8 +86,10 @@ def test_where_size_or_depth_changes_a_new_part_begins(tmp_path: Path) -> None:
     last = record(tmp_path, images, [index / 30 for index in range(9)])
     files = [tmp_path / "recorded-000001.mp4", tmp_path / "recorded-000002.mp4", last]
     assert sorted(tmp_path.iterdir()) == files
-    for file, part in zip(files, parts, strict=True):
+    for file, part, begins in zip(files, parts, ("0.000000", "0.100000", "0.200000"), strict=True):
         np.testing.assert_array_equal([frame.image for frame in frames(file)], part)
+        with av.open(str(file)) as container:
+            assert container.metadata["comment"] == f"begins at {begins} s of its source"
 
 
 @pytest.mark.parametrize("calibrated", [[], ["--set", "calibration.destripe=columns"]])
