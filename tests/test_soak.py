@@ -1,5 +1,6 @@
 """A short soak: whatever a run holds, it gives back."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ def test_a_point_keeps_its_id_while_its_camera_is_killed_and_frozen_and_another_
 def soaks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Soaks]:
     """Those in which time does not matter, two at a time, the longest first."""
     out = tmp_path_factory.mktemp("soaks")
+    environment = {**os.environ}  # pytest changes its own with every test, amid which no process may be started
     commands = {
         "run": ["tools.soak", "--frames", "3000", "--out", str(out / "run")],
         "camera": ["tools.soak_camera", "--frames", "3000", "--each", "600", "--out", str(out / "camera")],
@@ -48,7 +50,9 @@ def soaks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Soaks]:
 
     def soak(name: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", *commands[name]]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
+        )
 
     with ThreadPoolExecutor(2) as pool:
         yield {name: pool.submit(soak, name) for name in commands}
