@@ -119,6 +119,15 @@ def test_no_listener_is_needed(listener: Listener) -> None:
     assert sink.missed == 0
 
 
+def alone(namespace: str) -> list[str]:
+    """What a command is to begin with, to run in a namespace of its own."""
+    command = ["unshare", "--map-root-user", namespace]
+    there = shutil.which("unshare") is not None
+    if not there or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip(f"NOT TESTED: what is sent in a namespace of its own; `{' '.join(command)}` cannot be run here")
+    return command
+
+
 WITHOUT_NETWORK = """
 import fcntl, logging, socket, struct, sys
 from irst_pipeline.config import SendSettings, VideoSettings
@@ -144,10 +153,7 @@ print(sink.missed, len(listener.recv(2048)) > 100)
 @pytest.mark.parametrize("what", ["tracks", "video"])
 def test_where_there_is_no_network_frames_are_counted_and_it_is_said_once(what: str) -> None:
     """In a network of its own, of which even the loopback is down at first."""
-    alone = ["unshare", "--map-root-user", "--net"]
-    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no network namespace can be made here")
-    command = [*alone, sys.executable, "-c", WITHOUT_NETWORK, what]
+    command = [*alone("--net"), sys.executable, "-c", WITHOUT_NETWORK, what]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines() == ["3", "3 True"]
     lost, back = done.stderr.splitlines()
@@ -333,10 +339,7 @@ print(len(listener.datagrams()))
 
 def test_a_name_with_both_addresses_is_sent_to_where_most_listeners_wait(tmp_path: Path) -> None:
     """As `nc -lu` and the program in the README do: at IPv4."""
-    alone = ["unshare", "--map-root-user", "--mount"]
-    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("nothing can be mounted here")
-    command = [*alone, sys.executable, "-c", ONE_NAME, str(tmp_path / "hosts")]
+    command = [*alone("--mount"), sys.executable, "-c", ONE_NAME, str(tmp_path / "hosts")]
     assert subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=60, check=True).stdout == b"1\n"
 
 
