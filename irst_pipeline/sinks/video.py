@@ -15,6 +15,7 @@ from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks.annotate import Annotator
 from irst_pipeline.sinks.base import RunHeader, is_full
 from irst_pipeline.sinks.encode import H264, TIME_BASE, Encoder, Lossless
+from irst_pipeline.sources.parts import beginning
 from irst_pipeline.state import State, Stateful
 from irst_pipeline.types import FrameResult, Image
 
@@ -182,7 +183,7 @@ class _Part:
     def write(self, picture: Image, time: float) -> None:
         """Encode one picture; raises FFmpegError, or IrstError where it cannot be stored."""
         if not self.frames:  # its own times begin at 0
-            self._container.metadata["comment"] = f"begins at {time:.6f} s of its source"
+            self._container.metadata["comment"] = beginning(time)
         with self._storing():
             self.encoder.write(picture, time)
         self.frames += 1

@@ -11,6 +11,7 @@ from irst_pipeline.sources.base import Position, Source
 from irst_pipeline.sources.feeds import feed_of, open_raw
 from irst_pipeline.sources.images import SUFFIXES, ImageSource, find_images
 from irst_pipeline.sources.live import LiveStream
+from irst_pipeline.sources.parts import VideoInParts, parts_of
 from irst_pipeline.sources.realtime import RealTime
 from irst_pipeline.sources.resumed import checksum, resume_source
 from irst_pipeline.sources.video import VideoSource
@@ -47,7 +48,8 @@ def _open_recording(uri: str, image_rate: float) -> Source:
     if path.is_char_device():
         raise UsageError(f"{uri}: is a device; a camera's is written as v4l2://{path.absolute()}")
     if path.exists() and not path.is_dir() and path.suffix.lower() not in SUFFIXES:
-        return VideoSource(path, image_rate)
+        parts = parts_of(path, image_rate)
+        return VideoInParts(parts, image_rate) if parts else VideoSource(path, image_rate)
     try:
         images = find_images(uri)
     except UsageError as error:

@@ -1,5 +1,6 @@
 """The recorded frames are the source's own, to the last bit, and can be run again."""
 
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from irst_pipeline.cli import main
+from irst_pipeline.config import RotateSettings
 from irst_pipeline.sinks import open_sinks
 from irst_pipeline.sources import open_source
 from irst_pipeline.types import Frame, Image
@@ -79,6 +81,64 @@ def test_a_frame_that_a_kill_cut_off_is_not_made_up(tmp_path: Path) -> None:
         np.testing.assert_array_equal(frame.image, images[0])
 
 
+def in_parts(folder: Path, counts: list[int]) -> tuple[list[Image], list[float]]:
+    """Record parts of so many frames, half a second apart; images and times (s) of all."""
+    images, times = noise(np.uint16, (40, 60), sum(counts)), []
+    for part, count in enumerate(counts):
+        times += [sum(counts[:part]) / 30 + part / 2 + index / 30 for index in range(count)]
+    (sink,) = open_sinks(["recorded"], folder, header(rotate=RotateSettings(hours=0.4 / 3600)))
+    for index, (image, time) in enumerate(zip(images, times, strict=True)):
+        sink.write(result(index, image=image, time=time))
+    sink.close()
+    return images, times
+
+
+def test_parts_are_read_as_one_with_the_time_between_them(tmp_path: Path) -> None:
+    images, times = in_parts(tmp_path, [3, 5, 4])
+    assert len(list(tmp_path.iterdir())) == 3
+    with closing(open_source(str(tmp_path / "recorded.mp4"))) as source:
+        assert source.frame_count == 12
+        found = list(source)
+    np.testing.assert_array_equal([frame.image for frame in found], images)
+    np.testing.assert_allclose([frame.time for frame in found], times, atol=1e-4)
+    assert [frame.index for frame in found] == [*range(12)]
+    assert {frame.source for frame in found} == {"recorded.mp4"}
+
+
+def test_a_part_that_is_set_aside_is_read_by_itself(tmp_path: Path) -> None:
+    images, _ = in_parts(tmp_path, [3, 5, 4])
+    found = frames(tmp_path / "recorded-000002.mp4")
+    np.testing.assert_array_equal([frame.image for frame in found], images[3:8])
+    assert found[0].time == 0
+
+
+def test_a_part_without_a_frame_is_left_out_and_one_that_lacks_some_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images, times = in_parts(tmp_path, [3, 5, 4])
+    empty, spoilt = (tmp_path / f"recorded-00000{number}.mp4" for number in (1, 2))
+    empty.write_bytes(empty.read_bytes()[:40])
+    with av.open(str(spoilt)) as container:
+        first = bytes(next(container.demux()))
+    content = spoilt.read_bytes().replace(first, bytes(len(first)))
+    spoilt.write_bytes(content)
+    with closing(open_source(str(tmp_path / "recorded.mp4"))) as source:
+        found = list(source)
+        assert source.frames_failed == 1
+    assert "recorded-000001.mp4" in caplog.text
+    assert "left out" in caplog.text
+    assert "recorded-000002.mp4" in caplog.text
+    np.testing.assert_array_equal([frame.image for frame in found], images[4:])
+    np.testing.assert_allclose([frame.time for frame in found], np.array(times[4:]) - times[3], atol=1e-4)
+    assert [frame.index for frame in found] == [*range(1, 9)]
+
+
+def test_videos_that_are_only_named_like_parts_are_read_by_themselves(tmp_path: Path) -> None:
+    for name in ("clouds-000001.mp4", "clouds.mp4"):
+        shutil.copy(CLOUDS, tmp_path / name)
+    assert len(frames(tmp_path / "clouds.mp4")) == len(frames(CLOUDS))
+
+
 def test_where_size_or_depth_changes_a_new_part_begins(tmp_path: Path) -> None:
     changes = [(np.uint8, (40, 60)), (np.uint16, (40, 60)), (np.uint16, (60, 40))]
     parts = [noise(kind, shape, 3) for kind, shape in changes]
@@ -86,8 +146,13 @@ def test_where_size_or_depth_changes_a_new_part_begins(tmp_path: Path) -> None:
     last = record(tmp_path, images, [index / 30 for index in range(9)])
     files = [tmp_path / "recorded-000001.mp4", tmp_path / "recorded-000002.mp4", last]
     assert sorted(tmp_path.iterdir()) == files
+    with closing(open_source(str(last))) as source:
+        np.testing.assert_array_equal([frame.image for frame in source], parts[0])  # what is unlike the first is told
+        assert source.frames_failed == 6
     for file, part, begins in zip(files, parts, ("0.000000", "0.100000", "0.200000"), strict=True):
-        np.testing.assert_array_equal([frame.image for frame in frames(file)], part)
+        alone = tmp_path / "alone.mp4"
+        shutil.copy(file, alone)
+        np.testing.assert_array_equal([frame.image for frame in frames(alone)], part)
         with av.open(str(file)) as container:
             assert container.metadata["comment"] == f"begins at {begins} s of its source"
 
