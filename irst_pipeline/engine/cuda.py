@@ -47,6 +47,15 @@ def pack_found(maps: Tensor, threshold: float, count: int) -> Tensor:
     return torch.cat([above.sum(dtype=torch.int32)[None], places.int(), values.view(torch.int32).flatten()])
 
 
+def search(images: Tensor, network: Net, threshold: float, maps: Tensor, packed: Tensor) -> None:
+    """Fill `maps` and `packed`, as of `pack_found`, from raw images (B, 1, H, W), without waiting for the device."""
+    normalised = normalise(images)
+    probability, target = network(normalised.frames.half())
+    maps[0].copy_(probability[:, 0])
+    torch.mul(target[:, 0].float(), normalised.scale[:, 0], out=maps[1])
+    packed.copy_(pack_found(maps, threshold, len(packed) // 3))
+
+
 def unpack_found(packed: Tensor, batch: int, pixels: int) -> list[TargetPixels] | None:
     """What `pack_found` packed, for each of `batch` images of so many pixels; None if there was no room for all."""
     total, rest = int(packed[0]), packed[1:].view(3, -1)
@@ -237,21 +246,13 @@ class CudaEngine(DeviceEngine[Slot]):
         maps = torch.empty((2, size, *image.shape), device=self._device)
         packed = torch.empty(1 + 3 * size * PIXELS_MAX, dtype=torch.int32, device=self._device)
         network = self._network_for(image.shape, size)
-
-        def search() -> None:
-            normalised = normalise(images)
-            probability, target = network(normalised.frames.half())
-            maps[0].copy_(probability[:, 0])
-            torch.mul(target[:, 0].float(), normalised.scale[:, 0], out=maps[1])
-            packed.copy_(pack_found(maps, self._threshold, size * PIXELS_MAX))
-
         return Slot(
             host_images=torch.zeros(shape, dtype=kind, pin_memory=True),
             device_images=images,
             maps=maps,
             packed=packed,
             host_packed=torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True),
-            search=self._record(search),
+            search=self._record(lambda: search(images, network, self._threshold, maps, packed)),
             done=torch.cuda.Event(blocking=True),  # to wait in a loop would take a core from the other stages
         )
 

@@ -87,7 +87,7 @@ def normalise_image(image: Image, device: torch.device | str = "cpu") -> Normali
 def in_units(frames: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
     """Raw frames (B, 1, H, W), or parts of them, in the units of the whole frame's `grey_levels`; float32."""
     units = (frames.float() - centre).div_(scale).clamp_(-UNITS_MAX, UNITS_MAX)
-    recorded = units.is_cuda or torch.onnx.is_in_onnx_export()  # for other frames as well
+    recorded = not units.is_cpu or torch.onnx.is_in_onnx_export()  # for other frames as well
     if not recorded and units.abs().max() <= GLARE_MIN:
         return _without_impulses(units)  # of such a frame the rest changes nothing
     return _squeezed(_without_impulses(_without_glare(units)))

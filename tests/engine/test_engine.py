@@ -19,7 +19,8 @@ from irst_pipeline.detection import detect
 from irst_pipeline.engine import Engine, SharedEngine, find_device, open_engine
 from irst_pipeline.engine.base import BatchTooLargeError, above_threshold
 from irst_pipeline.engine.cpu import Compiled
-from irst_pipeline.engine.cuda import pack_found, unpack_found
+from irst_pipeline.engine.cuda import pack_found, search, unpack_found
+from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.normalise import normalise, target_units
 from irst_pipeline.lsnet.weights import load_weights, shipped_names
@@ -336,6 +337,40 @@ def test_what_is_packed_on_a_device_is_what_lies_above_the_threshold() -> None:
         for packed, plain in zip(pixels, above_threshold(maps[0, i].numpy(), maps[1, i].numpy(), 0.9), strict=True):
             np.testing.assert_array_equal(packed, plain)
     assert unpack_found(pack_found(maps, 0.1, 200), 3, 12 * 16) is None, "there is no room for all"
+
+
+def buffers(batch: int, height: int, width: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `search` fills."""
+    return torch.empty((2, batch, height, width), device=device), torch.empty(
+        1 + 3 * 200, dtype=torch.int32, device=device
+    )
+
+
+@pytest.mark.parametrize("model", shipped_names())
+@pytest.mark.parametrize("depth", [torch.uint8, torch.uint16])
+def test_a_search_can_be_recorded_for_it_needs_no_number_from_the_device(depth: torch.dtype, model: str) -> None:
+    """Tensors without values raise an error where one is asked for."""
+    network = TargetNet(load_weights(model).network).half().to("meta")
+    images = torch.empty((2, 1, 96, 130), dtype=depth, device="meta")
+    with torch.inference_mode():
+        search(images, network, 0.3, *buffers(2, 96, 130, "meta"))
+
+
+def test_a_search_finds_in_half_precision_what_the_network_sees(frames: list[Frame]) -> None:
+    images = np.stack([frame.image[8:72] for frame in frames[:2]])
+    maps, packed = buffers(2, 64, 256, "cpu")
+    with torch.inference_mode():
+        search(torch.from_numpy(images)[:, None], TargetNet(load_weights(NANO).network).half(), 0.3, maps, packed)
+    found = unpack_found(packed, 2, images[0].size)
+    assert found is not None
+    for image, pixels in zip(images, found, strict=True):
+        probability, target = reference(image)
+        expected = above_threshold(probability, target, 0.3)
+        assert len(pixels.places) > 6
+        doubtful = np.setxor1d(pixels.places, expected.places)
+        np.testing.assert_allclose(probability.flat[doubtful], 0.3, atol=TOLERANCE)
+        np.testing.assert_allclose(pixels.probability, probability.flat[pixels.places], atol=TOLERANCE)
+        np.testing.assert_allclose(pixels.intensity, target.flat[pixels.places], atol=0.1 * np.abs(target).max())
 
 
 @pytest.mark.gpu
