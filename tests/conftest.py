@@ -9,19 +9,28 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import av.logging
 import cv2
 import numpy as np
 import pytest
 
-# As the command does, before PyTorch is imported: threads that spin while they wait make everything slower.
+# As the command does, before PyTorch is imported: threads that spin while they wait make everything slower. So do more
+# threads than cores, here and in the processes that tests start: each of pytest's workers has its share of the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault(
+    "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+)
 
 import torch
 
 TOOLS = Path(__file__).parents[1] / "tools"
 
-# Two cores, often busy: more threads than cores make everything slower.
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+@pytest.fixture(autouse=True)
+def _quiet_ffmpeg() -> Iterator[None]:
+    """A live stream has FFmpeg log for the whole process, and pytest records what no handler of ours passes on."""
+    yield
+    av.logging.set_level(None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

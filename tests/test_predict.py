@@ -159,9 +159,9 @@ def test_images_that_cannot_be_taken_are_said_and_left_out(
 
 
 def test_an_image_that_is_too_large_for_the_memory_is_said_and_the_others_go_on(tmp_path: Path) -> None:
-    save(tmp_path / "in" / "a.png", np.zeros((6000, 6000), np.uint8))
+    save(tmp_path / "in" / "a.png", np.zeros((8192, 8192), np.uint8))
     save(tmp_path / "in" / "b.png", picture(48, 64))
-    said = "out of memory with frames of 6000x6000; use smaller ones, or end other programs"
+    said = "out of memory with frames of 8192x8192; use smaller ones, or end other programs"
     ran = short_of_memory("predict", tmp_path / "in", "--out", tmp_path / "out", "--device", "cpu")
     assert (ran.returncode, files(tmp_path / "out")) == (0, {"b.png"})
     assert ran.stdout.startswith("1 images, 1 failed\n")
