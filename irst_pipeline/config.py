@@ -82,6 +82,9 @@ class TrackerSettings(Settings):
     """... and those of clutter."""
     start_score: Probability = 0.95
     """A track that begins with a detection of less probability must move to be confirmed."""
+    speed_min: NotNegative = 0.0
+    """px/s; above 0 every track must surely move as fast across the scene to be confirmed. At 0 so is a bright target
+    that stands still, as one that hovers; and then also a lit window."""
     coast_seconds: Positive = 1.0
     """A track is dropped after so long without a detection."""
 

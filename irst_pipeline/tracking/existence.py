@@ -17,6 +17,7 @@ SCORE_MIN = 1e-9  # of which there is a logarithm
 SET_BACK = 1.0  # evidence that a dim track, which has enough but does not fly, has to earn again
 FADED_SCORE, FADED_SNR = 0.03, 0.3  # of its last ones; by more does a bright target hardly fade between two detections
 FADED_GAIN = -7.0  # evidence that its SNR did: about one in a thousand such targets
+DIM_SPEED_MIN = 6.0  # px/s, of a dim track at least; of less, clouds drift, and their edges seem to
 LASTING_HITS = 3  # of a track: a weak detection that it takes then is one that goes on from frame to frame
 LASTING_MAX = 0.5  # share of the weak detections that go on, above which they are of the scene
 MEMORY_FRAMES = 60

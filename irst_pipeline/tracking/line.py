@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from irst_pipeline.tracking.kalman import Gaussians, inverse
 from irst_pipeline.types import CameraMotion, Floats, Integers
 
-SPEED_MIN = 6.0  # px/s; of less, clouds drift, and their edges seem to
 CERTAIN = 3.0  # standard deviations of a speed
 MISFIT_MAX = 2.0  # a degree of freedom, of what flies straight
 BROKEN = 100.0  # the same of what is not all one target
@@ -65,8 +64,8 @@ def fitted(misfit: Floats) -> tuple[Gaussians, Floats]:
     return Gaussians(line, covariance), misfit[:, 4, 4] + (misfit[:, :4, 4] * line).sum(1)
 
 
-def fly(misfit: Floats, count: Integers) -> NDArray[np.bool_]:
-    """(n,) which tracks, of so many detections (n,), surely move, and straight on."""
+def fly(misfit: Floats, count: Integers, speed_min: float) -> NDArray[np.bool_]:
+    """(n,) which tracks, of so many detections (n,), surely move faster than this, px/s, and straight on."""
     (line, covariance), least = fitted(misfit)
     speed, sd = np.hypot(line[:, 1], line[:, 3]), np.sqrt((covariance[:, 1, 1] + covariance[:, 3, 3]) / 2)
-    return np.asarray((speed - CERTAIN * sd > SPEED_MIN) & (least < MISFIT_MAX * 2 * (count - 2)))
+    return np.asarray((speed - CERTAIN * sd > speed_min) & (least < MISFIT_MAX * 2 * (count - 2)))

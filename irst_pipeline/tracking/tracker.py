@@ -11,6 +11,7 @@ from irst_pipeline.state import Stateful
 from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
 from irst_pipeline.tracking.clutter import CROWD, Spots, regions
 from irst_pipeline.tracking.existence import (
+    DIM_SPEED_MIN,
     FADED_GAIN,
     FADED_SCORE,
     FADED_SNR,
@@ -291,7 +292,7 @@ class Tracker(Stateful):
             columns[name][touched] = values
         own = shares.own
         rows, seen = shares.pairs.tracks[own], near[own]
-        if measurements.weak.any() or tracks.begun_weakly.any():  # else no track is asked whether it flies
+        if self._settings.speed_min or measurements.weak.any() or tracks.begun_weakly.any():  # else none has to fly
             fresh = ~tracks.confirmed[rows]
             new = rows[fresh]
             columns["misfit"][new], columns["in_line"][new] = extended(
@@ -323,19 +324,21 @@ class Tracker(Stateful):
         """Confirm and drop. `time`: the tracker's own."""
         s, (strong, weak), shape = self._settings, needed, frame.image.shape
         confirm = ~tracks.confirmed & (tracks.evidence >= strong)
+        if s.speed_min:
+            rows = confirm.nonzero()[0]
+            confirm[rows] = fly(tracks.misfit[rows], tracks.in_line[rows], s.speed_min)
         dim = ~tracks.confirmed & ~confirm & tracks.dim
         dim_evidence = np.where(tracks.confirmed, np.minimum(tracks.dim_evidence, weak), tracks.dim_evidence)
         if len(rows := (dim & (dim_evidence >= weak)).nonzero()[0]):
             weak_hits = (tracks.hits - tracks.strong_hits)[rows]
             lasting = self._persistence.but_for(weak_hits, tracks.age[rows])
             of_noise = (weak_hits == 0) | (lasting <= LASTING_MAX)  # its weak ones, if it has any
-            confirm[rows] = of_noise & fly(tracks.misfit[rows], tracks.in_line[rows])
+            confirm[rows] = of_noise & fly(tracks.misfit[rows], tracks.in_line[rows], max(s.speed_min, DIM_SPEED_MIN))
             # Noise may line up by chance: what does not fly yet has to show that it does when it is seen again.
             dim_evidence[rows[~confirm[rows]]] = weak - SET_BACK
         confirmed = tracks.confirmed | confirm
         # Once it is confirmed, strong detections count for a track that they did not begin, too.
-        evidence = np.where(confirm, np.maximum(tracks.evidence, 0), tracks.evidence)
-        evidence = np.where(confirmed, np.minimum(evidence, strong), evidence)
+        evidence = np.minimum(np.where(confirm, np.maximum(tracks.evidence, 0), tracks.evidence), strong)
         # Weak detections are too many for a track to live on any that come near.
         astray = (tracks.dim | (tracks.score < self._weak_below)) & (np.maximum(evidence, dim_evidence) < 0)
         doubtful = np.where(tracks.may_be_dim, np.maximum(evidence, dim_evidence), evidence) < HOPELESS

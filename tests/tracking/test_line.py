@@ -11,6 +11,7 @@ NOISE = np.array([[0.3, 0.1], [0.1, 0.2]])
 TURNS_AND_ZOOMS = CameraMotion(np.array([[1.01, 0.02, -1.5], [-0.02, 1.01, 0.7], [0, 0, 1]]), known=True)
 UNKNOWN = 1e6  # px/s
 LONG = int(1.2 / DT)
+SPEED = 6.0  # px/s
 
 
 def drawn(places: Floats, noise: Floats = NOISE) -> tuple[Floats, Integers]:
@@ -29,7 +30,7 @@ def flight(frames: int, vx: float, vy: float, spread: float, bend: float = 0.0, 
 
 
 def flies(places: Floats, noise: Floats = NOISE) -> bool:
-    return bool(fly(*drawn(places, noise))[0])
+    return bool(fly(*drawn(places, noise), SPEED)[0])
 
 
 def test_the_least_misfit_is_that_of_least_squares() -> None:
@@ -98,4 +99,6 @@ def test_gaps_of_any_length_leave_a_line_that_is_not_known_to_fly(seconds: float
     for _ in range(3):
         misfit = carried(misfit, seconds, TURNS_AND_ZOOMS)
     assert (fitted(misfit)[0].covariance.diagonal(axis1=1, axis2=2) > 0).all()
-    assert not fly(*extended(misfit, np.ones(1, np.int64), misfit_to(np.array([[140.0, 80.0]]), noise), 1000.0))[0]
+    assert not fly(*extended(misfit, np.ones(1, np.int64), misfit_to(np.array([[140.0, 80.0]]), noise), 1000.0), SPEED)[
+        0
+    ]
