@@ -38,7 +38,7 @@ def run_pipeline(
     source: Source,
     engine: Engine[Any],
     settings: RunSettings,
-    sinks: Sequence[Sink],
+    sinks: Sequence[Sink[FrameResult]],
     stop: Event,
     statistics: RunStatistics,
     platform: Platform | None = None,

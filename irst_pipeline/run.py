@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,8 +18,9 @@ from irst_pipeline.disk import write_json
 from irst_pipeline.engine import Engine
 from irst_pipeline.errors import IrstError, reason_of
 from irst_pipeline.pipeline import run_pipeline
-from irst_pipeline.sinks import RunHeader, Sink, open_senders, open_sinks
+from irst_pipeline.sinks import RunHeader, Sink, open_recorders, open_senders, open_sinks
 from irst_pipeline.sinks.base import REPORT_FILE
+from irst_pipeline.sinks.recorded import Recorded
 from irst_pipeline.sources import Source
 from irst_pipeline.state import StateError, part_of
 from irst_pipeline.statistics import Account, RunStatistics
@@ -62,18 +63,23 @@ def carry_out(run: Run, engine: Engine[Any], stop: Event, statistics: RunStatist
     settings, state = run.header.settings, run.checkpoint.state if run.checkpoint else None
     with ExitStack() as opened:
         states = state and part_of(state, "sinks")
-        named = open_senders(run.header, states)  # first, for whoever listens waits for them
-        for sender in named.values():
-            opened.callback(sender.close)
-        sinks = open_sinks(settings.sinks, run.folder, run.header, states)
-        named |= zip(settings.sinks, sinks, strict=True)
+        named: dict[str, Sink[Any]] = {}
         opened.callback(statistics.count_not_written, named)  # also last, for a video may lose frames as it is closed
-        for sink in sinks:
-            opened.callback(sink.close)
+
+        def kept_open(sinks: Mapping[Any, Sink[T]]) -> list[Sink[T]]:
+            named.update(sinks)
+            for sink in sinks.values():
+                opened.callback(sink.close)
+            return [*sinks.values()]
+
+        sinks = kept_open(open_senders(run.header, states))  # first, for whoever listens waits for them
+        sinks += kept_open(open_sinks(settings.sinks, run.folder, run.header, states))
+        recorders = kept_open(open_recorders(settings.sinks, run.folder, run.header, states))
+        source = run.source
+        for recorder in recorders:
+            source = Recorded(source, recorder)
         before = state and part_of(state, "pipeline")
-        results = run_pipeline(
-            run.source, engine, settings, [*named.values()], stop, statistics, run.platform, run.calibrate, before
-        )
+        results = run_pipeline(source, engine, settings, sinks, stop, statistics, run.platform, run.calibrate, before)
         opened.callback(results.close)
         keep = _Keeper(run, named, statistics)
         result, most = None, settings.detection.max_detections
@@ -92,7 +98,7 @@ def carry_out(run: Run, engine: Engine[Any], stop: Event, statistics: RunStatist
 class _Keeper:
     """Stores what it takes to go on after a result."""
 
-    def __init__(self, run: Run, sinks: dict[str, Sink], statistics: RunStatistics) -> None:
+    def __init__(self, run: Run, sinks: dict[str, Sink[Any]], statistics: RunStatistics) -> None:
         self._run, self._sinks, self._statistics = run, sinks, statistics
         self._last = -math.inf
         self._failed = False

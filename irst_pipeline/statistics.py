@@ -195,7 +195,7 @@ class RunStatistics(Stateful):
             for stage, span in result.spans.items():
                 counts.latency[stage].add(span.seconds)
 
-    def count_not_written(self, sinks: Mapping[str, Sink]) -> None:
+    def count_not_written(self, sinks: Mapping[str, Sink[Any]]) -> None:
         """Take over how many frames each kind of file lacks; to be called after each one."""
         before, now = self.frames_not_written, {name: sink.missed for name, sink in sinks.items()}
         self._not_stored = [name for name, missed in now.items() if missed > before.get(name, missed)]

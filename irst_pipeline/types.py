@@ -53,8 +53,6 @@ class Frame:
     """The same on the clock of `time.time`: s since 1970, UTC."""
     repeats: bool = False
     """Whether it shows, bit for bit, what the frame before it showed a moment ago, and so nothing of its own time."""
-    uncalibrated: Image | None = None
-    """What the source delivered, where `image` is what calibration made of it."""
 
 
 @dataclass(frozen=True)

@@ -43,4 +43,4 @@ class Calibrator:
             image = self._cover(image)
         image = destripe(image, self._settings.destripe)
         image = ~image if self._settings.polarity == "black_hot" else image
-        return replace(frame, image=image, uncalibrated=frame.image)
+        return replace(frame, image=image)

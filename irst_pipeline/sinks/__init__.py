@@ -1,8 +1,9 @@
-"""Where results go. `open_sinks` is the door to files, `open_senders` that to the network."""
+"""Where results and frames go: `open_sinks` and `open_recorders` are doors to files, `open_senders` to the network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 from irst_pipeline.config import SinkName
 from irst_pipeline.sinks.base import RunHeader, Sink
@@ -12,32 +13,54 @@ from irst_pipeline.sinks.smoothed import SmoothedJsonl
 from irst_pipeline.sinks.tables import DetectionsCsv, Mot, TracksCsv
 from irst_pipeline.sinks.video import AnnotatedVideo, RecordedFrames
 from irst_pipeline.state import State, part_of
+from irst_pipeline.types import Frame, FrameResult
 
-__all__ = ["RESULT_FILES", "RunHeader", "Sink", "open_senders", "open_sinks"]
+__all__ = ["RESULT_FILES", "RunHeader", "Sink", "open_recorders", "open_senders", "open_sinks"]
 
-_SINKS: dict[SinkName, tuple[str, Callable[[Path, RunHeader, State | None], Sink]]] = {
+T = TypeVar("T")
+Kinds = Mapping[SinkName, tuple[str, Callable[[Path, RunHeader, State | None], Sink[T]]]]
+"""By name, the file and what writes it."""
+
+_SINKS: Kinds[FrameResult] = {
     "tracks_jsonl": ("tracks.jsonl", TracksJsonl),
     "tracks_csv": ("tracks.csv", TracksCsv),
     "mot": ("mot.txt", Mot),
     "detections": ("detections.csv", DetectionsCsv),
     "smoothed": ("smoothed.jsonl", SmoothedJsonl),
     "video": ("annotated.mp4", AnnotatedVideo),
-    "recorded": ("recorded.mp4", RecordedFrames),
 }
-RESULT_FILES = tuple(file for file, _ in _SINKS.values())
+_RECORDERS: Kinds[Frame] = {"recorded": ("recorded.mp4", RecordedFrames)}
+RESULT_FILES = tuple(file for kinds in (_SINKS, _RECORDERS) for file, _ in kinds.values())
 """Names of all files that sinks write."""
 
 
-def open_sinks(names: Sequence[SinkName], folder: Path, header: RunHeader, state: State | None = None) -> list[Sink]:
-    """The named sinks, each with its file begun in `folder`, which must exist, or with a `state` gone on with there.
+def open_sinks(
+    names: Sequence[SinkName], folder: Path, header: RunHeader, state: State | None = None
+) -> dict[SinkName, Sink[FrameResult]]:
+    """Those of the named sinks that take results, each with its file begun in `folder`, which must exist, or with a
+    `state` gone on with there.
 
     Raises IrstError, one line, when a file cannot be written; the sinks opened before it are closed then.
     """
+    return _opened(_SINKS, names, folder, header, state)
+
+
+def open_recorders(
+    names: Sequence[SinkName], folder: Path, header: RunHeader, state: State | None = None
+) -> dict[SinkName, Sink[Frame]]:
+    """The same of those that take frames as they are read."""
+    return _opened(_RECORDERS, names, folder, header, state)
+
+
+def _opened(
+    kinds: Kinds[T], names: Sequence[SinkName], folder: Path, header: RunHeader, state: State | None
+) -> dict[SinkName, Sink[T]]:
     with ExitStack() as opened:
-        sinks = []
+        sinks = {}
         for name in names:
-            file, kind = _SINKS[name]
-            sinks.append(kind(folder / file, header, None if state is None else part_of(state, name)))
-            opened.callback(sinks[-1].close)
+            if name in kinds:
+                file, kind = kinds[name]
+                sinks[name] = kind(folder / file, header, None if state is None else part_of(state, name))
+                opened.callback(sinks[name].close)
         opened.pop_all()
         return sinks

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from irst_pipeline.config import RotateSettings, RunSettings
 from irst_pipeline.sources import redact
 from irst_pipeline.state import State
-from irst_pipeline.types import Bearings, Frame, FrameResult
+from irst_pipeline.types import Bearings, Frame
 
+T_contra = TypeVar("T_contra", contravariant=True)
 REPORT_FILE = "run.json"
 """What a run says of itself, beside its sinks' files."""
 
@@ -65,14 +66,14 @@ class RunHeader:
         }
 
 
-class Sink(Protocol):
-    """Where the results of a run go, frame by frame in their order."""
+class Sink(Protocol[T_contra]):
+    """Where something of a run goes, frame by frame in their order: its results, or its frames as they were read."""
 
     missed: int
     """Frames so far that could not be stored, while the run had to go on."""
 
-    def write(self, result: FrameResult) -> None:
-        """Take one frame's result; raises IrstError, one line, when it cannot be stored and the run is not to go on."""
+    def write(self, item: T_contra, /) -> None:
+        """Take what is of a frame; raises IrstError, one line, when it cannot be stored and the run is not to go on."""
 
     def state(self) -> State:
         """Where it is after the last frame; another one begun with it goes on from there in the same files."""

@@ -116,7 +116,7 @@ class SentVideo(Sender):
         super().close()
 
 
-def open_senders(header: RunHeader, state: State | None = None) -> dict[str, Sink]:
+def open_senders(header: RunHeader, state: State | None = None) -> dict[str, Sink[FrameResult]]:
     """What the settings say is to be sent, by the setting's name; with a `state` that has its counters, they go on.
 
     Raises IrstError, one line, for a host without an address.

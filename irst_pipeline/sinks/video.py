@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import av
 
@@ -17,9 +17,10 @@ from irst_pipeline.sinks.base import RunHeader, is_full
 from irst_pipeline.sinks.encode import H264, TIME_BASE, Encoder, Lossless
 from irst_pipeline.sources.parts import beginning
 from irst_pipeline.state import State, Stateful
-from irst_pipeline.types import FrameResult, Image
+from irst_pipeline.types import Frame, FrameResult, Image
 
 log = logging.getLogger("irst")
+T = TypeVar("T")
 
 PAUSE_MAX = 2**31 * TIME_BASE
 """s, 6.6 hours; what comes so long after the frame before begins a new part, for none can be shown longer in an MP4."""
@@ -43,7 +44,7 @@ _MUXER = {
 }
 
 
-class Video(Stateful, ABC):
+class Video(Stateful, ABC, Generic[T]):
     """An MP4 with a picture of every frame, playable up to the last quarter second if killed.
 
     It gives way to the logs: where there is little space left it stops, and goes on in a new part once there is twice
@@ -68,15 +69,15 @@ class Video(Stateful, ABC):
             self.restore(state)
 
     @abstractmethod
-    def _picture(self, result: FrameResult) -> Image:
-        """What of a frame is shown."""
+    def _picture(self, item: T) -> tuple[Image, float]:
+        """What of a frame is shown, and its time, s."""
 
-    def write(self, result: FrameResult) -> None:
+    def write(self, item: T, /) -> None:
         try:
             if not self._has_room():
                 self.missed += 1
                 return
-            picture, time = self._picture(result), result.frame.time
+            picture, time = self._picture(item)
             self._part_for(picture, time).write(picture, time)
         except IrstError as error:
             self._stop(str(error))
@@ -148,7 +149,7 @@ class Video(Stateful, ABC):
         return _Part(self._path, self.ENCODER, self._header.frame_rate)
 
 
-class AnnotatedVideo(Video):
+class AnnotatedVideo(Video[FrameResult]):
     """`annotated.mp4`: the frames with their tracks, as an operator sees them."""
 
     ENCODER, WITHOUT = H264, "with --no-video"
@@ -157,18 +158,17 @@ class AnnotatedVideo(Video):
         super().__init__(path, header, state)
         self._annotated = Annotator(header.settings.video)
 
-    def _picture(self, result: FrameResult) -> Image:
-        return self._annotated(result)
+    def _picture(self, item: FrameResult) -> tuple[Image, float]:
+        return self._annotated(item), item.frame.time
 
 
-class RecordedFrames(Video):
-    """`recorded.mp4`: the frames to the last bit as they came; where their size or depth changes, in a new part."""
+class RecordedFrames(Video[Frame]):
+    """`recorded.mp4`: the frames to the last bit; where their size or depth changes, in a new part."""
 
     ENCODER, WITHOUT = Lossless, "without --record"
 
-    def _picture(self, result: FrameResult) -> Image:
-        frame = result.frame
-        return frame.image if frame.uncalibrated is None else frame.uncalibrated
+    def _picture(self, item: Frame) -> tuple[Image, float]:
+        return item.image, item.time
 
 
 class _Part:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_pipeline.config import RunSettings
-from irst_pipeline.sinks import RunHeader, open_sinks
+from irst_pipeline.sinks import RunHeader, open_recorders, open_sinks
 from irst_pipeline.types import (
     STANDS_STILL,
     CameraMotion,
@@ -116,12 +116,15 @@ def ramp(low: int, high: int) -> NDArray[np.uint16]:
 
 
 def run_for_ever(folder: Path) -> None:
-    sinks = open_sinks((*ALL, "recorded"), folder, header())
+    sinks = open_sinks(ALL, folder, header()).values()
+    (recorder,) = open_recorders(["recorded"], folder, header()).values()
     index = 0
     while True:
         x = index % 60 + 10.25
+        item = result(index, tracks([x, 40], [20, 30], [C, P]), seen=detections([x], [20]))
+        recorder.write(item.frame)
         for sink in sinks:
-            sink.write(result(index, tracks([x, 40], [20, 30], [C, P]), seen=detections([x], [20])))
+            sink.write(item)
         print(index, flush=True)
         index += 1
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from irst_pipeline.config import RotateSettings, SinkName, VideoSettings
 from irst_pipeline.disk import parts_set_aside
 from irst_pipeline.errors import IrstError
-from irst_pipeline.sinks import Sink, open_sinks
+from irst_pipeline.sinks import Sink, open_recorders, open_sinks
 from irst_pipeline.sources import open_source
 from irst_pipeline.types import FrameResult
 from tests.running import read_jsonl, shown
@@ -25,7 +26,7 @@ from tests.sinks import sink_streams
 from tests.sinks.sink_streams import ALL, detections, header, result, tracks
 
 
-def write_until_full(sink: Sink, stream: Iterable[FrameResult]) -> tuple[int, str]:
+def write_until_full(sink: Sink[FrameResult], stream: Iterable[FrameResult]) -> tuple[int, str]:
     """How many results the sink took, and what it said to the next one."""
     written = 0
     try:
@@ -60,7 +61,7 @@ def test_a_killed_run_loses_no_line_and_at_most_a_quarter_second_of_its_videos(t
 
 @pytest.mark.parametrize(("name", "file"), [("tracks_jsonl", "tracks.jsonl"), ("detections", "detections.csv")])
 def test_a_full_disk_leaves_whole_lines(name: SinkName, file: str, small_disk: Path) -> None:
-    (sink,) = open_sinks([name], small_disk, header())
+    (sink,) = open_sinks([name], small_disk, header()).values()
     places = list(range(20))
     stream = (result(index, tracks(places, places), seen=detections(places, places)) for index in range(1000))
     written, message = write_until_full(sink, stream)
@@ -84,10 +85,16 @@ def noisy(frames: int) -> list[FrameResult]:
     return [result(index, image=images[index % 4], time=index / 5) for index in range(frames)]
 
 
-def video(folder: Path, min_free_megabytes: float = 1e-3, name: SinkName = "video") -> Sink:
+def video(folder: Path, min_free_megabytes: float = 1e-3, name: SinkName = "video") -> Sink[Any]:
     settings = VideoSettings(min_height=64, min_free_megabytes=min_free_megabytes)
-    (sink,) = open_sinks([name], folder, header(frame_rate=5.0, video=settings))
-    return sink
+    given = [name], folder, header(frame_rate=5.0, video=settings)
+    opened: list[Sink[Any]] = [*open_sinks(*given).values(), *open_recorders(*given).values()]
+    return opened[0]
+
+
+def taken(name: SinkName, item: FrameResult) -> Any:
+    """What such a video takes of a result."""
+    return item.frame if name == "recorded" else item
 
 
 VIDEOS: list[tuple[SinkName, str]] = [("video", "annotated.mp4"), ("recorded", "recorded.mp4")]
@@ -99,7 +106,7 @@ def test_on_a_full_disk_the_video_stops_and_plays_and_the_run_goes_on(
 ) -> None:
     sink = video(small_disk, name=name)
     for item in noisy(500):
-        sink.write(item)
+        sink.write(taken(name, item))
     sink.close()
     (message,) = caplog.messages
     assert f"{file}: the video stops, the logs go on" in message
@@ -114,7 +121,7 @@ def test_a_disk_that_is_full_at_the_end_leaves_a_video_that_plays(
 ) -> None:
     sink = video(small_disk, name=name)
     for item in noisy(15):
-        sink.write(item)
+        sink.write(taken(name, item))
     with pytest.raises(OSError, match="No space"):
         (small_disk / "other").write_bytes(bytes(1_000_000))
     sink.close()
@@ -131,7 +138,7 @@ def test_where_files_may_not_grow_so_large_all_frames_of_a_high_rate_that_count_
     resource.setrlimit(resource.RLIMIT_FSIZE, (12_000_000, hard))
     try:
         for index in range(40):
-            sink.write(result(index, image=images[index % 2], time=index / 100))
+            sink.write(result(index, image=images[index % 2], time=index / 100).frame)
         sink.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -143,7 +150,7 @@ def test_where_files_may_not_grow_so_large_all_frames_of_a_high_rate_that_count_
 def test_what_a_full_disk_takes_of_a_part_is_counted_once(small_disk: Path) -> None:
     settings = VideoSettings(min_height=64, min_free_megabytes=1e-3)
     rotate = RotateSettings(hours=10 / 3600)
-    (sink,) = open_sinks(["video"], small_disk, header(frame_rate=30.0, video=settings, rotate=rotate))
+    (sink,) = open_sinks(["video"], small_disk, header(frame_rate=30.0, video=settings, rotate=rotate)).values()
     flat = np.zeros((64, 80), np.uint8)
     for index in range(302):  # the part is full after 10 s
         if index == 300:
@@ -199,7 +206,7 @@ def test_the_video_goes_on_also_where_the_disk_filled_up_at_once(small_disk: Pat
 def test_a_live_run_counts_what_its_logs_cannot_take_and_says_where_they_go_on(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sinks = open_sinks(["tracks_jsonl", "tracks_csv"], small_disk, header(live=True))
+    sinks = open_sinks(["tracks_jsonl", "tracks_csv"], small_disk, header(live=True)).values()
     places = list(range(20))
 
     def write(first: int, last: int) -> None:
@@ -246,7 +253,7 @@ def test_a_video_whose_folder_is_taken_away_ends_alone(tmp_path: Path, caplog: p
 
 @pytest.mark.parametrize("rotate", [RotateSettings(megabytes=0.02), RotateSettings(hours=1 / 3600)])
 def test_every_part_can_be_read_by_itself_and_together_they_are_all(rotate: RotateSettings, tmp_path: Path) -> None:
-    sinks = open_sinks(ALL, tmp_path, header(rotate=rotate))
+    sinks = open_sinks(ALL, tmp_path, header(rotate=rotate)).values()
     for index in range(100):
         for sink in sinks:
             sink.write(result(index, tracks([10, 20], [20, 30]), seen=detections([10], [20])))
@@ -269,7 +276,7 @@ def test_every_part_can_be_read_by_itself_and_together_they_are_all(rotate: Rota
 
 def test_a_video_of_very_many_frames_is_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("irst_pipeline.sinks.video.FRAMES_MAX", 30)
-    (sink,) = open_sinks(["video"], tmp_path, header())
+    (sink,) = open_sinks(["video"], tmp_path, header()).values()
     for index in range(70):
         sink.write(result(index, tracks([10], [20])))
     sink.close()

@@ -17,7 +17,7 @@ from tests.sinks.sink_streams import C, P, T, detections, header, result, tracks
 
 
 def write(name: SinkName, folder: Path, *results: FrameResult, **changes: Any) -> None:
-    (sink,) = open_sinks([name], folder, header(**changes))
+    (sink,) = open_sinks([name], folder, header(**changes)).values()
     for item in results:
         sink.write(item)
     sink.close()
@@ -152,7 +152,7 @@ def test_no_number_breaks_the_logs(tmp_path: Path) -> None:
 def test_every_line_is_on_disk_with_its_frame(tmp_path: Path) -> None:
     names: list[SinkName] = ["tracks_jsonl", "tracks_csv", "mot", "detections"]
     files = ["tracks.jsonl", "tracks.csv", "mot.txt", "detections.csv"]
-    sinks = open_sinks(names, tmp_path, header())
+    sinks = open_sinks(names, tmp_path, header()).values()
     before = [(tmp_path / file).read_text().count("\n") for file in files]
     for index in range(3):
         for sink in sinks:

@@ -1,8 +1,12 @@
 """The recorded frames are the source's own, to the last bit, and can be run again."""
 
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
+from threading import Event
+from time import sleep
 from typing import Any
 
 import av
@@ -10,9 +14,16 @@ import numpy as np
 import pytest
 
 from irst_pipeline.cli import main
-from irst_pipeline.config import RotateSettings
-from irst_pipeline.sinks import open_sinks
+from irst_pipeline.config import RotateSettings, RunSettings
+from irst_pipeline.engine.cpu import CpuEngine
+from irst_pipeline.errors import IrstError
+from irst_pipeline.lsnet.weights import load_weights
+from irst_pipeline.run import Run, carry_out, run_header
+from irst_pipeline.sinks import open_recorders
+from irst_pipeline.sinks.recorded import WAITING_MAX, Recorded
 from irst_pipeline.sources import open_source
+from irst_pipeline.sources.realtime import RealTime
+from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Frame, Image
 from tests.running import CLOUDS
 from tests.sinks.sink_streams import header, result
@@ -21,9 +32,9 @@ TICK = 1 / 90_000  # s, of the file's clock
 
 
 def record(folder: Path, images: list[Image], times: list[float]) -> Path:
-    (sink,) = open_sinks(["recorded"], folder, header())
+    (sink,) = open_recorders(["recorded"], folder, header()).values()
     for index, (image, time) in enumerate(zip(images, times, strict=True)):
-        sink.write(result(index, image=image, time=time))
+        sink.write(result(index, image=image, time=time).frame)
     sink.close()
     return folder / "recorded.mp4"
 
@@ -67,9 +78,9 @@ def test_many_frames_in_a_quarter_second_take_no_block_of_memory_for_all(tmp_pat
 def test_a_frame_that_a_kill_cut_off_is_not_made_up(tmp_path: Path) -> None:
     """By chance one in seven of these looks whole to FFmpeg's decoder."""
     images = noise(np.uint16, (1024, 1280), 3)
-    (sink,) = open_sinks(["recorded"], tmp_path, header())
+    (sink,) = open_recorders(["recorded"], tmp_path, header()).values()
     for index, image in enumerate(images):
-        sink.write(result(index, image=image, time=index))
+        sink.write(result(index, image=image, time=index).frame)
     whole = (tmp_path / "recorded.mp4").read_bytes()  # with the first two
     sink.close()
     killed = tmp_path / "killed.mp4"
@@ -86,9 +97,9 @@ def in_parts(folder: Path, counts: list[int]) -> tuple[list[Image], list[float]]
     images, times = noise(np.uint16, (40, 60), sum(counts)), []
     for part, count in enumerate(counts):
         times += [sum(counts[:part]) / 30 + part / 2 + index / 30 for index in range(count)]
-    (sink,) = open_sinks(["recorded"], folder, header(rotate=RotateSettings(hours=0.4 / 3600)))
+    (sink,) = open_recorders(["recorded"], folder, header(rotate=RotateSettings(hours=0.4 / 3600))).values()
     for index, (image, time) in enumerate(zip(images, times, strict=True)):
-        sink.write(result(index, image=image, time=time))
+        sink.write(result(index, image=image, time=time).frame)
     sink.close()
     return images, times
 
@@ -169,3 +180,76 @@ def test_a_run_of_what_a_run_recorded_finds_the_same(calibrated: list[str], tmp_
     assert len((first / "mot.txt").read_text().splitlines()) > 100
     for before, after in zip(frames(CLOUDS), frames(first / "recorded.mp4"), strict=True):
         np.testing.assert_array_equal(before.image, after.image)
+
+
+class Recorder:
+    """Takes frames when it is let, so many seconds each."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.missed, self.taken, self.let = 0, list[int](), Event()
+        self._seconds = seconds
+        self.let.set()
+
+    def write(self, item: Frame, /) -> None:
+        self.let.wait()
+        sleep(self._seconds)
+        if item.index == 30:
+            raise IrstError("the disk is gone")
+        self.taken.append(item.index)
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_recording_waits_for_its_recorder() -> None:
+    recorder = Recorder(0.005)
+    with closing(open_source(str(CLOUDS))) as source:
+        read = [frame.index for frame in islice(Recorded(source, recorder), 25)]
+    assert read == recorder.taken == [*range(25)]
+    assert recorder.missed == 0
+
+
+def test_a_live_source_does_not_wait_for_a_recorder_and_what_that_lacks_is_counted() -> None:
+    recorder = Recorder()
+    recorder.let.clear()
+    with closing(RealTime(open_source(str(CLOUDS)), Event())) as source:
+        frames = iter(Recorded(source, recorder))
+        for _ in range(20):
+            next(frames)
+        recorder.let.set()
+        frames.close()  # type: ignore[attr-defined]
+    assert recorder.taken == [*range(WAITING_MAX)]
+    assert recorder.missed == 20 - WAITING_MAX
+
+
+def test_what_a_recorder_raises_is_raised() -> None:
+    with closing(open_source(str(CLOUDS))) as source, pytest.raises(IrstError, match="the disk is gone"):
+        list(Recorded(source, Recorder()))
+
+
+class SlowEngine(CpuEngine):
+    """A network that is too slow for the frames."""
+
+    def submit(self, images: Sequence[Image]) -> Any:
+        sleep(0.15)
+        return super().submit(images)
+
+
+def test_frames_that_the_network_is_too_late_for_are_recorded(tmp_path: Path) -> None:
+    weights, settings = load_weights("lsnet-nano"), RunSettings(sinks=("mot", "recorded"))
+    engine, stop, statistics = SlowEngine(weights.network, 0.3, newest=True), Event(), RunStatistics()
+    with closing(open_source(str(CLOUDS), realtime=True, stop=stop)) as source:
+        run = Run(source, tmp_path, run_header(str(CLOUDS), source, weights, engine, settings))
+        for count, _ in enumerate(carry_out(run, engine, stop, statistics)):
+            if count == 5:
+                stop.set()
+    counts = statistics.counts()
+    assert sum(counts.frames_dropped) > counts.frames_processed
+    found = frames(tmp_path / "recorded.mp4")
+    assert len(found) == counts.frames_read
+    for frame, recorded in zip(frames(CLOUDS), found, strict=False):
+        np.testing.assert_array_equal(frame.image, recorded.image)
+        assert recorded.time == pytest.approx(frame.time, abs=1e-4)

@@ -25,7 +25,7 @@ from irst_pipeline.sinks import Sink, open_senders, open_sinks
 from irst_pipeline.sinks.annotate import Annotator
 from irst_pipeline.sinks.send import VIDEO_BYTES, SentVideo
 from irst_pipeline.sources import open_source
-from irst_pipeline.types import Frame, TrackEvent
+from irst_pipeline.types import Frame, FrameResult, TrackEvent
 from tests.running import HORIZON, ROOT, read_jsonl, report, wait_until, write_video
 from tests.sinks.sink_streams import RATE, header, result, tracks
 from tools.streaming import free_port
@@ -62,7 +62,7 @@ def listener() -> Iterator[Listener]:
 
 
 @contextmanager
-def sender(**send: str) -> Iterator[Sink]:
+def sender(**send: str) -> Iterator[Sink[FrameResult]]:
     (sink,) = open_senders(header(send=SendSettings(**send))).values()
     with closing(sink):
         yield sink
@@ -75,7 +75,7 @@ def records(datagram: bytes) -> list[dict[str, Any]]:
 def test_each_frame_is_a_datagram_with_what_the_log_has_of_it(tmp_path: Path, listener: Listener) -> None:
     dropped_one = TrackEvent("dropped", 2, 1, 1 / 30)
     results = [result(0, tracks([5, 40], [6, 30])), result(1, events=(dropped_one,)), result(2)]
-    (log,) = open_sinks(["tracks_jsonl"], tmp_path, header())
+    (log,) = open_sinks(["tracks_jsonl"], tmp_path, header()).values()
     with closing(log), sender(tracks=listener.address) as sink:
         for each in results:
             log.write(each)

@@ -19,7 +19,9 @@ GREY = np.full((60, 80), 100, np.uint8)
 
 
 def write(folder: Path, results: list[FrameResult], rate: float = 30.0, min_height: int = 480) -> Path:
-    (sink,) = open_sinks(["video"], folder, header(frame_rate=rate, video=VideoSettings(min_height=min_height)))
+    (sink,) = open_sinks(
+        ["video"], folder, header(frame_rate=rate, video=VideoSettings(min_height=min_height))
+    ).values()
     for item in results:
         sink.write(item)
     sink.close()
