@@ -73,17 +73,18 @@ class VideoInParts(Recording):
         """Each part is closed once it is read."""
 
     def read(self) -> Iterator[Frame]:
-        index, ends = 0, [after.begins - SAME for _, after in pairwise(self._parts)]
+        ends = [after.begins - SAME for _, after in pairwise(self._parts)]
+        last = -1  # index of a frame
         for part, end in zip(self._parts, [*ends, float("inf")], strict=True):
-            first, since = index, part.begins - self._parts[0].begins
+            first, since = last + 1, part.begins - self._parts[0].begins
             failed = 0
             with closing(VideoSource(part.path, self._image_rate)) as video:
                 for frame in video.read():
                     failed = self._count_failed(video, failed)
                     if part.begins + frame.time >= end:
                         break
-                    index = first + frame.index + 1
-                    yield replace(frame, index=index - 1, time=since + frame.time, source=self.name)
+                    last = first + frame.index
+                    yield replace(frame, index=last, time=since + frame.time, source=self.name)
                 self._count_failed(video, failed)
 
     def _count_failed(self, video: VideoSource, before: int) -> int:
