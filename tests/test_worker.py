@@ -88,7 +88,7 @@ def test_a_process_that_hangs_is_told_and_one_that_is_ended_costs_no_other_run(
             body = error.read()
         return dict(json.loads(body)["sources"])
 
-    watched = ["--metrics", port, "--set", "metrics.stale_seconds=1"]
+    watched = ["--realtime", "--metrics", port, "--set", "metrics.stale_seconds=1"]
     with running(*recordings, "--out", out, *watched) as process:
         wait_until(lambda: begun(out / "a") and begun(out / "b"))
         worker = worker_of(out / "a", process)
@@ -102,7 +102,7 @@ def test_a_process_that_hangs_is_told_and_one_that_is_ended_costs_no_other_run(
         wait_until(lambda: health() == {"a": f"failed: {why}", "b": "ok"})
         lost, checkpoint = report(out / "a"), out / "a" / "checkpoint.safetensors"
         stored = checkpoint.stat().st_mtime_ns
-        with running(recordings[0], "--out", out / "a", "--resume") as again:  # while the other goes on
+        with running(recordings[0], "--out", out / "a", "--realtime", "--resume") as again:  # while the other goes on
             wait_until(lambda: checkpoint.stat().st_mtime_ns > stored)
             again.send_signal(signal.SIGTERM)
             again.communicate(timeout=30)
@@ -119,7 +119,9 @@ def test_a_process_that_hangs_is_told_and_one_that_is_ended_costs_no_other_run(
 
 def test_a_process_that_hangs_does_not_keep_the_others_from_a_stop(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with running(*(write_images(tmp_path / name, 20_000) for name in ("a", "b")), "--out", out) as process:
+    with running(
+        *(write_images(tmp_path / name, 20_000) for name in ("a", "b")), "--out", out, "--realtime"
+    ) as process:
         wait_until(lambda: begun(out / "a") and begun(out / "b"))
         os.kill(worker_of(out / "a", process), signal.SIGSTOP)
         process.send_signal(signal.SIGTERM)

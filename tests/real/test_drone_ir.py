@@ -9,7 +9,7 @@ import pytest
 
 from irst_pipeline.cli import main
 
-EVERY = 8  # of the recordings in val, one in so many
+EVERY = 12  # of the recordings in val, one in so many
 
 
 @pytest.mark.real
