@@ -7,7 +7,7 @@ the slowest stage; a live source does not wait, and what the network is too late
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from threading import Event, Semaphore
 from time import perf_counter
@@ -53,40 +53,45 @@ def run_pipeline(
     """
     cv2.setNumThreads(1)  # the stages have threads of their own, and OpenCV's take a quarter more processor time
     statistics.begin()
-    frames_in = fitting(source, calibrate, platform)
-    first = next(frames_in, None)
-    if first is None or stop.is_set():
-        return
-    statistics.first_frame_came()
-    # A frame that waits grows old: of a live source none waits but the newest.
-    depth, drop = (1, statistics.drop) if source.live else (settings.queue_frames, None)
-    sends_on = first.arrived is not None  # while the engine gets ready; a recording waits
-    if not (sends_on or _prepared(engine, first, stop)):
-        return
-    with _closing(Stage(_read(chain([first], frames_in), stop, statistics), depth, drop), source) as frames:
-        if sends_on and not _prepared(engine, first, stop):
+    # Else whoever records frames as they are read would be at it until the exception of a stage is forgotten.
+    with closing(fitting(source, calibrate, platform)) as frames_in:
+        first = next(frames_in, None)
+        if first is None or stop.is_set():
             return
-        statistics.engine_ready()
-        places = engine.slots * engine.gathered + 1  # what the network works on, and one behind it
-        room = Semaphore(places)
-        searching = _drained(_newest(frames, room) if source.live else frames, stop)
-        # All of them, for a stage that failed is still held by its exception: no thread may outlive the run.
-        with (
-            _closing(Stage(engine.run(searching), depth), source) as searched,
-            _closing(Stage(_track(searched, settings, platform, statistics, state or {}), depth), source) as results,
-        ):
-            statistics.stages = {"network": frames, "track": searched, "write": results}
-            try:
-                for result in results:
-                    before = perf_counter()
-                    for sink in sinks:
-                        sink.write(result)
-                    result.spans["write"] = Span(before, perf_counter())
-                    statistics.add(result)
-                    room.release()
-                    yield result
-            finally:
-                room.release(places)  # else the network would wait for it, and not see that nobody takes its results
+        statistics.first_frame_came()
+        # A frame that waits grows old: of a live source none waits but the newest.
+        depth, drop = (1, statistics.drop) if source.live else (settings.queue_frames, None)
+        sends_on = first.arrived is not None  # while the engine gets ready; a recording waits
+        if not (sends_on or _prepared(engine, first, stop)):
+            return
+        with _closing(Stage(_read(chain([first], frames_in), stop, statistics), depth, drop), source) as frames:
+            if sends_on and not _prepared(engine, first, stop):
+                return
+            statistics.engine_ready()
+            places = engine.slots * engine.gathered + 1  # what the network works on, and one behind it
+            room = Semaphore(places)
+            searching = _drained(_newest(frames, room) if source.live else frames, stop)
+            # All of them, for a stage that failed is still held by its exception: no thread may outlive the run.
+            with (
+                _closing(Stage(engine.run(searching), depth), source) as searched,
+                _closing(
+                    Stage(_track(searched, settings, platform, statistics, state or {}), depth), source
+                ) as results,
+            ):
+                statistics.stages = {"network": frames, "track": searched, "write": results}
+                try:
+                    for result in results:
+                        before = perf_counter()
+                        for sink in sinks:
+                            sink.write(result)
+                        result.spans["write"] = Span(before, perf_counter())
+                        statistics.add(result)
+                        room.release()
+                        yield result
+                finally:
+                    room.release(
+                        places
+                    )  # else the network would wait for it, and not see that nobody takes its results
 
 
 def _prepared(engine: Engine[Any], first: Frame, stop: Event) -> bool:
@@ -114,7 +119,7 @@ def _closing(stage: Stage[T], source: Source) -> Iterator[Stage[T]]:
         stage.close()
 
 
-def fitting(source: Source, calibrate: Callable[[Frame], Frame] | None, platform: Platform | None) -> Iterator[Frame]:
+def fitting(source: Source, calibrate: Callable[[Frame], Frame] | None, platform: Platform | None) -> Generator[Frame]:
     """The frames, calibrated. Raises UsageError for one that calibration or camera model are not for.
 
     After one that they are for, such a one of a live source is only counted as failed: its camera may come to its

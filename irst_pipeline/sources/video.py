@@ -111,7 +111,7 @@ class VideoSource(Recording):
         duration = _duration(self._container)
         rate = self._stream.guessed_rate if duration is None else self._stream.average_rate  # guessed: the codec's word
         super().__init__(path.name, float(rate or image_rate), self._stream.frames or None)
-        self.comment = self._container.metadata.get("comment", "")
+        self.comment = self._container.metadata.get("comment", "")  # where a run says when a part of its video begins
         self._untimed = self._container.format.name in UNTIMED
         self._counted = self.frame_count is not None and not self._untimed  # which counts its empty frames, too
         if duration is not None:

@@ -21,6 +21,7 @@ from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.sinks import open_recorders
 from irst_pipeline.sinks.recorded import WAITING_MAX, Recorded
+from irst_pipeline.sinks.video import RecordedFrames
 from irst_pipeline.sources import open_source
 from irst_pipeline.sources.realtime import RealTime
 from irst_pipeline.statistics import RunStatistics
@@ -253,3 +254,35 @@ def test_frames_that_the_network_is_too_late_for_are_recorded(tmp_path: Path) ->
     for frame, recorded in zip(frames(CLOUDS), found, strict=False):
         np.testing.assert_array_equal(frame.image, recorded.image)
         assert recorded.time == pytest.approx(frame.time, abs=1e-4)
+
+
+class BrokenEngine(CpuEngine):
+    """A device that is gone before the second frame."""
+
+    taken = 0
+
+    def submit(self, images: Sequence[Image]) -> Any:
+        self.taken += 1
+        if self.taken > 1:
+            raise IrstError("the device is gone")
+        return super().submit(images)
+
+
+def test_what_waits_to_be_recorded_when_a_run_fails_is_in_the_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = RecordedFrames._picture
+
+    def slowly(self: RecordedFrames, item: Frame) -> tuple[Image, float]:
+        sleep(0.1)
+        return shown(self, item)
+
+    monkeypatch.setattr(RecordedFrames, "_picture", slowly)
+    weights, settings = load_weights("lsnet-nano"), RunSettings(sinks=("mot", "recorded"))
+    engine, statistics = BrokenEngine(weights.network, 0.3, newest=False), RunStatistics()
+    with closing(open_source(str(CLOUDS))) as source:
+        run = Run(source, tmp_path, run_header(str(CLOUDS), source, weights, engine, settings))
+        with pytest.raises(IrstError, match="the device is gone"):
+            list(carry_out(run, engine, Event(), statistics))
+    assert {path.name for path in tmp_path.glob("recorded*")} == {"recorded.mp4"}
+    assert len(frames(tmp_path / "recorded.mp4")) >= statistics.counts().frames_read > 3

@@ -99,6 +99,5 @@ def test_gaps_of_any_length_leave_a_line_that_is_not_known_to_fly(seconds: float
     for _ in range(3):
         misfit = carried(misfit, seconds, TURNS_AND_ZOOMS)
     assert (fitted(misfit)[0].covariance.diagonal(axis1=1, axis2=2) > 0).all()
-    assert not fly(*extended(misfit, np.ones(1, np.int64), misfit_to(np.array([[140.0, 80.0]]), noise), 1000.0), SPEED)[
-        0
-    ]
+    longer = extended(misfit, np.ones(1, np.int64), misfit_to(np.array([[140.0, 80.0]]), noise), 1000.0)
+    assert not fly(*longer, SPEED)[0]
