@@ -136,7 +136,7 @@ def _corner(mask: NDArray[np.uint8], window: int, rng: np.random.Generator) -> t
 
 
 def cut_outs(sample: Sample) -> list[Shape]:
-    """The bright targets of a frame, each less the median of its surroundings and with a soft edge."""
+    """The targets of a frame that are bright on the whole, each less the median of its surroundings, its edge soft."""
     count, components, boxes, _ = cv2.connectedComponentsWithStats((sample.mask == MASKED).astype(np.uint8))
     shapes = []
     for label in range(1, count):
@@ -148,8 +148,8 @@ def cut_outs(sample: Sample) -> list[Shape]:
         if not surroundings.any():
             continue
         level = (image - np.median(image[surroundings])) * cv2.GaussianBlur(soft, (0, 0), CUT_OUT_EDGE)
-        if (peak := level[mask].max()) > 0:
-            shapes.append(Shape(level / peak, mask))
+        if level.sum() > 0:
+            shapes.append(Shape(level / level.max(), mask))
     return shapes
 
 

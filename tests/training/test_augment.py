@@ -71,8 +71,11 @@ def test_a_cut_out_is_the_target_without_its_surroundings() -> None:
     mask = np.zeros((64, 80), np.uint8)
     mask[20:26, 30:34] = MASKED
     mask[60:, 78:] = MASKED
+    mask[40:45, 10:15] = MASKED
     image = np.where(mask, 900, 500).astype(np.uint16)
     image[60:, 78:] = 400  # a cold one
+    image[40:45, 10:15] = 400  # another, with a pixel that noise has raised above its surroundings
+    image[44, 14] = 501
     (shape,) = cut_outs(Sample("s", image, mask))
     assert shape.mask.sum() == 24
     assert shape.level.max() == 1
