@@ -178,13 +178,14 @@ def read_backgrounds(folder: Path) -> list[Sample]:
 
 
 def read_boxed_videos(folder: Path, every: int) -> list[Sample]:
-    """Every `every`-th labelled frame of NAME.mp4 with loose boxes in NAME.gt.csv (frame,x,y,w,h)."""
+    """Of every `every` frames of NAME.mp4 the first with loose boxes in NAME.gt.csv (frame,x,y,w,h)."""
     samples = []
     for labels in tqdm(sorted(folder.glob("*.gt.csv")), desc=folder.name, leave=False, disable=None):
         name, boxes = labels.name.removesuffix(".gt.csv"), read_boxes(labels)
+        first = {index // every: index for index in sorted(boxes, reverse=True)}
         with closing(open_source(str(labels.with_name(f"{name}.mp4")))) as source:
             for frame in source:
-                if frame.index % every == 0 and frame.index in boxes:
+                if first.get(frame.index // every) == frame.index:
                     masks = [mask_in_box(frame.image, box) for box in boxes[frame.index]]
                     # A copy, for a view of a decoded frame keeps its colours as well.
                     samples.append(Sample(name, frame.image.copy(), np.maximum.reduce(masks)))

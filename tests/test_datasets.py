@@ -20,6 +20,8 @@ from irst_pipeline.datasets import (
     read_simulated,
 )
 from irst_pipeline.errors import UsageError
+from irst_pipeline.sources import open_source
+from tests.running import CLOUDS
 
 
 def scene(peak: float, noise: float = 2.0) -> np.ndarray:
@@ -260,6 +262,16 @@ def test_about_a_tenth_is_held_out_and_always_the_same() -> None:
     names = [f"recording_{i}" for i in range(1000)]
     assert 60 < sum(map(held_out, names)) < 140
     assert list(map(held_out, names)) == list(map(held_out, names))
+
+
+def test_labels_far_apart_all_count_and_of_those_close_together_one(tmp_path: Path) -> None:
+    shutil.copy(CLOUDS, tmp_path / "a.mp4")
+    labelled = [0, 1, 7, 14, 37]
+    (tmp_path / "a.gt.csv").write_text("frame,x,y,w,h\n" + "".join(f"{i},10,10,12,12\n" for i in labelled))
+    frames = [frame.image for frame in open_source(str(CLOUDS))]
+    samples = read_boxed_videos(tmp_path, 10)
+    for index, sample in zip([0, 14, 37], samples, strict=True):
+        np.testing.assert_array_equal(sample.image, frames[index])
 
 
 @pytest.mark.real

@@ -62,7 +62,7 @@ class TrainSettings(Settings):
     distillation: NotNegative = 1.0
     """Weight of the cross entropy with the teacher's probabilities."""
     video_every: Count = 15
-    """One frame in so many of each recording is used."""
+    """One frame in so many of each recording is used, the first of them with a label."""
     scene_seeds: Count = 12
     """How many sequences are made of each simulated scene, each with a seed of its own."""
     checkpoint_every: Count = 250
