@@ -25,7 +25,7 @@ from irst_pipeline.types import MIN_SIZE
 OPSET = 17
 INPUT, PROBABILITY, TARGET = "frame", "probability", "target"
 DESCRIPTION = {
-    INPUT: "float32 (1, 1, height, width): raw grey levels of any depth, gain and offset, not normalised",
+    INPUT: "float32 (1, 1, height, width): raw grey levels of any depth and offset, not normalised or scaled to 0..1",
     PROBABILITY: "float32 (1, 1, height, width): 0..1, that a pixel belongs to a target; detect at 0.5",
     TARGET: "float32 (1, 1, height, width): the sparse component T in grey levels",
 }
