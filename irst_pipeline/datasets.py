@@ -17,7 +17,7 @@ from irst_pipeline.errors import FrameError, UsageError
 from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation import SceneSettings, TrueFrame, render
 from irst_pipeline.sources import open_source
-from irst_pipeline.sources.images import SUFFIXES, decode, luminance
+from irst_pipeline.sources.images import SUFFIXES, count_pages, decode, luminance
 from irst_pipeline.types import MIN_SIZE, Image
 
 log = logging.getLogger("irst")
@@ -48,9 +48,12 @@ def held_out(name: str) -> bool:
 
 def _decoded(path: Path) -> NDArray[Any]:
     try:
-        return decode(path)
+        image = decode(path)
     except FrameError as error:
         raise UsageError(f"{error}; mend the file, or take it out of the data set") from None
+    if (pages := count_pages(path)) > 1:
+        raise UsageError(f"{path}: holds {pages} images; save each in a file of its own")
+    return image
 
 
 def read_image(path: Path) -> Image:

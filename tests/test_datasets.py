@@ -222,6 +222,12 @@ def write_levels(path: Path) -> None:
     cv2.imwrite(str(path), mask)
 
 
+def write_pages(path: Path) -> None:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    path.unlink()
+    cv2.imwritemulti(str(path.with_suffix(".tif")), [image] * 3)
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -246,6 +252,7 @@ def write_levels(path: Path) -> None:
         (lambda s: shutil.rmtree(s / "img_idx"), "there are: no lists; give the name of one, or add it"),
         (lambda s: (s / "img_idx/train_B.txt").write_text("a"), r"more than one .* \(train_B, train_SET\)"),
         (lambda s: edit(s / "images/a.png", lambda i: i.astype(np.float32), s / "images/a.tif"), "holds float32"),
+        (lambda s: write_pages(s / "images/a.png"), r"images/a\.tif: holds 3 images; save each in a file of its own"),
         (lambda s: shutil.rmtree(s), "SET: no such folder"),
     ],
 )

@@ -60,10 +60,10 @@ def find_images(uri: str) -> list[ImageFile]:
     images = [path for path in files_of(uri) if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not images:
         raise UsageError(f"{redact(uri)}: no images here; images end in {', '.join(SUFFIXES)}")
-    return [ImageFile(path, page, pages) for path in images for pages in [_count_pages(path)] for page in range(pages)]
+    return [ImageFile(path, page, pages) for path in images for pages in [count_pages(path)] for page in range(pages)]
 
 
-def _count_pages(path: Path) -> int:
+def count_pages(path: Path) -> int:
     """How many images a file holds; 1 also where none can be read, as is said when it is tried.
 
     Raises UsageError for a TIFF of which all but the first could not be found.
