@@ -98,8 +98,6 @@ def claim_folder(folder: Path, names: Iterable[str], inputs: Iterable[Path], ove
     Raises UsageError for a folder that holds something already, unless to `overwrite`, and where results would replace
     an input; IrstError where the folder cannot be made.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file; give a folder with --out")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise UsageError(
             f"{folder}: not empty; add --overwrite to replace the results in it, or choose another folder with --out"
@@ -139,9 +137,11 @@ def _keep_aside(folder: Path, found: list[Path]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for results, if it is not there; raises IrstError where it cannot be."""
+    """Make a folder for results, if it is not there; raises UsageError for a file, IrstError where it cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"{folder}: is a file; give a folder with --out") from None
     except OSError as error:
         raise _no_folder(folder, error) from None
 

@@ -18,7 +18,7 @@ from irst_pipeline.bearings import open_platform
 from irst_pipeline.calibration import open_calibrator
 from irst_pipeline.checkpoint import CHECKPOINT_FILE, read_checkpoint, refuse_another_run
 from irst_pipeline.config import RunSettings
-from irst_pipeline.disk import allow_many_files, held, let_go, parts_set_aside, prepare_folder
+from irst_pipeline.disk import allow_many_files, held, let_go, make_folder, parts_set_aside, prepare_folder
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.metrics import WatchedRun, answering
@@ -82,7 +82,7 @@ def run_recordings(
                 sender.close()
         if not resume:
             _refuse_misfits(runs)
-        runs = _take_folders(runs, [Path(uri) for uri in uris], overwrite, resume, stop, opened)
+        runs = take_folders(runs, [Path(uri) for uri in uris], overwrite, resume, stop, opened)
         workers = [RunProcess(run, realtime) if len(runs) > 1 else _RunHere(run) for run in runs]
         watched += _watched(workers, unreadable)
         progress = opened.enter_context(_progress(runs))
@@ -168,21 +168,20 @@ def _refuse_misfits(runs: list[Run]) -> None:
                     raise
 
 
-def _take_folders(
+def take_folders(
     runs: list[Run], inputs: list[Path], overwrite: bool, resume: bool, stop: Event, opened: ExitStack
 ) -> list[Run]:
-    """The runs that are left to do, from where they are; the folder of each is prepared, and held until it ends."""
-    locks = {run.folder: opened.enter_context(held(run.folder)) for run in runs if run.folder.is_dir()}
+    """The runs that are left to do, from where they are; the folder of each is held until it ends, and prepared."""
+    for run in runs:
+        make_folder(run.folder)
+    runs = [replace(run, lock=opened.enter_context(held(run.folder))) for run in runs]
     if resume:
         runs = [resumed for run in runs if (resumed := _resumed(run, stop))]
     for run in runs:
         if run.checkpoint is None:
-            new = not run.folder.is_dir()
             empty = resume and read_report(run.folder).get("frames_processed") == 0  # nothing in it is worth keeping
             prepare_folder(run.folder, _results(run.folder), inputs, overwrite or empty, keep=resume and not empty)
-            if new:
-                locks[run.folder] = opened.enter_context(held(run.folder))
-    return [replace(run, lock=locks[run.folder]) for run in runs]
+    return runs
 
 
 class _RunHere:

@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 
 import numpy as np
 import pytest
@@ -21,12 +22,14 @@ from irst_pipeline.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from irst_pipeline.cli import main
 from irst_pipeline.config import CalibrationSettings, RunSettings, SinkName
 from irst_pipeline.engine import load_model, open_engine
+from irst_pipeline.errors import UsageError
 from irst_pipeline.run import Run, carry_out, run_header
-from irst_pipeline.runs import run_recordings
+from irst_pipeline.runs import run_recordings, take_folders
 from irst_pipeline.sources import Position, open_source
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.worker import RunProcess
 from tests.running import ROOT, read_jsonl, report, shown, start, wait_for, wait_until, write_video
+from tests.sinks.sink_streams import header
 from tests.sources.cameras import recorded, thermal
 from tests.sources.test_live import serving
 
@@ -256,6 +259,27 @@ def test_no_two_processes_write_into_one_folder(tmp_path: Path, capsys: pytest.C
     records = read_jsonl(out / "tracks.jsonl")
     assert [record["record"] for record in records].count("header") == 1
     assert report(out)["outcome"] == "complete"
+
+
+def test_of_two_that_come_to_a_new_folder_at_once_one_is_refused_and_removes_nothing(tmp_path: Path) -> None:
+    clip, both = write_video(tmp_path / "clip.mp4", 1), Barrier(2)
+    with ThreadPoolExecutor(2) as two, closing(open_source(str(clip))) as source:
+
+        def is_there_to_stay(folder: Path) -> bool | None:
+            """Whether what is written into the folder is still there when both have come; None for who is refused."""
+            with ExitStack() as opened:
+                both.wait()
+                try:
+                    take_folders([Run(source, folder, header(uri=str(clip)))], [], False, False, Event(), opened)
+                except UsageError:
+                    both.wait()
+                    return None
+                (folder / "tracks.jsonl").touch()
+                both.wait()
+                return (folder / "tracks.jsonl").exists()
+
+        for number in range(500):
+            assert set(two.map(is_there_to_stay, [tmp_path / f"out{number}"] * 2)) == {True, None}
 
 
 @pytest.mark.parametrize(
