@@ -21,8 +21,8 @@ class TracksJsonl(Log):
     A number that is not finite is written as null.
     """
 
-    def head(self, header: RunHeader) -> bytes:
-        return head(header)
+    def head(self) -> bytes:
+        return head(self._header)
 
     def text(self, result: FrameResult) -> bytes:
         return lines(records_of(result))

@@ -35,8 +35,7 @@ class Log(Stateful, ABC):
 
     def __init__(self, path: Path, header: RunHeader, state: State | None = None) -> None:
         """With a `state`, as if nothing had been written since; raises UsageError where the file is gone."""
-        self._path, self._head = path, self.head(header)
-        self._rotate, self._live = header.settings.rotate, header.live
+        self._path, self._header = path, header
         self._file: OutputFile | None = None
         self.missed = self._parts = self._size = 0
         self._began: float | None = None  # s, time of the part's first frame
@@ -45,11 +44,11 @@ class Log(Stateful, ABC):
             self.restore(state)
             self._go_back()
         if self._file is None:
-            self._file = OutputFile(path, self._head)
+            self._file = OutputFile(path, self.head())
             self._size = self._file.size
 
     @abstractmethod
-    def head(self, header: RunHeader) -> bytes:
+    def head(self) -> bytes:
         """What every part begins with."""
 
     @abstractmethod
@@ -65,7 +64,7 @@ class Log(Stateful, ABC):
         try:
             self._store(result)
         except IrstError as error:
-            if not self._live:
+            if not self._header.live:
                 raise
             if not self._gap.frames:
                 log.warning("%s; frames are counted until they can be stored again", error)
@@ -83,13 +82,13 @@ class Log(Stateful, ABC):
 
     def _store(self, result: FrameResult) -> None:
         """Add a frame, to a new part where the last one is full."""
-        time = result.frame.time
-        if self._file and self._began is not None and is_full(self._rotate, self._size, time - self._began):
+        time, rotate = result.frame.time, self._header.settings.rotate
+        if self._file and self._began is not None and is_full(rotate, self._size, time - self._began):
             set_aside(self._path, self._parts + 1)
             self._file.close()
             self._file, self._size, self._parts = None, 0, self._parts + 1
         if self._file is None:
-            self._file, self._began = OutputFile(self._path, self._head), None
+            self._file, self._began = OutputFile(self._path, self.head()), None
         self._began = time if self._began is None else self._began
         self._file.failed = False
         gap = self.gap_text(self._gap) if self._gap.frames else b""

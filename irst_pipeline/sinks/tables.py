@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable
 from itertools import compress
-from pathlib import Path
 
 import numpy as np
 
-from irst_pipeline.sinks.base import BEARINGS, RunHeader, bearing_columns, decimals, significant, utc_text
+from irst_pipeline.sinks.base import BEARINGS, bearing_columns, decimals, significant, utc_text
 from irst_pipeline.sinks.log import Log
-from irst_pipeline.state import State
 from irst_pipeline.types import FrameResult, TrackStatus
 
 Cell = float | int | str | None
@@ -25,12 +23,9 @@ class TracksCsv(Log):
         "left_px,top_px,width_px,height_px,score,snr,age_frames,hits"
     )
 
-    def __init__(self, path: Path, header: RunHeader, state: State | None = None) -> None:
-        self._live = header.live
-        super().__init__(path, header, state)
-
-    def head(self, header: RunHeader) -> bytes:
-        return _lines([(self.columns, *(BEARINGS if header.camera else ()), *(("utc",) if header.live else ()))])
+    def head(self) -> bytes:
+        camera, live = self._header.camera, self._header.live
+        return _lines([(self.columns, *(BEARINGS if camera else ()), *(("utc",) if live else ()))])
 
     def text(self, result: FrameResult) -> bytes:
         tracks = result.tracks
@@ -48,7 +43,7 @@ class TracksCsv(Log):
             *(bearing_columns(result.bearings) if result.bearings else ()),
             strict=True,
         )
-        frame, came = result.frame, (utc_text(result.frame),) if self._live else ()
+        frame, came = result.frame, (utc_text(result.frame),) if self._header.live else ()
         shown = compress(rows, tracks.confirmed)
         return _lines((round(frame.time, 6), frame.index, *row, *came) for row in shown)
 
@@ -59,7 +54,7 @@ class Mot(Log):
     frame,id,left,top,width,height,confidence,-1,-1,-1 with left + width / 2 = x and top + height / 2 = y, to 0.001 px.
     """
 
-    def head(self, _header: RunHeader) -> bytes:
+    def head(self) -> bytes:
         return b""
 
     def text(self, result: FrameResult) -> bytes:
@@ -87,15 +82,11 @@ class DetectionsCsv(Log):
         "left_px,top_px,width_px,height_px,area_px,score,intensity_levels,snr"
     )
 
-    def __init__(self, path: Path, header: RunHeader, state: State | None = None) -> None:
-        self._threshold = header.settings.detection.threshold
-        super().__init__(path, header, state)
-
-    def head(self, _header: RunHeader) -> bytes:
+    def head(self) -> bytes:
         return _lines([(self.columns,)])
 
     def text(self, result: FrameResult) -> bytes:
-        told = result.detections.score >= self._threshold
+        told = result.detections.score >= self._header.settings.detection.threshold
         told[result.tracks.detection[result.tracks.detection >= 0]] = True
         seen = result.detections.take(told)
         rows = zip(
