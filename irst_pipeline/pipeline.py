@@ -89,9 +89,7 @@ def run_pipeline(
                         room.release()
                         yield result
                 finally:
-                    room.release(
-                        places
-                    )  # else the network would wait for it, and not see that nobody takes its results
+                    room.release(places)  # else the network would wait, and not see that nobody takes its results
 
 
 def _prepared(engine: Engine[Any], first: Frame, stop: Event) -> bool:

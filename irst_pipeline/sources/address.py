@@ -25,7 +25,7 @@ def is_live(uri: str) -> bool:
     return scheme_of(uri) not in (None, "raw")
 
 
-def parts_of(uri: str) -> tuple[str, dict[str, str]]:
+def path_and_fields(uri: str) -> tuple[str, dict[str, str]]:
     """The path of an address of `LOCAL`, and the fields behind its ?."""
     path, _, query = uri.partition("://")[2].partition("?")
     return path, dict(parse_qsl(query, keep_blank_values=True))
@@ -34,7 +34,7 @@ def parts_of(uri: str) -> tuple[str, dict[str, str]]:
 def beside(pattern: str, uri: str) -> Path:
     """The file that `pattern` names for the recording `uri`: {} in it is the recording's path without its suffix, of
     which a folder has none."""
-    recording = Path(parts_of(uri)[0] if scheme_of(uri) == "raw" else uri)
+    recording = Path(path_and_fields(uri)[0] if scheme_of(uri) == "raw" else uri)
     plain = recording if recording.is_dir() else recording.parent / recording.stem
     return Path(pattern.replace("{}", str(plain)))
 

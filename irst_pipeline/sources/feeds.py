@@ -8,7 +8,7 @@ import av
 
 from irst_pipeline.errors import UsageError
 from irst_pipeline.memory import PACKET_MAX
-from irst_pipeline.sources.address import LOCAL, NETWORK, QUERY, parts_of, redact, scheme_of
+from irst_pipeline.sources.address import LOCAL, NETWORK, QUERY, path_and_fields, redact, scheme_of
 from irst_pipeline.sources.base import SIZES, Feed, sound_size
 from irst_pipeline.sources.stream import StreamFeed
 from irst_pipeline.sources.video import VideoSource
@@ -42,7 +42,7 @@ def feed_of(uri: str) -> Feed:
     if scheme not in LOCAL:
         known = ", ".join(f"{kind}://" for kind in (*NETWORK, *LOCAL))
         raise UsageError(f"{scheme}://: no such kind of source; give a file, a folder, a glob, or one of {known}")
-    path, fields = parts_of(uri)
+    path, fields = path_and_fields(uri)
     if scheme in ("gige", "usb3"):
         return _camera(uri, path, fields)
     _check(uri, fields, ("format", "size", "fps"))
@@ -106,7 +106,7 @@ def _piped(uri: str, name: str, place: str, fields: dict[str, str], rate: float 
 
 def open_raw(uri: str, image_rate: float) -> VideoSource:
     """A file of nothing but frames, as raw:///tmp/y16.raw?format=gray16le&size=640x512&fps=30; raises IrstError."""
-    path, fields = parts_of(uri)
+    path, fields = path_and_fields(uri)
     _check(uri, fields, ("format", "size", "fps"))
     if not Path(path).is_file():
         raise UsageError(f"{uri}: there is no file {path}; of an absolute path, write raw:///data/y16.raw")
