@@ -27,10 +27,10 @@ class Clock:
     """Times of a live source's frames, in seconds since its first one; they always increase.
 
     A frame is later than the one before it by as much as their time stamps say, unless that is nothing or less, or more
-    than JUMP_SECONDS and ahead of the wall clock, or all such steps together leave it by AHEAD_SECONDS (which the clock
-    of a camera that is a little too fast does not, for the lead fades). Then, and where a time stamp is missing or the
-    connection is a new one, it is later by the time that the wall clock saw pass between them, and at least by
-    STEP_SECONDS.
+    than JUMP_SECONDS and ahead of this machine's clock, or all such steps together leave it by AHEAD_SECONDS (which the
+    clock of a camera that is a little too fast does not, for the lead fades). Then, and where a time stamp is missing
+    or the connection is a new one, it is later by the time that this machine saw pass between them, and at least by
+    STEP_SECONDS. Its clock is that of `time.perf_counter`, which nobody sets.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Clock:
         self._start = self._came = self._ahead = 0.0
 
     def go_on_from(self, time: float, came: float) -> None:
-        """The last frame was at `time` and came at `came` on the wall clock (s), maybe in an earlier process."""
+        """The last frame was at `time` and came at `came` on this machine's clock (s), maybe in an earlier process."""
         self._time, self._came, self._start = time, came, came - time
 
     def connected(self) -> None:
@@ -47,7 +47,7 @@ class Clock:
         self._stamp = None
 
     def __call__(self, stamp: float | None, now: float) -> float:
-        """The time of a frame with this time stamp (s) that came at `now` on the wall clock (s)."""
+        """The time of a frame with this time stamp (s) that came at `now` on this machine's clock (s)."""
         if self._time is None:
             self._time, self._start = 0.0, now
         else:
