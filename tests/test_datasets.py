@@ -223,7 +223,7 @@ def write_levels(path: Path) -> None:
 
 
 def write_pages(path: Path) -> None:
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    image = read_image(path)
     path.unlink()
     cv2.imwritemulti(str(path.with_suffix(".tif")), [image] * 3)
 
