@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 import cv2
 
 from irst_pipeline.bearings import Platform
+from irst_pipeline.blind import BlindFrames
 from irst_pipeline.config import RunSettings
 from irst_pipeline.detection import detect
 from irst_pipeline.engine import Engine
 from irst_pipeline.errors import UsageError
-from irst_pipeline.repeats import Repeats
 from irst_pipeline.sinks import Sink
 from irst_pipeline.sources import Source
 from irst_pipeline.stage import POLL_SECONDS, Stage
@@ -176,8 +176,8 @@ def _track(
     state: State,
 ) -> Iterator[FrameResult]:
     tracker = Tracker(settings.tracker, settings.detection.threshold)
-    stabiliser, repeats = Stabiliser(settings.camera_motion), Repeats()
-    stateful: dict[str, Stateful] = {"tracker": tracker, "stabiliser": stabiliser, "repeats": repeats}
+    stabiliser, blind = Stabiliser(settings.camera_motion), BlindFrames(settings.tracker.coast_seconds)
+    stateful: dict[str, Stateful] = {"tracker": tracker, "stabiliser": stabiliser, "blind": blind}
     if platform:
         stateful["platform"] = platform
     for name, thing in stateful.items() if state else ():
@@ -186,9 +186,9 @@ def _track(
         t0 = perf_counter()
         detections = detect(frame, found, settings.detection)
         t1 = perf_counter()
-        frame = repeats.marked(frame)
-        motion = STANDS_STILL if frame.repeats else stabiliser(frame.image)
-        if platform and not (motion.known or frame.repeats):
+        frame = blind.marked(frame)
+        motion = STANDS_STILL if frame.blind else stabiliser(frame.image)
+        if platform and not (motion.known or frame.blind):
             motion = platform.motion(frame)
         t2 = perf_counter()
         tracks, events = tracker.step(frame, detections, motion)

@@ -51,8 +51,8 @@ class Frame:
     """When it came, on the clock of `time.perf_counter`; None for one that was there before it was asked for."""
     utc: float | None = None
     """The same on the clock of `time.time`: s since 1970, UTC."""
-    repeats: bool = False
-    """Whether it shows, bit for bit, what the frame before it showed a moment ago, and so nothing of its own time."""
+    blind: bool = False
+    """Whether it shows nothing of its own time, as one that repeats the frame before it or shows a closed shutter."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class TrackStatus(IntEnum):
     TENTATIVE = 0
     CONFIRMED = 1
     COASTING = 2
-    """Confirmed, but without a detection in this frame, or the frame repeats another: the position is a prediction."""
+    """Confirmed, but without a detection in this frame, or the frame is blind: the position is a prediction."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Tracks(_Places):
     snr: Floats
     """(n,) of the last detection."""
     age: Integers
-    """(n,) frames processed since the track's first detection, that frame included, repeats left out."""
+    """(n,) frames processed since the track's first detection, that frame included, blind ones left out."""
     hits: Integers
     """(n,) detections so far."""
     detection: Integers

@@ -16,6 +16,7 @@ from irst_pipeline.datasets import (
     read_backgrounds,
     read_boxed_videos,
     read_boxes,
+    read_image,
     read_masked_images,
     read_simulated,
 )

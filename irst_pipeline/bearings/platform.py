@@ -119,9 +119,9 @@ class Platform(Stateful):
     def __call__(self, frame: Frame, motion: CameraMotion) -> CameraView:
         """The view of the next frame; `motion` is what the tracker was told of the camera since the last one.
 
-        Tracks go on through a repeat as if the camera looked where it took the picture.
+        Tracks go on through a blind frame as if the camera looked where it took the last picture.
         """
-        if not (frame.repeats and self._looks):
+        if not (frame.blind and self._looks):
             self._looks.append(Look(frame.time, self._turn(frame), motion.matrix))
         now = self._looks[-1]
         while len(self._looks) > 1 and self._looks[1].time <= now.time - RATE_SECONDS:

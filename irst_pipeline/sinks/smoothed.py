@@ -43,7 +43,7 @@ class _Kept(NamedTuple):
 
     time: float
     shape: tuple[int, ...]
-    repeats: bool
+    blind: bool
     camera: Floats
     """(3, 3): its px to those of the first frame"""
     view: View | None
@@ -71,7 +71,7 @@ class SmoothedJsonl:
     def write(self, result: FrameResult) -> None:
         frame = result.frame
         self._camera = self._camera @ np.linalg.inv(result.motion.matrix)
-        kept = _Kept(frame.time, frame.image.shape, frame.repeats, self._camera, result.view)
+        kept = _Kept(frame.time, frame.image.shape, frame.blind, self._camera, result.view)
         self._frames[frame.index] = kept
         tracks, detections = result.tracks, result.detections
         self._jumps |= {self._leg(event.id): event.was for event in result.events if event.was is not None}
@@ -105,7 +105,7 @@ class SmoothedJsonl:
 
     def _write_tracks(self) -> None:
         frames, times = np.array(list(self._frames)), np.array([kept.time for kept in self._frames.values()])
-        repeats = [frame for frame, kept in self._frames.items() if kept.repeats]
+        blind = [frame for frame, kept in self._frames.items() if kept.blind]
         parts = {
             id_: joined([History(*(np.array(column) for column in zip(*self._seen[id_], strict=True)))], frames, times)
             for id_ in sorted(self._confirmed)
@@ -116,9 +116,7 @@ class SmoothedJsonl:
         track_of: dict[int, int] = {}
         for leg, following in self._jumps.items():  # in their order
             track_of[following] = track_of.get(leg, leg)
-        rows = [
-            _Rows.of(track_of.get(leg, leg), history, states[leg], repeats) for leg, history in sorted(whole.items())
-        ]
+        rows = [_Rows.of(track_of.get(leg, leg), history, states[leg], blind) for leg, history in sorted(whole.items())]
         columns: list[Any] = [np.concatenate(column) for column in zip(*rows, strict=True)]
         table = _Rows(*columns)
         order = np.argsort(table.frame, kind="stable")
@@ -158,11 +156,11 @@ class _Rows(NamedTuple):
     hits: Integers
 
     @classmethod
-    def of(cls, id_: int, history: History, states: Gaussians, repeats: list[int]) -> "_Rows":
+    def of(cls, id_: int, history: History, states: Gaussians, blind: list[int]) -> "_Rows":
         count, seen = len(history.frame), history.seen
         hits = np.cumsum(seen, dtype=np.int64)
         look = history.look[np.flatnonzero(seen)[hits - 1]]
-        ids, age = np.full(count, id_), np.cumsum(~np.isin(history.frame, repeats), dtype=np.int64)
+        ids, age = np.full(count, id_), np.cumsum(~np.isin(history.frame, blind), dtype=np.int64)
         # What shifts all detections alike is in their mean as well.
         covariance = states.covariance + np.diag([1.0, 0, 1, 0]) * LOCALISATION_SD**2
         return cls(history.frame, ids, states.mean, covariance, look, seen, age, hits)

@@ -113,12 +113,12 @@ class Tracker(Stateful):
 
         A frame that is not later than the one before it, or of no known time, adds no evidence; those after it count
         from its time. Detections that are not finite, or whose covariance is not positive definite, or of a place or a
-        variance that no image has, are left out. A frame that repeats the one before says nothing: the tracks are told
-        as they are expected by then, and for the frames after it, it is as if it had not been.
+        variance that no image has, are left out. A blind frame says nothing: the tracks are told as they are expected
+        by then, and for the frames after it, it is as if it had not been.
         """
         time, behind, dt = self._clock(frame.time)
         shape = frame.image.shape
-        if frame.repeats:
+        if frame.blind:
             return self._expected(dt, shape), ()
         self._time, self._behind = time, behind
         usable = usable_rows(detections)

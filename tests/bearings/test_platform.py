@@ -212,9 +212,9 @@ def test_what_stands_still_in_the_world_does_so_in_repeats_too(told_by: str) -> 
     carrier, place = platform(angles), angles[45, :2] + (1.5, -1)
     for index in range(len(angles)):
         taken = index - index % 3
-        now = replace(frame(index), repeats=index > taken)
+        now = replace(frame(index), blind=index > taken)
         motion = STANDS_STILL
-        if index and not now.repeats:
+        if index and not now.blind:
             by_scene = told_by == "scene"
             motion = turn(angles[taken - 3], angles[taken]) if by_scene else carrier.motion(now)
         x, y = pixel((float(place[0]), float(place[1])), tuple(angles[taken]))

@@ -45,9 +45,9 @@ class Scene:
         self.tracker, self.index, self.events = Tracker(settings), 0, list[TrackEvent]()
         self.score, self.snr, self.motion = 0.95, 12.0, STANDS_STILL
 
-    def __call__(self, *points: tuple[float, float], time: float | None = None, repeats: bool = False) -> Tracks:
+    def __call__(self, *points: tuple[float, float], time: float | None = None, blind: bool = False) -> Tracks:
         when = self.index / RATE if time is None else time
-        frame = Frame(IMAGE, self.index, when, "scene", repeats=repeats)
+        frame = Frame(IMAGE, self.index, when, "scene", blind=blind)
         tracks, events = self.tracker.step(frame, detections(points, self.score, snr=self.snr), self.motion)
         self.index += 1
         self.events += events
@@ -354,7 +354,7 @@ def test_where_clutter_does_not_stay_every_frame_is_full_evidence() -> None:
 
 
 @every_kind
-def test_frames_that_repeat_the_one_before_are_as_if_they_had_not_been(settings: TrackerSettings) -> None:
+def test_blind_frames_are_as_if_they_had_not_been(settings: TrackerSettings) -> None:
     """Of two targets, one of which is lost for a while, in clutter; all are dim in some frames."""
     rng, each_thrice, once = np.random.default_rng(0), Scene(settings), Scene(settings)
     for i in range(90):
@@ -366,7 +366,7 @@ def test_frames_that_repeat_the_one_before_are_as_if_they_had_not_been(settings:
             np.testing.assert_array_equal(getattr(seen, name), getattr(alone, name), err_msg=name)
         for third in (1, 2):
             later = third / 3 / RATE
-            expected = each_thrice(*points, time=i / RATE + later, repeats=True)
+            expected = each_thrice(*points, time=i / RATE + later, blind=True)
             kept = np.isin(seen.id, expected.id)
             np.testing.assert_array_equal(expected.age, seen.age[kept])
             np.testing.assert_array_equal(expected.hits, seen.hits[kept])
@@ -378,20 +378,20 @@ def test_frames_that_repeat_the_one_before_are_as_if_they_had_not_been(settings:
     assert sum(event.kind == "confirmed" for event in once.events) >= 2
 
 
-def test_repeats_of_any_time_change_nothing() -> None:
+def test_blind_frames_of_any_time_change_nothing() -> None:
     scene = Scene()
     for i in range(30):
         scene(moving(i), time=i / RATE)
         for time in (-1.0, np.nan, np.inf, 1e9):
-            tracks = scene(moving(i), time=time, repeats=True)
+            tracks = scene(moving(i), time=time, blind=True)
             assert np.isfinite([tracks.x, tracks.y, tracks.vx, tracks.vy]).all()
     tracks = scene(moving(30), time=30 / RATE)
     assert (tracks.id.tolist(), tracks.age.tolist()) == ([1], [31])
     np.testing.assert_allclose([tracks.vx[0], tracks.vy[0]], [40, -10], atol=5)
 
 
-def test_a_first_frame_that_repeats_one_unseen_is_empty() -> None:
-    assert len(Scene()(moving(0), repeats=True)) == 0
+def test_a_first_frame_that_is_blind_is_empty() -> None:
+    assert len(Scene()(moving(0), blind=True)) == 0
 
 
 def test_after_the_clock_is_set_back_tracks_end_and_begin_as_ever() -> None:

@@ -1,4 +1,4 @@
-"""Frames that show, bit for bit, what the one before them showed."""
+"""Frames that show, bit for bit, what the one before them showed, and frames of a closed shutter."""
 
 from contextlib import closing
 from itertools import islice
@@ -10,15 +10,17 @@ import cv2
 import numpy as np
 import pytest
 
+from irst_pipeline.blind import BlindFrames
 from irst_pipeline.cli import main
 from irst_pipeline.config import RunSettings
 from irst_pipeline.engine import load_model, open_engine
-from irst_pipeline.repeats import Repeats
+from irst_pipeline.evaluation.logs import read_sequence
+from irst_pipeline.evaluation.tracking import evaluate
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Frame, Image
-from tests.running import CLOUDS, read_csv, read_jsonl, report
+from tests.running import CLOUDS, HORIZON, read_csv, read_jsonl, report
 
 NEW = 30  # frames
 COMMON = ["--no-video", "--device", "cpu", "--set", "tracker.false_tracks_per_hour=100"]
@@ -124,7 +126,8 @@ def test_a_run_that_is_resumed_knows_what_the_last_frame_showed(
 
 
 def test_a_target_that_hovers_in_a_picture_that_stays_keeps_its_track(tmp_path: Path) -> None:
-    """As in video in which what stands still is not coded again; for twice as long as tracks coast."""
+    """As in video in which what stands still is not coded again; for twice as long as tracks coast. It is seen again
+    before it would be lost."""
     rng, image = np.random.default_rng(0), pictures()[0]
     noisy = [image + rng.integers(0, 3, image.shape, np.uint16) for _ in range(15)]
     out = run(write(tmp_path / "film", noisy + [noisy[-1]] * 60), 30, tmp_path / "out")
@@ -134,20 +137,63 @@ def test_a_target_that_hovers_in_a_picture_that_stays_keeps_its_track(tmp_path: 
     seen = {id_ for id_, what in status[14].items() if what == "confirmed"}
     assert len(seen) >= 2
     for frame in range(15, 75):
-        what = "coasting" if (frame - 14) / 30 <= 0.25 else "confirmed"
+        what = "coasting" if (frame - 14) % 25 else "confirmed"
         assert {id_: status[frame].get(id_) for id_ in seen} == dict.fromkeys(seen, what), frame
 
 
+def blind(images: list[Image], rate: float = 30, coast_seconds: float = 1.0) -> list[bool]:
+    frames, found = BlindFrames(coast_seconds), []
+    for index, image in enumerate(images):
+        found.append(frames.marked(Frame(image, index, index / rate, "camera")).blind)
+    return found
+
+
 def test_a_picture_of_another_size_or_depth_is_new() -> None:
-    repeats, black = Repeats(), np.zeros(5120, np.uint8)
+    black = np.zeros(5120, np.uint8)
     shapes: list[Image] = [black.reshape(64, 80), black.reshape(80, 64), black.view(np.uint16).reshape(64, 40)]
-    marked = [repeats.marked(Frame(image, 0, 0.0, "camera")).repeats for image in shapes for _ in range(2)]
-    assert marked == [False, True] * 3
+    assert blind([image for image in shapes for _ in range(2)]) == [False, True] * 3
 
 
-def test_a_repeat_counts_for_a_quarter_of_a_second_after_what_was_new() -> None:
-    repeats, images = Repeats(), [np.full((64, 80), level, np.uint8) for level in (1, 2)]
-    for begun in (0, 60):
-        for index in range(begun, begun + 60):
-            marked = repeats.marked(Frame(images[begun // 60], index, index / 40, "camera"))
-            assert marked.repeats == (0 < index - begun <= 10)
+def test_a_picture_that_stays_is_blind_for_most_of_the_time_for_which_tracks_coast() -> None:
+    images: list[Image] = [np.full((64, 80), level, np.uint8) for level in (1, 2) for _ in range(80)]
+    assert blind(images, rate=32, coast_seconds=1.25) == [index % 33 > 0 for index in range(80)] * 2
+
+
+@pytest.fixture(scope="module")
+def film() -> list[Image]:
+    """The sample `horizon`, of 200 frames at 25 frames/s."""
+    with closing(open_source(str(HORIZON))) as source:
+        return [frame.image for frame in source]
+
+
+def noise(like: Image, seed: int) -> Image:
+    return np.asarray(np.rint(np.random.default_rng(seed).normal(100, 2, like.shape)), np.uint8)
+
+
+def with_shutter(images: list[Image], first: int, last: int) -> list[Image]:
+    return [noise(image, i) if first <= i <= last else image for i, image in enumerate(images)]
+
+
+def test_a_shutter_is_blind_while_it_is_closed(film: list[Image]) -> None:
+    assert [index for index, found in enumerate(blind(with_shutter(film, 90, 104), 25)) if found] == [*range(90, 105)]
+
+
+def test_neither_a_cut_nor_a_flash_nor_a_clear_sky_is_taken_for_a_shutter(film: list[Image]) -> None:
+    other: list[Image] = [np.asarray(image[:, ::-1] // 2, np.uint8) for image in film]
+    assert not any(blind(film[:20] + other[:20] + film[:20]))
+    sky = [noise(film[0], seed) for seed in range(40)]
+    flash = [np.minimum(sky[0] + image, 255).astype(np.uint8) for image in film[:2]]
+    assert not any(blind(sky[:20] + flash + sky[20:]))
+
+
+@pytest.mark.parametrize("event", ["freezes", "shows the shutter"])
+def test_targets_fly_on_under_their_ids_while_a_camera_corrects_itself(
+    event: str, film: list[Image], tmp_path: Path
+) -> None:
+    """For 0.6 s."""
+    frozen = [film[89] if 90 <= index <= 104 else image for index, image in enumerate(film)]
+    images = frozen if event == "freezes" else with_shutter(film, 90, 104)
+    out = run(write(tmp_path / "film", images), 25, tmp_path / "out")
+    scores = evaluate(read_sequence(HORIZON.parent / "truth.mot.txt", out / "tracks.jsonl")).scores
+    assert (scores.id_switches, scores.false_tracks, scores.targets_missed) == (0, 0, 0)
+    assert scores.hota > 0.9
