@@ -186,12 +186,14 @@ def _track(
         t0 = perf_counter()
         detections = detect(frame, found, settings.detection)
         t1 = perf_counter()
-        frame = blind.marked(frame)
+        frame = blind.marked(frame, detections)
         motion = STANDS_STILL if frame.blind else stabiliser(frame.image)
         if platform and not (motion.known or frame.blind):
             motion = platform.motion(frame)
         t2 = perf_counter()
         tracks, events = tracker.step(frame, detections, motion)
+        if not frame.blind:
+            blind.followed(tracks, detections)
         view = platform(frame, motion) if platform else None
         own = {"detect": Span(t0, t1), "stabilise": Span(t1, t2), "track": Span(t2, perf_counter())}
         spans = {"read": statistics.reading(frame), "network": network, **own}
