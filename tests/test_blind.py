@@ -6,7 +6,6 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Frame, Image
 from tests.running import CLOUDS, HORIZON, read_csv, read_jsonl, report
 from tests.sinks.sink_streams import detections
+from tools.benchmark_cameras import write_coded
 
 NEW = 30  # frames
 COMMON = ["--no-video", "--device", "cpu", "--set", "tracker.false_tracks_per_hour=100"]
@@ -189,16 +189,9 @@ def test_neither_a_cut_nor_a_flash_nor_a_clear_sky_is_taken_for_a_shutter(film: 
     assert not any(blind(sky[:20] + flash + sky[20:]))
 
 
-def lossy(path: Path, images: list[Image]) -> Path:
+def coded(path: Path, images: list[Image]) -> Path:
     """As a camera sends it that has no time to look ahead: what stays is coded better from frame to frame."""
-    with av.open(str(path), "w") as container:
-        options = {"b": "2000000", "preset": "veryfast", "tune": "zerolatency"}
-        stream = container.add_stream("libx264", rate=25, options=options)
-        stream.height, stream.width = images[0].shape
-        stream.pix_fmt = "yuv420p"
-        for image in images:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="gray")))
-        container.mux(stream.encode(None))
+    write_coded(path, images, 25)
     return path
 
 
@@ -214,15 +207,15 @@ def scores(out: Path) -> TrackingScores:
     return evaluate(read_sequence(HORIZON.parent / "truth.mot.txt", out / "tracks.jsonl")).scores
 
 
-@pytest.mark.parametrize("coded", [True, False])
+@pytest.mark.parametrize("lossy", [True, False])
 @pytest.mark.parametrize("event", ["freezes", "shows the shutter"])
 def test_targets_fly_on_under_their_ids_while_a_camera_corrects_itself(
-    event: str, coded: bool, film: list[Image], tmp_path: Path
+    event: str, lossy: bool, film: list[Image], tmp_path: Path
 ) -> None:
     """For 0.6 s."""
     frozen = [film[89] if 90 <= index <= 104 else image for index, image in enumerate(film)]
     images = frozen if event == "freezes" else with_shutter(film, 90, 104)
-    recording = lossy(tmp_path / "film.mp4", images) if coded else write(tmp_path / "film", images)
+    recording = coded(tmp_path / "film.mp4", images) if lossy else write(tmp_path / "film", images)
     found = scores(run(recording, 25, tmp_path / "out"))
     assert (found.id_switches, found.false_tracks, found.targets_missed) == (0, 0, 0)
     assert found.hota > 0.9
@@ -230,7 +223,7 @@ def test_targets_fly_on_under_their_ids_while_a_camera_corrects_itself(
 
 def test_repeats_in_lossy_video_are_found_by_the_targets_that_stand_still(film: list[Image], tmp_path: Path) -> None:
     """Of a camera whose every picture is coded thrice."""
-    recording = lossy(tmp_path / "film.mp4", [film[index - index % 3] for index in range(len(film))])
+    recording = coded(tmp_path / "film.mp4", [film[index - index % 3] for index in range(len(film))])
     found, blind = scores(run(recording, 25, tmp_path / "out")), blind_in_a_run(recording)
     assert found.velocity_rmse_px_s < 10
     assert sum(index % 3 > 0 for index in blind) > 0.8 * len(film) * 2 / 3
