@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from irst_pipeline.levels import grid_step
 from irst_pipeline.sources import checksum
 from irst_pipeline.state import Stateful
 from irst_pipeline.types import Detections, Floats, Frame, Image, Tracks, TrackStatus
@@ -27,7 +28,6 @@ CHANGE_SHARE = 0.6
 """Of what changes from a frame to the next: between nearly the same pictures it is less."""
 STILL_MIN, STILL_MAX = 6.0, 8.0
 """Evidence that the targets stand still which flew before, at least, and of one at most."""
-SAMPLES = 64  # along the shorter side
 MEMORY_FRAMES = 10
 
 
@@ -43,7 +43,7 @@ class Look(NamedTuple):
 
     @classmethod
     def at(cls, image: Image) -> "Look":
-        step = max(1, min(image.shape) // SAMPLES)
+        step = grid_step(image)
         here, right, below = (
             part[::step, ::step].astype(np.float32).ravel()
             for part in (image[:-1, :-1], image[:-1, 1:], image[1:, :-1])
@@ -57,23 +57,22 @@ class Look(NamedTuple):
         """Whether there is more in it than noise, in which neighbours differ by 1.4 times the contrast."""
         return self.contrast > max(self.roughness, CONTRAST_MIN)
 
-    def change(self, before: "Look") -> float:
-        """Mean absolute difference, grey levels."""
-        same = len(self.levels) == len(before.levels)
-        return float(np.abs(self.levels - before.levels).mean()) if same else np.inf
+    def change(self, before: NDArray[np.float32]) -> float:
+        """Mean absolute difference from the levels of another picture; infinite for one of another size."""
+        return float(np.abs(self.levels - before).mean()) if len(self.levels) == len(before) else np.inf
 
 
 class BlindFrames(Stateful):
     """Finds these frames. It is to be shown those that are worked on, and no others: what repeats one that was dropped
     is new."""
 
-    kept = ("_checksum", "_look", "_contrast", "_change", "_structured", "_seen", "_places", "_speeds", "_variances")
+    kept = ("_checksum", "_levels", "_contrast", "_change", "_structured", "_seen", "_places", "_speeds", "_variances")
 
     def __init__(self, coast_seconds: float) -> None:
         """`coast_seconds`: how long tracks coast."""
         self._seconds_max = BLIND_SHARE * coast_seconds
         self._checksum: int | None = None  # of the last picture
-        self._look = Look(np.empty(0, np.float32), 0.0, 0.0)
+        self._levels = np.empty(0, np.float32)  # some of its levels
         # Of the last frame that was not blind: its contrast, with how many before it there was structure, its time, s.
         self._contrast, self._structured, self._seen = 0.0, 0, 0.0
         self._change = 0.0  # what usually changes from a frame to the next
@@ -83,8 +82,8 @@ class BlindFrames(Stateful):
     def marked(self, frame: Frame, detections: Detections) -> Frame:
         """The next frame, which says whether it is blind."""
         shown, look = checksum(frame), Look.at(frame.image)
-        repeats, change = shown == self._checksum, look.change(self._look)
-        self._checksum, self._look = shown, look
+        repeats, change = shown == self._checksum, look.change(self._levels)
+        self._checksum, self._levels = shown, look.levels
         elapsed = frame.time - self._seen
         shut = self._structured >= STEADY and not look.structured and look.contrast < FAINTER * self._contrast
         frozen = change < CHANGE_SHARE * self._change and self._stand_still(detections, elapsed)
@@ -99,9 +98,9 @@ class BlindFrames(Stateful):
     def followed(self, tracks: Tracks, detections: Detections) -> None:
         """What was seen in a frame that is not blind."""
         seen = tracks.status == TrackStatus.CONFIRMED
-        own = detections.take(tracks.detection[seen])
-        self._places, self._speeds = own.position, np.column_stack((tracks.vx, tracks.vy))[seen]
-        self._variances = own.covariance[:, ::2].mean(1)
+        own = tracks.detection[seen]
+        self._places, self._speeds = detections.position[own], np.column_stack((tracks.vx, tracks.vy))[seen]
+        self._variances = detections.covariance[own, ::2].mean(1)
 
     def _stand_still(self, detections: Detections, elapsed: float) -> bool:
         """Whether the targets are found where they were last, and not where they fly."""

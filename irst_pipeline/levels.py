@@ -7,10 +7,15 @@ from numpy.typing import NDArray
 from irst_pipeline.types import Floats, Image
 
 
+def grid_step(image: Image | NDArray[np.float32], side: int = 64) -> int:
+    """Of a grid of pixels of an image (H, W), some `side` of them along its shorter side."""
+    return max(1, min(image.shape) // side)
+
+
 def percentiles(image: Image | NDArray[np.float32], shares: tuple[float, float]) -> Floats:
     """Two percentiles of an image (H, W), grey levels, from some 5,000 of its pixels."""
-    stride = max(1, min(image.shape) // 64)
-    levels = image[::stride, ::stride].ravel()
+    step = grid_step(image)
+    levels = image[::step, ::step].ravel()
     ranks = np.rint(np.array(shares) / 100 * (len(levels) - 1)).astype(int)
     return np.partition(levels, ranks)[ranks].astype(np.float64)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
@@ -23,7 +22,7 @@ from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Frame, Image
 from tests.running import CLOUDS, HORIZON, read_csv, read_jsonl, report
 from tests.sinks.sink_streams import detections
-from tools.benchmark_cameras import write_coded
+from tools.benchmark_cameras import write_coded, write_exact
 
 NEW = 30  # frames
 COMMON = ["--no-video", "--device", "cpu", "--set", "tracker.false_tracks_per_hour=100"]
@@ -32,13 +31,6 @@ COMMON = ["--no-video", "--device", "cpu", "--set", "tracker.false_tracks_per_ho
 def pictures() -> list[Image]:
     with closing(open_source(str(CLOUDS))) as source:
         return [frame.image for frame in islice(source, NEW)]
-
-
-def write(folder: Path, images: list[Image]) -> Path:
-    folder.mkdir()
-    for index, image in enumerate(images):
-        cv2.imwrite(str(folder / f"{index:03}.png"), image)
-    return folder
 
 
 def run(recording: Path, rate: int, out: Path, *more: str) -> Path:
@@ -54,7 +46,7 @@ def tracks(out: Path, name: str = "tracks.jsonl") -> list[dict[str, Any]]:
 def thrice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recording of 30 frames/s, of a camera that gives 10."""
     folder = tmp_path_factory.mktemp("film") / "film"
-    return write(folder, [image for image in pictures() for _ in range(3)])
+    return write_exact(folder, [image for image in pictures() for _ in range(3)])
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +56,7 @@ def repeated(thrice: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_tracks_are_those_of_a_recording_without_repeats(repeated: Path, tmp_path: Path) -> None:
-    once = run(write(tmp_path / "film", pictures()), 10, tmp_path / "once", "--smooth")
+    once = run(write_exact(tmp_path / "film", pictures()), 10, tmp_path / "once", "--smooth")
     new = [record | {"frame": record["frame"] // 3} for record in tracks(repeated) if record["frame"] % 3 == 0]
     assert new == tracks(once)
     assert len({record["id"] for record in new if record["status"] == "confirmed"}) >= 3
@@ -133,7 +125,7 @@ def test_a_target_that_hovers_in_a_picture_that_stays_keeps_its_track(tmp_path: 
     before it would be lost."""
     rng, image = np.random.default_rng(0), pictures()[0]
     noisy = [image + rng.integers(0, 3, image.shape, np.uint16) for _ in range(15)]
-    out = run(write(tmp_path / "film", noisy + [noisy[-1]] * 60), 30, tmp_path / "out")
+    out = run(write_exact(tmp_path / "film", noisy + [noisy[-1]] * 60), 30, tmp_path / "out")
     status: dict[int, dict[int, str]] = {}
     for record in tracks(out):
         status.setdefault(record["frame"], {})[record["id"]] = record["status"]
@@ -189,12 +181,6 @@ def test_neither_a_cut_nor_a_flash_nor_a_clear_sky_is_taken_for_a_shutter(film: 
     assert not any(blind(sky[:20] + flash + sky[20:]))
 
 
-def coded(path: Path, images: list[Image]) -> Path:
-    """As a camera sends it that has no time to look ahead: what stays is coded better from frame to frame."""
-    write_coded(path, images, 25)
-    return path
-
-
 def blind_in_a_run(recording: Path) -> list[int]:
     settings = RunSettings(device="cpu")
     engine = open_engine(load_model(settings.model).network, "cpu", settings.detection.lowest)
@@ -215,7 +201,7 @@ def test_targets_fly_on_under_their_ids_while_a_camera_corrects_itself(
     """For 0.6 s."""
     frozen = [film[89] if 90 <= index <= 104 else image for index, image in enumerate(film)]
     images = frozen if event == "freezes" else with_shutter(film, 90, 104)
-    recording = coded(tmp_path / "film.mp4", images) if lossy else write(tmp_path / "film", images)
+    recording = write_coded(tmp_path / "film.mp4", images, 25) if lossy else write_exact(tmp_path / "film", images)
     found = scores(run(recording, 25, tmp_path / "out"))
     assert (found.id_switches, found.false_tracks, found.targets_missed) == (0, 0, 0)
     assert found.hota > 0.9
@@ -223,7 +209,7 @@ def test_targets_fly_on_under_their_ids_while_a_camera_corrects_itself(
 
 def test_repeats_in_lossy_video_are_found_by_the_targets_that_stand_still(film: list[Image], tmp_path: Path) -> None:
     """Of a camera whose every picture is coded thrice."""
-    recording = coded(tmp_path / "film.mp4", [film[index - index % 3] for index in range(len(film))])
+    recording = write_coded(tmp_path / "film.mp4", [film[index - index % 3] for index in range(len(film))], 25)
     found, blind = scores(run(recording, 25, tmp_path / "out")), blind_in_a_run(recording)
     assert found.velocity_rmse_px_s < 10
     assert sum(index % 3 > 0 for index in blind) > 0.8 * len(film) * 2 / 3
@@ -239,4 +225,4 @@ def test_a_target_that_stops_in_a_scene_that_goes_on_is_seen(tmp_path: Path) -> 
         point = 40 * np.exp(-((columns - x) ** 2 + (rows - 50) ** 2) / 2)
         return np.asarray(np.rint(100 + 0.2 * rows + point + rng.normal(0, 2, rows.shape)), np.uint8)
 
-    assert not blind_in_a_run(write(tmp_path / "film", [picture(index) for index in range(70)]))
+    assert not blind_in_a_run(write_exact(tmp_path / "film", [picture(index) for index in range(70)]))

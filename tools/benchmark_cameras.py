@@ -73,7 +73,8 @@ WAYS: dict[str, Callable[[list[Image], float], list[Image]]] = {
 }
 
 
-def write_coded(path: Path, images: list[Image], rate: float) -> None:
+def write_coded(path: Path, images: list[Image], rate: float) -> Path:
+    """As a camera sends it that has no time to look ahead: what stays is coded better from frame to frame."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=round(rate), options=CODED)
         stream.height, stream.width = images[0].shape
@@ -81,12 +82,14 @@ def write_coded(path: Path, images: list[Image], rate: float) -> None:
         for image in images:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="gray")))
         container.mux(stream.encode(None))
+    return path
 
 
-def write_exact(folder: Path, images: list[Image]) -> None:
+def write_exact(folder: Path, images: list[Image]) -> Path:
     folder.mkdir()
     for index, image in enumerate(images):
         cv2.imwrite(str(folder / f"{index:05}.png"), image)
+    return folder
 
 
 def scored(folder: Path, way: str, coded: bool, results: Path, settings: RunSettings) -> TrackingScores:
@@ -95,10 +98,8 @@ def scored(folder: Path, way: str, coded: bool, results: Path, settings: RunSett
         rate, images = source.frame_rate, [frame.image for frame in source]
     images = WAYS[way](images, rate)
     with TemporaryDirectory() as temporary:
-        if coded:
-            write_coded(film := Path(temporary) / "film.mkv", images, rate)
-        else:
-            write_exact(film := Path(temporary) / "film", images)
+        path = Path(temporary) / "film.mkv"
+        film = write_coded(path, images, rate) if coded else write_exact(path.with_suffix(""), images)
         run_recordings([str(film)], settings.model_copy(update={"image_rate": rate}), results, False, False, Event())
     return evaluate(read_sequence(find_truth(folder), find_log(results))).scores
 

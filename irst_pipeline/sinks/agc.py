@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irst_pipeline.config import VideoSettings
-from irst_pipeline.levels import eight_bits, percentiles
+from irst_pipeline.levels import eight_bits, grid_step, percentiles
 from irst_pipeline.types import Floats, Image
 
 Picture = NDArray[np.uint8]
@@ -56,7 +56,7 @@ class PlateauCurve:
     """
 
     def measure(self, image: Image) -> Floats:
-        step = max(1, min(image.shape) // HISTOGRAM_SIDE)
+        step = grid_step(image, HISTOGRAM_SIDE)
         counts = np.bincount(image[::step, ::step].reshape(-1), minlength=np.iinfo(image.dtype).max + 1)
         clipped = np.minimum(counts, counts.sum() / np.count_nonzero(counts))
         return clipped / clipped.sum()
