@@ -61,7 +61,7 @@ class StreamFeed:
     options: dict[str, str] = field(default_factory=dict)
     frame_rate: float | None = None
     pipe: bool = False
-    _colour_said: bool = False
+    _kind_said: bool = False
 
     @property
     def reopens(self) -> bool:
@@ -125,8 +125,8 @@ class StreamFeed:
 
     def _picture(self, decoded: av.VideoFrame, arrived: float) -> Picture:
         refuse_size(decoded.width, decoded.height)
-        image = image_of(decoded, self.name, say_colour=not self._colour_said)
-        self._colour_said = True
+        image = image_of(decoded, self.name, say_kind=not self._kind_said)
+        self._kind_said = True
         time = None if self.format == "rawvideo" else decoded.time  # raw frames have none
         return Picture(image, time, arrived)
 

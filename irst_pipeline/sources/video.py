@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
@@ -95,7 +96,8 @@ class VideoSource(Recording):
     """The frames of a video file's first video stream.
 
     8-bit grey and YUV frames are views of FFmpeg's Y plane at its own range (a limited-range file has 16 .. 235), 9 to
-    16-bit ones likewise, as native uint16. Colour becomes luminance. Times are as of `Times`.
+    16-bit ones likewise, as native uint16. Colour becomes luminance, and interlaced frames become progressive. Times
+    are as of `Times`.
     """
 
     def __init__(self, path: Path, image_rate: float, raw: dict[str, str] | None = None) -> None:
@@ -130,7 +132,7 @@ class VideoSource(Recording):
     def read(self) -> Iterator[Frame]:
         """Indices count lost frames where their place is known: by the pts of a packet that could not be decoded."""
         seen, last = 0, -1  # frames that came out of the decoder; the last one's index
-        colour_known = False
+        kind_known = False
         for frame in self._decode():
             lost = len(self._lost) if frame.pts is None else bisect_left(self._lost, frame.pts)
             last = max(last + 1, seen + lost)
@@ -140,8 +142,8 @@ class VideoSource(Recording):
             if frame.is_corrupt or frame.pts in self._cut_off:
                 self.fail(f"frame {last} is damaged")
                 continue
-            image = image_of(frame, self.name, say_colour=not colour_known)
-            colour_known = True
+            image = image_of(frame, self.name, say_kind=not kind_known)
+            kind_known = True
             yield Frame(image, last, time, self.name)
         self._report_missing(seen)
 
@@ -233,15 +235,17 @@ def video_stream(container: InputContainer, name: str, decoder: VideoCodecContex
     raise IrstError(f"{name}: {unknown if streams else 'no video stream in it'}")
 
 
-def image_of(frame: av.VideoFrame, name: str, say_colour: bool) -> Image:
-    """(H, W) grey levels as of `grey`; with `say_colour`, a frame that has colour is told.
+def image_of(frame: av.VideoFrame, name: str, say_kind: bool) -> Image:
+    """(H, W) grey levels as of `grey`, of one moment; with `say_kind`, a frame with colour or two fields is told.
 
     Raises IrstError, which names the source, for pixels that cannot be read.
     """
     try:
-        if say_colour and has_colour(frame):
+        if say_kind and has_colour(frame):
             log.warning("%s: colour video (%s), converted to luminance", name, frame.format.name)
-        return grey(frame)
+        if say_kind and frame.interlaced_frame:
+            log.warning("%s: interlaced video; of each frame one field is used", name)
+        return of_one_field(grey(frame)) if frame.interlaced_frame else grey(frame)
     except (av.FFmpegError, ValueError):
         raise IrstError(f"{name}: cannot read {frame.format.name} pixels; store 16-bit grey") from None
 
@@ -275,6 +279,17 @@ def grey(frame: av.VideoFrame) -> Image:
     if bits <= 8:
         return pixels(frame.planes[0], np.uint8)
     return pixels(frame.planes[0], ">u2" if layout.is_big_endian else "<u2").astype(np.uint16, copy=False)
+
+
+def of_one_field(image: Image) -> Image:
+    """(H, W) An interlaced image's even lines, and between them the means of those above and below.
+
+    Its odd lines were seen half a frame before or after. In both together whatever moves is there twice.
+    """
+    field, whole = image[::2], image.copy()
+    whole[1:-1:2] = cv2.addWeighted(field[:-1], 0.5, field[1:], 0.5, 0)
+    whole[-1] = field[-1]
+    return whole
 
 
 def pixels(plane: VideoPlane, kind: type[np.uint8] | str) -> NDArray[Any]:

@@ -204,6 +204,19 @@ def frames_of(uri: str) -> Iterator[tuple[Iterator[Frame], Source]]:
         yield iter(source), source
 
 
+def test_of_interlaced_streams_one_field_is_used(caplog: pytest.LogCaptureFixture) -> None:
+    images = [np.random.default_rng(index).integers(0, 256, (HEIGHT, WIDTH), np.uint8) for index in range(10)]
+    sent = io.BytesIO()
+    transmit(sent, images, "mpegts", "libx264", "gray", LOSSLESS | {"flags": "+ilme+ildct"})
+    with serving([sent.getvalue()]) as uri, frames_of(uri) as (stream, _):
+        frames = list(islice(stream, 9))
+    for frame, image in zip(frames, images, strict=False):
+        np.testing.assert_array_equal(frame.image[::2], image[::2])
+        between = image[:-2:2].astype(float) / 2 + image[2::2] / 2
+        np.testing.assert_allclose(frame.image[1:-1:2], between, atol=0.5)
+    assert sum("interlaced" in message for message in caplog.messages) == 1
+
+
 def assert_in_order(frames: Sequence[Frame]) -> None:
     assert (np.diff([frame.index for frame in frames]) > 0).all()
     assert (np.diff([frame.time for frame in frames]) > 0).all()

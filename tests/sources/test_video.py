@@ -212,6 +212,36 @@ def test_colour_becomes_luminance_and_is_said_once(
     ]
 
 
+def passing_point(moment: float, height: int) -> NDArray[np.uint8]:
+    """A point that flies 8 px a frame to the right over noise, at a moment in frames."""
+    y, x = np.mgrid[:height, :WIDTH]
+    point = 150 * np.exp(-(np.square(x - 30 - 8 * moment) + np.square(y - 60)) / (2 * 1.2**2))
+    return (40 + point + np.random.default_rng(round(2 * moment)).normal(0, 1, point.shape)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("codec", "height"), [("libx264", HEIGHT), ("mpeg2video", HEIGHT), ("mpeg2video", HEIGHT - 1)]
+)
+def test_interlaced_frames_show_one_moment(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, height: int
+) -> None:
+    images = [passing_point(index, height) for index in range(5)]
+    woven = [image.copy() for image in images]
+    for index, image in enumerate(woven):
+        image[1::2] = passing_point(index + 0.5, height)[1::2]
+    path, options = tmp_path / "video.mkv", {"flags": "+ilme+ildct", "b": "20000000"}
+    frames, _ = read(write(path, codec, "yuv422p" if height % 2 else "yuv420p", woven, options=options))
+    assert caplog.messages == ["video.mkv: interlaced video; of each frame one field is used"]
+    for index, frame in enumerate(frames):
+        found = frame.image.astype(float)
+        assert found.shape == (height, WIDTH)
+        bright = np.where(found > found.max() / 2, found, 0).sum(0)
+        place = bright @ np.arange(WIDTH) / bright.sum()
+        assert place == pytest.approx(30 + 8 * index, abs=0.3)
+        assert np.flatnonzero(bright).size <= 4  # the point's width, not its way
+        np.testing.assert_allclose(found[1:-1:2], (found[:-2:2] + found[2::2])[: (height - 1) // 2] / 2, atol=0.5)
+
+
 def write_palette(path: Path, images: list[NDArray[Any]]) -> Path:
     """A GIF whose palettes hold each image's colours exactly."""
     with av.open(str(path), "w") as container:
