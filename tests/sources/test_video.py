@@ -219,9 +219,7 @@ def passing_point(moment: float, height: int) -> NDArray[np.uint8]:
     return (40 + point + np.random.default_rng(round(2 * moment)).normal(0, 1, point.shape)).astype(np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("codec", "height"), [("libx264", HEIGHT), ("mpeg2video", HEIGHT), ("mpeg2video", HEIGHT - 1)]
-)
+@pytest.mark.parametrize(("codec", "height"), [("libx264", HEIGHT), ("mpeg2video", HEIGHT), ("mpeg2video", HEIGHT - 1)])
 def test_interlaced_frames_show_one_moment(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, height: int
 ) -> None:
