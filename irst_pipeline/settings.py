@@ -17,6 +17,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     field_validator,
 )
+from pydantic_core import ErrorDetails
 
 from irst_pipeline.errors import UsageError
 
@@ -36,6 +37,13 @@ Count = Annotated[int, Field(ge=1, lt=10**9)]
 YAML_MAX = 1 << 20  # letters of a file of settings; a recording given for one would fill the memory
 UNKNOWN = ("extra_forbidden", "invalid_key")  # what pydantic calls a key that is not known, and one that is no word
 NO_LIST = ("tuple_type", "too_long")  # what it calls a value that should be a list, and a list that is too long
+SAID = {  # by what it calls a problem: what was expected, where its own words are Python's
+    "model_type": "a section of keys",
+    "string_type": "text",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "too_short": "at least one entry",
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -176,21 +184,30 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> tuple[str, 
     # Entries that are refused leave their list too short, which is then no problem of its own.
     own = [problem for problem in problems if problem["type"] != "too_short"]
     problems = [problem for problem in problems if problem["type"] in UNKNOWN] or own or problems
-    first = problems[0]
-    key = ".".join(str(part) for part in first["loc"])
-    plain = ".".join(part for part in first["loc"] if isinstance(part, str))
+    places = [_without_lacking(problem) for problem in problems]
+    first, place = problems[0], places[0]
+    key = ".".join(map(str, place))
+    plain = ".".join(part for part in place if isinstance(part, str))
     if first["type"] in UNKNOWN:
         line = f"unknown key `{key}`; {_hint(key, list(_fields(kind)))}"
-    elif first["type"] == "missing":
+    elif first["type"] == "missing" and place == first["loc"]:
         line = f"key `{key}` is missing"
     else:
         expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        if first["type"] in NO_LIST:
+        expected = SAID.get(first["type"], expected)
+        if first["type"] in ("missing", *NO_LIST):
             expected = _list(_fields(kind).get(plain))
         found = "" if isinstance(first["input"], (dict, list)) else f", found {first['input']!r}"
         line = f"key `{key}`: expected {expected}{found}" if key else f"expected {expected}"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    others = len(set(places)) - 1
+    more = f" (and {others} more)" if others else ""
     return key, " ".join(f"{line}{more}".split())  # a key may be of several lines
+
+
+def _without_lacking(problem: ErrorDetails) -> tuple[int | str, ...]:
+    """Where a problem is; of a list that lacks entries, the list."""
+    place = problem["loc"]
+    return place[:-1] if problem["type"] == "missing" and isinstance(place[-1], int) else place
 
 
 def _hint(key: str, known: list[str]) -> str:

@@ -61,7 +61,11 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ("tracker: {speed_sd: 1.0e-300}", "key `tracker.speed_sd`: expected at least 1e-9, found 1e-300"),
         ("tracker: {target_score: [0.5, 1.0e-300]}", "key `tracker.target_score.1`: expected at least 1e-9"),
         ("video: {percentiles: [90, 10]}", "key `video`: expected percentiles with the first below"),
-        ("tracker: 7", "key `tracker`: expected .*found 7"),
+        ("tracker: 7", "key `tracker`: expected a section of keys, found 7"),
+        ("device: 3", "key `device`: expected text, found 3"),
+        ("compile: maybe", "key `compile`: expected true or false, found 'maybe'"),
+        ("tracker: {target_score: [0.9]}", r"key `tracker.target_score`: expected 2 numbers, as \[1, 2\]$"),
+        ("tracker: {target_score: []}", r"key `tracker.target_score`: expected 2 numbers, as \[1, 2\]$"),
         ("sinks: mot", "key `sinks`: expected a list, found 'mot'"),
         ("sinks: [mot, mot]", "key `sinks`: expected each name once"),
         ("sinks: [video, vide]", "key `sinks.1`: expected 'tracks_jsonl'.* found 'vide'"),
@@ -133,6 +137,14 @@ def test_other_bad_input(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text((ROOT / "configs/models/lsnet-nano.yaml").read_text() + "stage: 3\n")
     with pytest.raises(UsageError, match="unknown key `stage`; did you mean `stages`"):
         read_settings(LSNetConfig, tmp_path / "m.yaml")
+
+
+def test_a_list_that_needs_an_entry(tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text("model: m.yaml\nsteps: 10\nsources: []\n")
+    with pytest.raises(UsageError) as caught:
+        read_settings(TrainSettings, path)
+    assert str(caught.value) == f"{path}: key `sources`: expected at least one entry"
 
 
 def test_a_list_with_a_wrong_entry_is_not_also_told_to_be_too_short(tmp_path: Path) -> None:
