@@ -6,6 +6,7 @@ usage: benchmark_cameras.py [--seeds 400 401 402] [--only frozen ...] [--coded] 
 - frozen: the camera corrects itself in the middle and gives one picture for 0.6 s.
 - shutter: it shows its shutter for 0.5 s instead.
 - thrice: every third picture, three times each, as of a camera of 9 Hz.
+- striped: every row of every picture is off by an amount of its own, with a spread of 4 levels.
 
 With --coded the frames are of 8 bits and go through H.264 of 2 Mbit/s, as live streams are coded; without, they have 14
 bits and stay as they are.
@@ -32,13 +33,13 @@ from irst_pipeline.settings import read_settings
 from irst_pipeline.simulation import SceneSettings, simulate
 from irst_pipeline.simulation.simulate import DEEP_FILE, SHOWN_FILE
 from irst_pipeline.sources import open_source
-from irst_pipeline.types import Image
+from irst_pipeline.types import Floats, Image
 
 ROOT = Path(__file__).parents[1]
 SCENES = [ROOT / f"configs/scenes/{name}.yaml" for name in ("crossings", "manoeuvres", "sea", "jitter")]
 SCENES += [ROOT / f"videos/{name}/scene.yaml" for name in ("horizon", "clouds")]
 FROZEN_SECONDS, SHUTTER_SECONDS = 0.6, 0.5
-SHUTTER_NOISE = 2  # grey levels
+SHUTTER_NOISE, STRIPES = 2, 4  # grey levels
 CODED = {"b": "2000000", "preset": "veryfast", "tune": "zerolatency"}
 
 
@@ -58,8 +59,7 @@ def shutter(images: list[Image], rate: float) -> list[Image]:
     level = float(np.median(images[first]))
 
     def picture(like: Image) -> Image:
-        levels = np.rint(rng.normal(level, SHUTTER_NOISE, like.shape)).clip(0)
-        return levels.astype(np.uint8) if like.dtype == np.uint8 else levels.astype(np.uint16)
+        return levels_like(like, rng.normal(level, SHUTTER_NOISE, like.shape))
 
     return [picture(image) if index in closed else image for index, image in enumerate(images)]
 
@@ -68,8 +68,19 @@ def thrice(images: list[Image], _rate: float) -> list[Image]:
     return [images[index - index % 3] for index in range(len(images))]
 
 
+def striped(images: list[Image], _rate: float) -> list[Image]:
+    rng = np.random.default_rng(0)
+    return [levels_like(image, image + rng.normal(0, STRIPES, (len(image), 1))) for image in images]
+
+
+def levels_like(image: Image, values: Floats) -> Image:
+    """Rounded and clipped to what an image of this depth holds."""
+    levels = np.rint(values).clip(0, np.iinfo(image.dtype).max)
+    return levels.astype(np.uint8) if image.dtype == np.uint8 else levels.astype(np.uint16)
+
+
 WAYS: dict[str, Callable[[list[Image], float], list[Image]]] = {
-    way.__name__: way for way in (untouched, frozen, shutter, thrice)
+    way.__name__: way for way in (untouched, frozen, shutter, thrice, striped)
 }
 
 
