@@ -76,6 +76,13 @@ def test_its_times_are_the_sources(tmp_path: Path) -> None:
     assert (np.diff(shown) > 0).all()
 
 
+@pytest.mark.parametrize("rate", [1e-5, 999_999.9999])
+def test_its_times_are_true_also_at_a_rate_that_no_container_can_be_told(tmp_path: Path, rate: float) -> None:
+    """As that of a picture a day."""
+    shown, _ = read(write(tmp_path, [result(i, time=time) for i, time in enumerate([0.0, 0.25, 2.0])], rate=rate))
+    assert shown == pytest.approx([0.0, 0.25, 2.0])
+
+
 def test_after_a_pause_of_hours_times_are_true(tmp_path: Path) -> None:
     """An MP4 counts how long a frame is shown in 32 bits: what is longer would spoil the times of all that follows."""
     times = [0.0, 1.0, 23_861.0, 50_000.0, 50_001.0]  # the first pause is just short enough
