@@ -28,7 +28,7 @@ from irst_pipeline.runs import run_recordings, take_folders
 from irst_pipeline.sources import Position, open_source
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.worker import RunProcess
-from tests.running import ROOT, read_jsonl, report, shown, start, wait_for, wait_until, write_video
+from tests.running import ROOT, read_jsonl, report, shown, start, wait_for, wait_until, write_images, write_video
 from tests.sinks.sink_streams import header
 from tests.sources.cameras import recorded, thermal
 from tests.sources.test_live import serving
@@ -303,6 +303,18 @@ def test_a_recording_that_has_changed_is_told(
     write_video(recording, 40)
     assert resume(recording, out) == 0
     assert report(out)["frames_read"] == 40
+
+
+def test_a_recording_whose_last_frame_is_gone_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = write_images(tmp_path / "images", 40)
+    out = break_off(images, tmp_path / "out")
+    checkpoint = read_checkpoint(out)
+    assert checkpoint is not None
+    last = checkpoint.position.frame
+    (images / f"{last}.png").unlink()
+    (images / f"{last}.png").write_bytes(b"damaged")
+    assert resume(images, out) == 2
+    assert f"images: its frame {last} is not what the run had come to" in capsys.readouterr().err
 
 
 DEEP = 100_000 * "[" + 100_000 * "]"
