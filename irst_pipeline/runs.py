@@ -24,7 +24,7 @@ from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.metrics import WatchedRun, answering
 from irst_pipeline.pipeline import fitting
 from irst_pipeline.run import Run, carry_out_and_report, exhaust, run_header
-from irst_pipeline.sinks import RESULT_FILES, open_senders
+from irst_pipeline.sinks import RECORDED_FILES, RESULT_FILES, open_senders
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sources import Source, open_source, redact, resume_source
 from irst_pipeline.sources.address import DEVICES, is_live, printable, scheme_of
@@ -179,9 +179,15 @@ def take_folders(
         runs = [resumed for run in runs if (resumed := _resumed(run, stop))]
     for run in runs:
         if run.checkpoint is None:
-            empty = resume and read_report(run.folder).get("frames_processed") == 0  # nothing in it is worth keeping
+            empty = resume and _holds_nothing(run.folder)
             prepare_folder(run.folder, _results(run.folder), inputs, overwrite or empty, keep=resume and not empty)
     return runs
+
+
+def _holds_nothing(folder: Path) -> bool:
+    """Whether nothing in it is worth keeping: its run was stopped before its first result, and recorded no frame."""
+    recorded = any((folder / name).exists() for name in RECORDED_FILES)
+    return read_report(folder).get("frames_processed") == 0 and not recorded
 
 
 class _RunHere:

@@ -225,6 +225,19 @@ def test_a_camera_that_was_stopped_before_the_engine_was_ready_leaves_nothing_to
             assert not (out / "before-1").exists()
 
 
+def test_what_was_recorded_before_the_engine_was_ready_is_kept(clip: Path, tmp_path: Path) -> None:
+    """A camera's frames are recorded while the network is compiled; they do not come again."""
+    stopped, out = Event(), tmp_path / "out"
+    stopped.set()
+    settings = RunSettings(device="cpu", sinks=("mot", "recorded"))
+    run_recordings([str(clip)], settings, out, False, False, stopped, resume=True)
+    write_video(out / "recorded.mp4", 5)
+    frames = (out / "recorded.mp4").read_bytes()
+    run_recordings([str(clip)], settings, out, False, False, Event(), resume=True)
+    assert report(out)["outcome"] == "complete"
+    assert (out / "before-1" / "recorded.mp4").read_bytes() == frames
+
+
 def test_what_was_counted_before_is_told_also_while_a_run_waits_for_its_turn(clip: Path, broken_off: Path) -> None:
     weights, checkpoint = load_model("lsnet-nano"), read_checkpoint(broken_off)
     assert checkpoint is not None
