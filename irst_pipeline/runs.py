@@ -18,7 +18,15 @@ from irst_pipeline.bearings import open_platform
 from irst_pipeline.calibration import open_calibrator
 from irst_pipeline.checkpoint import CHECKPOINT_FILE, read_checkpoint, refuse_another_run
 from irst_pipeline.config import RunSettings
-from irst_pipeline.disk import allow_many_files, held, let_go, make_folder, parts_set_aside, prepare_folder
+from irst_pipeline.disk import (
+    allow_many_files,
+    claim_folder,
+    held,
+    let_go,
+    make_folder,
+    parts_set_aside,
+    prepare_folder,
+)
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.metrics import WatchedRun, answering
@@ -177,10 +185,12 @@ def take_folders(
     runs = [replace(run, lock=opened.enter_context(held(run.folder))) for run in runs]
     if resume:
         runs = [resumed for run in runs if (resumed := _resumed(run, stop))]
-    for run in runs:
-        if run.checkpoint is None:
-            empty = resume and _holds_nothing(run.folder)
-            prepare_folder(run.folder, _results(run.folder), inputs, overwrite or empty, keep=resume and not empty)
+    fresh = [run.folder for run in runs if run.checkpoint is None]
+    for folder in fresh:  # all, before anything is removed from one
+        claim_folder(folder, _results(folder), inputs, overwrite or resume)
+    for folder in fresh:
+        empty = resume and _holds_nothing(folder)
+        prepare_folder(folder, _results(folder), inputs, overwrite or empty, keep=resume and not empty)
     return runs
 
 
