@@ -9,6 +9,7 @@ import pytest
 
 from irst_pipeline.config import VideoSettings
 from irst_pipeline.disk import parts_set_aside
+from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks import open_sinks
 from irst_pipeline.sinks.agc import Picture
 from irst_pipeline.sinks.annotate import Trails, draw
@@ -125,6 +126,15 @@ def test_a_frame_that_is_larger_than_the_first_is_not_enlarged_like_it(tmp_path:
     path = write(tmp_path, [result(i, image=np.full(size, 10, np.uint8)) for i, size in enumerate(sizes)])
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
     assert [picture.shape for picture in read(path)[1]] == 2 * [(480, 480, 3)]
+
+
+def test_pictures_that_cannot_be_encoded_are_told_in_one_line(tmp_path: Path) -> None:
+    """H.264 has 16,384 lines at most."""
+    (sink,) = open_sinks(["video"], tmp_path, header()).values()
+    with pytest.raises(IrstError, match=r"annotated.mp4: cannot encode it \(.*\); run with --no-video"):
+        sink.write(result(0, image=np.zeros((16_386, 16), np.uint8)))
+    sink.close()
+    assert not [*tmp_path.iterdir()]
 
 
 def test_of_a_run_without_frames_there_is_no_video(tmp_path: Path) -> None:
