@@ -185,19 +185,19 @@ def take_folders(
     runs = [replace(run, lock=opened.enter_context(held(run.folder))) for run in runs]
     if resume:
         runs = [resumed for run in runs if (resumed := _resumed(run, stop))]
-    fresh = [run.folder for run in runs if run.checkpoint is None]
-    for folder in fresh:  # all, before anything is removed from one
-        claim_folder(folder, _results(folder), inputs, overwrite or resume)
-    for folder in fresh:
-        empty = resume and _holds_nothing(folder)
-        prepare_folder(folder, _results(folder), inputs, overwrite or empty, keep=resume and not empty)
+    fresh = [run for run in runs if run.checkpoint is None]
+    for run in fresh:  # all, before anything is removed from one
+        claim_folder(run.folder, _results(run.folder), inputs, overwrite or resume)
+    for run in fresh:
+        empty = resume and _has_nothing_to_keep(run)
+        prepare_folder(run.folder, _results(run.folder), inputs, overwrite or empty, keep=resume and not empty)
     return runs
 
 
-def _holds_nothing(folder: Path) -> bool:
-    """Whether nothing in it is worth keeping: its run was stopped before its first result, and recorded no frame."""
-    recorded = any((folder / name).exists() for name in RECORDED_FILES)
-    return read_report(folder).get("frames_processed") == 0 and not recorded
+def _has_nothing_to_keep(run: Run) -> bool:
+    """Whether it ended before its first result, and recorded no frame of a camera, which would not come again."""
+    recorded = is_live(run.header.uri) and any((run.folder / name).exists() for name in RECORDED_FILES)
+    return read_report(run.folder).get("frames_processed") == 0 and not recorded
 
 
 class _RunHere:

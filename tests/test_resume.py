@@ -225,17 +225,19 @@ def test_a_camera_that_was_stopped_before_the_engine_was_ready_leaves_nothing_to
             assert not (out / "before-1").exists()
 
 
-def test_what_was_recorded_before_the_engine_was_ready_is_kept(clip: Path, tmp_path: Path) -> None:
-    """A camera's frames are recorded while the network is compiled; they do not come again."""
-    stopped, out = Event(), tmp_path / "out"
+@pytest.mark.parametrize("live", [True, False])
+def test_what_was_recorded_of_a_camera_before_the_engine_was_ready_is_kept(
+    clip: Path, tmp_path: Path, live: bool
+) -> None:
+    """Its frames, which are recorded while the network is compiled, do not come again; those of a recording do."""
+    uri, out, stopped = "tcp://127.0.0.1:9" if live else str(clip), tmp_path / "out", Event()
     stopped.set()
     settings = RunSettings(device="cpu", sinks=("mot", "recorded"))
-    run_recordings([str(clip)], settings, out, False, False, stopped, resume=True)
-    write_video(out / "recorded.mp4", 5)
-    frames = (out / "recorded.mp4").read_bytes()
-    run_recordings([str(clip)], settings, out, False, False, Event(), resume=True)
-    assert report(out)["outcome"] == "complete"
-    assert (out / "before-1" / "recorded.mp4").read_bytes() == frames
+    run_recordings([uri], settings, out, False, False, stopped, resume=True)
+    frames = write_video(out / "recorded.mp4", 5).read_bytes()
+    run_recordings([uri], settings, out, False, False, stopped, resume=True)
+    assert not (out / "recorded.mp4").exists()
+    assert [path.read_bytes() for path in out.glob("before-1/recorded.mp4")] == [frames] * live
 
 
 def test_what_was_counted_before_is_told_also_while_a_run_waits_for_its_turn(clip: Path, broken_off: Path) -> None:
