@@ -49,7 +49,8 @@ def allow_many_files() -> None:
 def held(folder: Path) -> Iterator[int | None]:
     """Lock a folder, so that no other run writes there meanwhile; raises UsageError while another one has locked it.
 
-    Yields the descriptor that holds the lock, also in a process that inherits it; None where there are no locks.
+    Yields the descriptor that holds the lock, also in a process that inherits it, where the file
+    system has locks; None for a folder that cannot be opened.
     """
     handle = None
     with ExitStack() as opened:

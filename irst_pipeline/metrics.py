@@ -151,15 +151,8 @@ class _Server(ThreadingTCPServer):
         log.warning("metrics: a request was not answered: %s", sys.exc_info()[1])
 
 
-@contextmanager
-def answering(settings: MetricsSettings, runs: Sequence[WatchedRun]) -> Iterator[None]:
-    """Answers about `runs`, which may grow, while the context lasts; does nothing without a port.
-
-    Raises UsageError, one line, for a port that is taken or an address that is not this machine's.
-    """
-    if settings.port is None:
-        yield
-        return
+def _handler_about(runs: Sequence[WatchedRun]) -> type[MetricsHandler]:
+    """What answers the requests about `runs`, which may grow."""
     known = CollectorRegistry()
     known.register(RunCollector(runs))
     ProcessCollector(registry=known)
@@ -192,10 +185,22 @@ def answering(settings: MetricsSettings, runs: Sequence[WatchedRun]) -> Iterator
             self.end_headers()
             self.wfile.write(f"{json.dumps(body)}\n".encode())
 
+    return Handler
+
+
+@contextmanager
+def answering(settings: MetricsSettings, runs: Sequence[WatchedRun]) -> Iterator[None]:
+    """Answers about `runs`, which may grow, while the context lasts; does nothing without a port.
+
+    Raises UsageError, one line, for a port that is taken or an address that is not this machine's.
+    """
+    if settings.port is None:
+        yield
+        return
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     place = f"{host}:{settings.port}"
     try:
-        server = _Server(settings.host, settings.port, Handler)
+        server = _Server(settings.host, settings.port, _handler_about(runs))
     except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
         reason = getattr(error, "strerror", None) or error
         why = f"cannot answer there ({reason}); choose another port with --metrics, or another metrics.host"

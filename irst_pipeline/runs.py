@@ -18,13 +18,21 @@ from irst_pipeline.bearings import open_platform
 from irst_pipeline.calibration import open_calibrator
 from irst_pipeline.checkpoint import CHECKPOINT_FILE, read_checkpoint, refuse_another_run
 from irst_pipeline.config import RunSettings
-from irst_pipeline.disk import allow_many_files, held, let_go, make_folder, parts_set_aside, prepare_folder
+from irst_pipeline.disk import (
+    allow_many_files,
+    claim_folder,
+    held,
+    let_go,
+    make_folder,
+    parts_set_aside,
+    prepare_folder,
+)
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.metrics import WatchedRun, answering
 from irst_pipeline.pipeline import fitting
 from irst_pipeline.run import Run, carry_out_and_report, exhaust, run_header
-from irst_pipeline.sinks import RESULT_FILES, open_senders
+from irst_pipeline.sinks import RECORDED_FILES, RESULT_FILES, open_senders
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sources import Source, open_source, redact, resume_source
 from irst_pipeline.sources.address import DEVICES, is_live, printable, scheme_of
@@ -177,11 +185,19 @@ def take_folders(
     runs = [replace(run, lock=opened.enter_context(held(run.folder))) for run in runs]
     if resume:
         runs = [resumed for run in runs if (resumed := _resumed(run, stop))]
-    for run in runs:
-        if run.checkpoint is None:
-            empty = resume and read_report(run.folder).get("frames_processed") == 0  # nothing in it is worth keeping
-            prepare_folder(run.folder, _results(run.folder), inputs, overwrite or empty, keep=resume and not empty)
+    fresh = [run for run in runs if run.checkpoint is None]
+    for run in fresh:  # all, before anything is removed from one
+        claim_folder(run.folder, _results(run.folder), inputs, overwrite or resume)
+    for run in fresh:
+        empty = resume and _has_nothing_to_keep(run)
+        prepare_folder(run.folder, _results(run.folder), inputs, overwrite or empty, keep=resume and not empty)
     return runs
+
+
+def _has_nothing_to_keep(run: Run) -> bool:
+    """Whether it ended before its first result, and recorded no frame of a camera, which would not come again."""
+    recorded = is_live(run.header.uri) and any((run.folder / name).exists() for name in RECORDED_FILES)
+    return read_report(run.folder).get("frames_processed") == 0 and not recorded
 
 
 class _RunHere:

@@ -255,7 +255,7 @@ class FrameResult:
     dropped: tuple[DroppedFrames, ...] = ()
     """Between the frame before and this one."""
     state: State = field(default_factory=dict)
-    """What tracker, stabiliser and platform remember from here on."""
+    """What tracker, stabiliser, platform and the search for blind frames remember from here on."""
 
     @cached_property
     def bearings(self) -> Bearings | None:

@@ -28,7 +28,7 @@ from irst_pipeline.runs import run_recordings, take_folders
 from irst_pipeline.sources import Position, open_source
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.worker import RunProcess
-from tests.running import ROOT, read_jsonl, report, shown, start, wait_for, wait_until, write_video
+from tests.running import ROOT, read_jsonl, report, shown, start, wait_for, wait_until, write_images, write_video
 from tests.sinks.sink_streams import header
 from tests.sources.cameras import recorded, thermal
 from tests.sources.test_live import serving
@@ -225,6 +225,21 @@ def test_a_camera_that_was_stopped_before_the_engine_was_ready_leaves_nothing_to
             assert not (out / "before-1").exists()
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_what_was_recorded_of_a_camera_before_the_engine_was_ready_is_kept(
+    clip: Path, tmp_path: Path, live: bool
+) -> None:
+    """Its frames, which are recorded while the network is compiled, do not come again; those of a recording do."""
+    uri, out, stopped = "tcp://127.0.0.1:9" if live else str(clip), tmp_path / "out", Event()
+    stopped.set()
+    settings = RunSettings(device="cpu", sinks=("mot", "recorded"))
+    run_recordings([uri], settings, out, False, False, stopped, resume=True)
+    frames = write_video(out / "recorded.mp4", 5).read_bytes()
+    run_recordings([uri], settings, out, False, False, stopped, resume=True)
+    assert not (out / "recorded.mp4").exists()
+    assert [path.read_bytes() for path in out.glob("before-1/recorded.mp4")] == [frames] * live
+
+
 def test_what_was_counted_before_is_told_also_while_a_run_waits_for_its_turn(clip: Path, broken_off: Path) -> None:
     weights, checkpoint = load_model("lsnet-nano"), read_checkpoint(broken_off)
     assert checkpoint is not None
@@ -303,6 +318,18 @@ def test_a_recording_that_has_changed_is_told(
     write_video(recording, 40)
     assert resume(recording, out) == 0
     assert report(out)["frames_read"] == 40
+
+
+def test_a_recording_whose_last_frame_is_gone_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = write_images(tmp_path / "images", 40)
+    out = break_off(images, tmp_path / "out")
+    checkpoint = read_checkpoint(out)
+    assert checkpoint is not None
+    last = checkpoint.position.frame
+    (images / f"{last}.png").unlink()
+    (images / f"{last}.png").write_bytes(b"damaged")
+    assert resume(images, out) == 2
+    assert f"images: its frame {last} is not what the run had come to" in capsys.readouterr().err
 
 
 DEEP = 100_000 * "[" + 100_000 * "]"

@@ -674,3 +674,17 @@ def test_help() -> None:
         code, out, _ = irst(*arguments)
         assert code == 0
         assert "usage: irst" in out
+
+
+def test_what_is_refused_for_one_of_several_sources_costs_the_others_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, out = write_video(tmp_path / "clip.mp4", 1), tmp_path / "out"
+    (out / "clip").mkdir(parents=True)
+    (out / "clip" / "mot.txt").write_text("earlier results")
+    (out / "recorded").mkdir()
+    recording = write_video(out / "recorded" / "recorded.mp4", 1)
+    code, error = refused(capsys, "run", clip, recording, "--out", out, "--overwrite", "--device", "cpu")
+    assert (code, error.count("\n")) == (2, 1)
+    assert f"{recording}: would be replaced by the results" in error
+    assert (out / "clip" / "mot.txt").read_text() == "earlier results"

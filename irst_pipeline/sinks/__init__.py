@@ -15,7 +15,7 @@ from irst_pipeline.sinks.video import AnnotatedVideo, RecordedFrames
 from irst_pipeline.state import State, part_of
 from irst_pipeline.types import Frame, FrameResult
 
-__all__ = ["RESULT_FILES", "RunHeader", "Sink", "open_recorders", "open_senders", "open_sinks"]
+__all__ = ["RECORDED_FILES", "RESULT_FILES", "RunHeader", "Sink", "open_recorders", "open_senders", "open_sinks"]
 
 T = TypeVar("T")
 Kinds = Mapping[SinkName, tuple[str, Callable[[Path, RunHeader, State | None], Sink[T]]]]
@@ -30,7 +30,9 @@ _SINKS: Kinds[FrameResult] = {
     "video": ("annotated.mp4", AnnotatedVideo),
 }
 _RECORDERS: Kinds[Frame] = {"recorded": ("recorded.mp4", RecordedFrames)}
-RESULT_FILES = tuple(file for kinds in (_SINKS, _RECORDERS) for file, _ in kinds.values())
+RECORDED_FILES = tuple(file for file, _ in _RECORDERS.values())
+"""Names of the files that frames are in, as they were read."""
+RESULT_FILES = (*(file for file, _ in _SINKS.values()), *RECORDED_FILES)
 """Names of all files that sinks write."""
 
 

@@ -17,6 +17,7 @@ from irst_pipeline.types import Image
 
 TIME_BASE = Fraction(1, 90_000)
 """s; fine enough for any source's clock."""
+RATE_MIN, RATE_MAX = 1e-3, 1e4  # frames/s that a container can be told, as a fraction of two numbers of 32 bits
 
 
 class Encoder(ABC):
@@ -29,7 +30,8 @@ class Encoder(ABC):
         """`frame_rate`: frames/s, nominal."""
         self.start = self.last = 0.0
         """s, times of the first and the last picture."""
-        self._container, self._frame_rate = container, Fraction(frame_rate).limit_denominator(100_000)
+        rate = min(max(frame_rate, RATE_MIN), RATE_MAX)
+        self._container, self._frame_rate = container, Fraction(rate).limit_denominator(100_000)
         self._stream: av.VideoStream | None = None
         self._frame: av.VideoFrame | None = None
         self._pts = -1

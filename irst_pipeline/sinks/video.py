@@ -181,11 +181,16 @@ class _Part:
         self.encoder = encoder(self._container, frame_rate)
 
     def write(self, picture: Image, time: float) -> None:
-        """Encode one picture; raises FFmpegError, or IrstError where it cannot be stored."""
+        """Encode one picture; raises FFmpegError, or IrstError where it cannot be stored. After either it can only be
+        closed."""
         if not self.frames:  # its own times begin at 0
             self._container.metadata["comment"] = beginning(time)
-        with self._storing():
-            self.encoder.write(picture, time)
+        try:
+            with self._storing():
+                self.encoder.write(picture, time)
+        except av.FFmpegError:
+            self.file.failed = True
+            raise
         self.frames += 1
 
     def close(self) -> None:

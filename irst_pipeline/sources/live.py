@@ -76,7 +76,9 @@ class LiveStream(Reader):
 
     def __init__(self, feed: Feed, image_rate: float, settings: LiveSettings, stop: Event) -> None:
         super().__init__(feed.name, feed.frame_rate or image_rate, None)
-        self._feed, self._settings, self._stop = feed, settings, stop
+        most = settings.give_up_seconds or math.inf  # what ends a run ends a connection, too
+        limits = {key: min(getattr(settings, key), most) for key in ("open_seconds", "read_seconds")}
+        self._feed, self._settings, self._stop = feed, settings.model_copy(update=limits), stop
         self._ended = Event()  # nobody wants more frames
         self._clock = Clock()
         self._index = -1
@@ -143,9 +145,8 @@ class LiveStream(Reader):
         enough time in the end.
         """
         longest, now = self._settings.open_seconds, perf_counter()
-        if (limit := self._settings.give_up_seconds) is not None:
-            left = limit if self._lost_since is None else limit - (now - self._lost_since)
-            longest = min(longest, max(left, RETRY_SECONDS))
+        if (limit := self._settings.give_up_seconds) is not None and self._lost_since is not None:
+            longest = min(longest, max(limit - (now - self._lost_since), RETRY_SECONDS))
         if self._last is None:
             return longest
         return min(longest, max(self._settings.read_seconds, PATIENCE * (now - self._last)))

@@ -50,12 +50,13 @@ class _Resumed(SourceWrapper):
 
     def __iter__(self) -> Iterator[Frame]:
         last = self._position.frame
-        come_to, told = -1, perf_counter()
+        come_to, same, told = -1, False, perf_counter()
         for frame in self.source:
             if self._stop.is_set():
                 return
             come_to = frame.index
-            if come_to == last and self._calibrated_checksum(frame) != self._position.checksum:
+            same = same or (come_to == last and self._calibrated_checksum(frame) == self._position.checksum)
+            if come_to >= last and not same:  # also where that frame cannot be read any more
                 raise self._changed(f"its frame {last}")
             if come_to > last:
                 yield frame

@@ -9,6 +9,7 @@ import pytest
 
 from irst_pipeline.config import VideoSettings
 from irst_pipeline.disk import parts_set_aside
+from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks import open_sinks
 from irst_pipeline.sinks.agc import Picture
 from irst_pipeline.sinks.annotate import Trails, draw
@@ -76,6 +77,13 @@ def test_its_times_are_the_sources(tmp_path: Path) -> None:
     assert (np.diff(shown) > 0).all()
 
 
+@pytest.mark.parametrize("rate", [1e-5, 999_999.9999])
+def test_its_times_are_true_also_at_a_rate_that_no_container_can_be_told(tmp_path: Path, rate: float) -> None:
+    """As that of a picture a day."""
+    shown, _ = read(write(tmp_path, [result(i, time=time) for i, time in enumerate([0.0, 0.25, 2.0])], rate=rate))
+    assert shown == pytest.approx([0.0, 0.25, 2.0])
+
+
 def test_after_a_pause_of_hours_times_are_true(tmp_path: Path) -> None:
     """An MP4 counts how long a frame is shown in 32 bits: what is longer would spoil the times of all that follows."""
     times = [0.0, 1.0, 23_861.0, 50_000.0, 50_001.0]  # the first pause is just short enough
@@ -118,6 +126,15 @@ def test_a_frame_that_is_larger_than_the_first_is_not_enlarged_like_it(tmp_path:
     path = write(tmp_path, [result(i, image=np.full(size, 10, np.uint8)) for i, size in enumerate(sizes)])
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
     assert [picture.shape for picture in read(path)[1]] == 2 * [(480, 480, 3)]
+
+
+def test_pictures_that_cannot_be_encoded_are_told_in_one_line(tmp_path: Path) -> None:
+    """H.264 has 16,384 lines at most."""
+    (sink,) = open_sinks(["video"], tmp_path, header()).values()
+    with pytest.raises(IrstError, match=r"annotated.mp4: cannot encode it \(.*\); run with --no-video"):
+        sink.write(result(0, image=np.zeros((16_386, 16), np.uint8)))
+    sink.close()
+    assert not [*tmp_path.iterdir()]
 
 
 def test_of_a_run_without_frames_there_is_no_video(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -26,7 +26,8 @@ import pytest
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sources import Position, Source, open_source, resume_source
-from irst_pipeline.sources.live import Clock
+from irst_pipeline.sources.base import Damage, Picture
+from irst_pipeline.sources.live import Clock, LiveStream
 from irst_pipeline.types import Frame, Image
 from tests.running import ROOT, read_jsonl, report, shown, wait_for
 from tests.sources.cameras import BLOCKS, HEIGHT, WIDTH, paced, recorded, thermal
@@ -865,3 +866,21 @@ def test_a_run_that_fails_ends_while_its_camera_is_silent(tmp_path: Path) -> Non
     assert process.returncode == 2
     assert error.startswith(f"irst: error: y16: frames of {WIDTH}x{HEIGHT} px, but the camera model is for 256x192 px")
     assert report(tmp_path / "out")["outcome"].startswith("failed: ")
+
+
+class DamagedFeed:
+    """A camera that sends one whole frame, and then none."""
+
+    name, frame_rate, reopens = "camera", None, True
+
+    def connect(self, _settings: LiveSettings, ended: Event) -> Generator[Picture | Damage | None]:
+        yield Picture(np.zeros((32, 32), np.uint8), 0.0, time.perf_counter())
+        while not ended.wait(0.05):
+            yield Damage("is damaged")
+
+
+def test_a_camera_of_which_no_whole_frame_comes_is_given_up_in_time() -> None:
+    source, begun = LiveStream(DamagedFeed(), 30.0, LiveSettings(give_up_seconds=1.0), Event()), time.perf_counter()
+    with closing(source), pytest.raises(IrstError, match=r"no frames for 1 s \(it sends, but no pictures\); given"):
+        list(source)
+    assert 1 < time.perf_counter() - begun < 4

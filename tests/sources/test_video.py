@@ -212,6 +212,15 @@ def test_colour_becomes_luminance_and_is_said_once(
     ]
 
 
+def test_interlaced_frames_of_two_lines_are_read(tmp_path: Path) -> None:
+    """Though none of their lines lies between two of a field."""
+    images = [np.full((2, 64), level, np.uint8) for level in (40, 120)]
+    options = {"flags": "+ilme+ildct", "b": "20000000"}
+    frames, _ = read(write(tmp_path / "video.mkv", "mpeg2video", "yuv420p", images, options=options))
+    for frame, image in zip(frames, images, strict=True):
+        np.testing.assert_allclose(frame.image, 16 + image * (219 / 255), atol=2)
+
+
 def passing_point(moment: float, height: int) -> NDArray[np.uint8]:
     """A point that flies 8 px a frame to the right over noise, at a moment in frames."""
     y, x = np.mgrid[:height, :WIDTH]
