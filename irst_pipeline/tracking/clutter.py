@@ -12,7 +12,7 @@ REGION = 64  # px, side of a region
 MEMORY_SECONDS = 10.0  # counts fade with this time constant
 PRIOR_FRAMES = 10.0  # what is expected weighs as much as so many frames that were seen
 SPOT = 3  # cells that a spot reaches to each side of its middle one
-CROWD = 4  # px, the side of the cells of wide ones; those of narrow ones are pixels
+SIDES = (12, 4, 1)  # px, of the cells of those of a band that is thinly set, of a crowd, and of single places
 SPOT_SECONDS = (0.5, 3.0)  # a spot is what was seen there so long ago: less, and it may have been a target on its way
 SPOTTED_MAX = 200  # a frame
 ROW = 1 << 31  # from a row's first number to the next one's
@@ -92,8 +92,8 @@ class Spots(Stateful):
             self._places, self._seen = places[kept], self._seen[kept]
         self._frames = np.concatenate([self._frames[self._frames.searchsorted(since) :], [time]])
 
-    def density(self, places: Floats) -> Floats:
-        """(k,) per px^2 and frame at places (k, 2)."""
+    def density(self, places: Floats, shape: tuple[int, ...]) -> Floats:
+        """(k,) per px^2 and frame at places (k, 2) in an image (H, W)."""
         until = self._frames[-1] - SPOT_SECONDS[0]
         frames = max(PRIOR_FRAMES, self._frames.searchsorted(until, "right"))
         known, densest = self._places[: self._seen.searchsorted(until, "right")], np.zeros(len(places))
@@ -101,7 +101,7 @@ class Spots(Stateful):
             return densest
         rows = np.arange(len(places))
         for side in self._sides:
-            seen, middle = np.sort(_numbers(known, side)), _numbers(places[rows], side)
+            seen, middle = np.sort(_numbers(known, side, shape)), _numbers(places[rows], side, shape)
             # Numbers follow one another along a row: what lies in a row of a spot is a stretch of those in order.
             begin, end = seen.searchsorted(middle + EDGES[..., None])
             above = (end - begin).sum(0) / frames - self._spared
@@ -118,7 +118,8 @@ class Spots(Stateful):
         self._seen = np.concatenate([self._seen, np.full(len(strongest), self._frames[-1])])
 
 
-def _numbers(places: Floats, side: int) -> Integers:
-    """(k,) of the cells of that side, px, that places (k, 2) lie in, row by row."""
-    column, row = np.rint(places / side).astype(np.int64).T
+def _numbers(places: Floats, side: int, shape: tuple[int, ...]) -> Integers:
+    """(k,) of the cells of that side, px, that places (k, 2) lie in, row by row from the middle of an image (H, W): in
+    the mirrored image they are the mirrored ones."""
+    column, row = np.rint((places - (np.array(shape[::-1]) - 1) / 2) / side).astype(np.int64).T
     return np.asarray(row * ROW + column)

@@ -31,7 +31,7 @@ class DetectionStatistics(Stateful):
 
         They are those of the clutter map of an image (H, W).
         """
-        return np.maximum(self.clutter.density(where, shape), self.spots.density(places))
+        return np.maximum(self.clutter.density(where, shape), self.spots.density(places, shape))
 
     def add(self, places: Floats, where: Integers, shape: tuple[int, ...], dt: float) -> None:
         """Those of a frame that are of no target, `dt` seconds after the one before."""

@@ -9,7 +9,7 @@ from scipy.special import chdtri, expit
 from irst_pipeline.config import DetectionSettings, TrackerSettings
 from irst_pipeline.state import Stateful
 from irst_pipeline.tracking.association import Pairs, Shares, assign, gate
-from irst_pipeline.tracking.clutter import CROWD, Spots, regions
+from irst_pipeline.tracking.clutter import SIDES, Spots, regions
 from irst_pipeline.tracking.existence import (
     DIM_SPEED_MIN,
     FADED_GAIN,
@@ -97,8 +97,8 @@ class Tracker(Stateful):
         self._gate = float(chdtri(2, 1 - s.gate_probability))
         self._scores = Scores(s.target_score, s.clutter_score)
         # Bright targets are found where they stand still, dim ones only where they fly.
-        self._strong = DetectionStatistics(s.false_alarms, Spots(spared=1, sides=(CROWD, 1)))
-        self._weak = DetectionStatistics(s.weak_false_alarms, Spots(spared=0, sides=(1,)))
+        self._strong = DetectionStatistics(s.false_alarms, Spots(spared=1, sides=SIDES))
+        self._weak = DetectionStatistics(s.weak_false_alarms, Spots(spared=0, sides=SIDES[-1:]))
         self._persistence = Persistence()
         self._tracks = Population.empty(*self._motion.transition(0.0).shape[:2])
         self._time: float | None = None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from irst_pipeline.tracking.clutter import CROWD, ClutterMap, Spots, regions
+from irst_pipeline.tracking.clutter import SIDES, ClutterMap, Spots, regions
 from irst_pipeline.tracking.existence import SCORE_GAIN_MAX, Scores, Starts
 from irst_pipeline.types import STANDS_STILL, CameraMotion, Floats
 
@@ -82,10 +82,13 @@ def test_a_place_outside_counts_to_the_nearest_region() -> None:
 
 
 def spotted(
-    places: Callable[[int], Floats], motion: CameraMotion = STANDS_STILL, spared: float = 0, side: int = 1
+    places: Callable[[int], Floats],
+    motion: CameraMotion = STANDS_STILL,
+    spared: float = 0,
+    sides: tuple[int, ...] = SIDES[-1:],
 ) -> Spots:
     """After two seconds of the places (k, 2) of each frame, ready for the next one."""
-    spots = Spots(spared, (side,))
+    spots = Spots(spared, sides)
     for frame in range(60):
         spots.carry(frame / 30, motion)
         spots.add(places(frame))
@@ -100,28 +103,45 @@ def test_a_spot_that_shows_detections_again_and_again_is_dense_and_goes_with_the
     def seen(frame: int) -> Floats:
         return np.asarray([200.0, 100.0] + frame * shift + rng.normal(0, 1, (frame % 2, 2)))
 
-    spot, beside = spotted(seen, pan).density(np.array([[200.0, 100.0], [220.0, 100.0]]) + 60 * shift)
+    spot, beside = spotted(seen, pan).density(np.array([[200.0, 100.0], [220.0, 100.0]]) + 60 * shift, SHAPE)
     assert spot == pytest.approx(0.5 / (np.pi * 4**2), rel=0.1)
     assert beside == 0
 
 
 def test_what_flies_past_leaves_no_spot_where_it_is() -> None:
     spots = spotted(lambda frame: np.array([[100.0 + 10 * frame / 30, 80.0]]))
-    ahead, behind = spots.density(np.array([[120.0, 80.0], [110.0, 80.0]]))
+    ahead, behind = spots.density(np.array([[120.0, 80.0], [110.0, 80.0]]), SHAPE)
     assert ahead == 0
     assert behind > 0
 
 
 def test_a_crowd_is_as_dense_as_it_is_in_its_middle_and_a_target_that_stays_is_none() -> None:
     rng, middle = np.random.default_rng(0), np.array([[200.0, 100.0]])
-    crowd = spotted(lambda _: rng.normal(middle, 10, (30, 2)), spared=1, side=CROWD)
-    assert crowd.density(middle)[0] == pytest.approx(0.84**2 * 30 / 28**2, rel=0.1)  # 0.84: within 1.4 deviations
-    assert crowd.density(middle + 60) == 0
-    target = spotted(lambda _: rng.normal(middle, 1), spared=1, side=CROWD)
-    assert target.density(middle) == 0
+    crowd = spotted(lambda _: rng.normal(middle, 10, (30, 2)), spared=1, sides=SIDES)
+    assert crowd.density(middle, SHAPE)[0] == pytest.approx(
+        0.84**2 * 30 / 28**2, rel=0.1
+    )  # 0.84: within 1.4 deviations
+    assert crowd.density(middle + 60, SHAPE) == 0
+    target = spotted(lambda _: rng.normal(middle, 1), spared=1, sides=SIDES)
+    assert target.density(middle, SHAPE) == 0
+
+
+def test_a_thin_band_that_moves_is_nearly_as_dense_as_it_is() -> None:
+    """As a glittering edge of clouds, of which no narrow spot shows more than a target that stays there would."""
+    rng, rate, width = np.random.default_rng(0), 30, 50
+
+    def seen(frame: int) -> Floats:
+        return np.column_stack([100 + 15 * frame / 30 + rng.uniform(0, width, rate), rng.uniform(0, 512, rate)])
+
+    along, true = np.column_stack([np.full(30, 155.0), np.linspace(60, 450, 30)]), rate / (width * 512)
+    band, beside, shape = spotted(seen, spared=1, sides=SIDES), along + np.array([150, 0]), (512, 640)
+    assert 0.3 * true < band.density(along, shape).min()
+    assert band.density(beside, shape).max() == 0
+    narrow = spotted(seen, spared=1, sides=SIDES[1:])
+    assert narrow.density(along, shape).mean() < 0.1 * true
 
 
 def test_of_the_first_frames_no_spot_is_known() -> None:
     spots = Spots(0, (1,))
     spots.carry(0.0, STANDS_STILL)
-    assert spots.density(np.array([[1.0, 2.0]])) == [0]
+    assert spots.density(np.array([[1.0, 2.0]]), SHAPE) == [0]
