@@ -287,7 +287,7 @@ def of_one_field(image: Image) -> Image:
     Its odd lines were seen half a frame before or after. In both together whatever moves is there twice.
     """
     field, whole = image[::2], image.copy()
-    cv2.addWeighted(field[:-1], 0.5, field[1:], 0.5, 0, whole[1:-1:2])  # which are none of two lines
+    cv2.addWeighted(field[:-1], 0.5, field[1:], 0.5, 0, whole[1:-1:2])  # no line at all where there are but two
     whole[-1] = field[-1]
     return whole
 

@@ -121,5 +121,8 @@ class Spots(Stateful):
 def _numbers(places: Floats, side: int, shape: tuple[int, ...]) -> Integers:
     """(k,) of the cells of that side, px, that places (k, 2) lie in, row by row from the middle of an image (H, W): in
     the mirrored image they are the mirrored ones."""
-    column, row = np.rint((places - (np.array(shape[::-1]) - 1) / 2) / side).astype(np.int64).T
+    row, column = (
+        np.rint((along - (length - 1) / 2) / side).astype(np.int64)
+        for along, length in zip(places.T[::-1], shape, strict=True)
+    )
     return np.asarray(row * ROW + column)
