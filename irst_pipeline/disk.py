@@ -49,8 +49,8 @@ def allow_many_files() -> None:
 def held(folder: Path) -> Iterator[int | None]:
     """Lock a folder, so that no other run writes there meanwhile; raises UsageError while another one has locked it.
 
-    Yields the descriptor that holds the lock, also in a process that inherits it, where the file
-    system has locks; None for a folder that cannot be opened.
+    Yields the descriptor that holds the lock, also in a process that inherits it, where the file system has locks; None
+    for a folder that cannot be opened.
     """
     handle = None
     with ExitStack() as opened:
@@ -111,12 +111,16 @@ def claim_folder(folder: Path, names: Iterable[str], inputs: Iterable[Path], ove
     return list(results.values())
 
 
-def prepare_folder(
-    folder: Path, names: Iterable[str], inputs: Iterable[Path], overwrite: bool, keep: bool = False
-) -> None:
-    """Make the folder as `claim_folder` does; results of an earlier run, with `overwrite`, are removed from it, with
-    `keep` moved into a folder in it."""
-    results = claim_folder(folder, names, inputs, overwrite or keep)
+def prepare_folder(folder: Path, names: Iterable[str], inputs: Iterable[Path], overwrite: bool) -> None:
+    """Make the folder as `claim_folder` does, and remove the results of an earlier run from it."""
+    clear_folder(folder, claim_folder(folder, names, inputs, overwrite))
+
+
+def clear_folder(folder: Path, results: Iterable[Path], keep: bool = False) -> None:
+    """Remove the results of an earlier run from the folder, or with `keep` move them into one in it.
+
+    `results` are their paths, as `claim_folder` returns them. Raises IrstError where that cannot be.
+    """
     try:
         if keep:
             _keep_aside(folder, [path for path in results if path.exists()])

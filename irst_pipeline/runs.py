@@ -21,11 +21,11 @@ from irst_pipeline.config import RunSettings
 from irst_pipeline.disk import (
     allow_many_files,
     claim_folder,
+    clear_folder,
     held,
     let_go,
     make_folder,
     parts_set_aside,
-    prepare_folder,
 )
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError, UsageError
@@ -186,11 +186,10 @@ def take_folders(
     if resume:
         runs = [resumed for run in runs if (resumed := _resumed(run, stop))]
     fresh = [run for run in runs if run.checkpoint is None]
-    for run in fresh:  # all, before anything is removed from one
-        claim_folder(run.folder, _results(run.folder), inputs, overwrite or resume)
-    for run in fresh:
-        empty = resume and _has_nothing_to_keep(run)
-        prepare_folder(run.folder, _results(run.folder), inputs, overwrite or empty, keep=resume and not empty)
+    # All are claimed before anything is removed from one.
+    claimed = [claim_folder(run.folder, _results(run.folder), inputs, overwrite or resume) for run in fresh]
+    for run, earlier in zip(fresh, claimed, strict=True):
+        clear_folder(run.folder, earlier, keep=resume and not _has_nothing_to_keep(run))
     return runs
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from irst_pipeline.datasets import Sample, read_masked_images
-from irst_pipeline.disk import claim_folder, prepare_folder
+from irst_pipeline.disk import claim_folder, clear_folder, prepare_folder
 from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation.detection import DetectionScores, Scores
@@ -38,7 +38,7 @@ def evaluate_detection(folder: Path, split: str, model: str, device: str, out: P
     out = out or Path("runs") / f"evaluate-{name}-{split}-{weights.name}"
     samples = read_masked_images(folder, split)
     inputs = [path for part in ("images", "masks", "img_idx") for path in (folder / part).iterdir()]
-    claim_folder(out, REPORT_FILES, [*inputs, Path(model)], overwrite)
+    earlier = claim_folder(out, REPORT_FILES, [*inputs, Path(model)], overwrite)
     detectors = [network_detector(weights.name, weights.network.to(on), on), *BASELINES]
     try:
         scores = {detector.name: score(detector, samples) for detector in detectors}
@@ -54,7 +54,7 @@ def evaluate_detection(folder: Path, split: str, model: str, device: str, out: P
         "device": str(on),
         "images": len(samples),
     }
-    prepare_folder(out, REPORT_FILES, [], overwrite=True)  # late: scoring may fail, and earlier results stay then
+    clear_folder(out, earlier)  # late: scoring may fail, and earlier results stay then
     write_report(out, what, scores)
     print(f"{name} {split}: {len(samples)} images, {scores[weights.name].scores().targets} targets")
     print(table(scores))
