@@ -22,7 +22,7 @@ from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.types import Frame, Image
 from tests.running import CLOUDS, HORIZON, read_csv, read_jsonl, report
 from tests.sinks.sink_streams import detections
-from tools.benchmark_cameras import write_coded, write_exact
+from tools.benchmark_cameras import WAYS, write_coded, write_exact
 
 NEW = 30  # frames
 COMMON = ["--no-video", "--device", "cpu", "--set", "tracker.false_tracks_per_hour=100"]
@@ -209,7 +209,7 @@ def test_targets_fly_on_under_their_ids_while_a_camera_corrects_itself(
 
 def test_repeats_in_lossy_video_are_found_by_the_targets_that_stand_still(film: list[Image], tmp_path: Path) -> None:
     """Of a camera whose every picture is coded thrice."""
-    recording = write_coded(tmp_path / "film.mp4", [film[index - index % 3] for index in range(len(film))], 25)
+    recording = write_coded(tmp_path / "film.mp4", WAYS["thrice"](film, 25), 25)
     found, blind = scores(run(recording, 25, tmp_path / "out")), blind_in_a_run(recording)
     assert found.velocity_rmse_px_s < 10
     assert sum(index % 3 > 0 for index in blind) > 0.8 * len(film) * 2 / 3

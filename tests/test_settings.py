@@ -139,17 +139,16 @@ def test_other_bad_input(tmp_path: Path) -> None:
         read_settings(LSNetConfig, tmp_path / "m.yaml")
 
 
-def test_a_list_that_needs_an_entry(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        ("[]", "key `sources`: expected at least one entry"),
+        ("[{folder: a, layout: backgrounds}]", "key `sources.0.weight` is missing"),
+    ],
+)
+def test_only_a_list_without_entries_is_told_to_be_too_short(tmp_path: Path, sources: str, expected: str) -> None:
     path = tmp_path / "train.yaml"
-    path.write_text("model: m.yaml\nsteps: 10\nsources: []\n")
+    path.write_text(f"model: net.yaml\nsteps: 1\nsources: {sources}")
     with pytest.raises(UsageError) as caught:
         read_settings(TrainSettings, path)
-    assert str(caught.value) == f"{path}: key `sources`: expected at least one entry"
-
-
-def test_a_list_with_a_wrong_entry_is_not_also_told_to_be_too_short(tmp_path: Path) -> None:
-    path = tmp_path / "train.yaml"
-    path.write_text("model: net.yaml\nsteps: 1\nsources: [{folder: a, layout: backgrounds}]")
-    with pytest.raises(UsageError) as caught:
-        read_settings(TrainSettings, path)
-    assert str(caught.value) == f"{path}: key `sources.0.weight` is missing"
+    assert str(caught.value) == f"{path}: {expected}"

@@ -118,9 +118,8 @@ def test_what_flies_past_leaves_no_spot_where_it_is() -> None:
 def test_a_crowd_is_as_dense_as_it_is_in_its_middle_and_a_target_that_stays_is_none() -> None:
     rng, middle = np.random.default_rng(0), np.array([[200.0, 100.0]])
     crowd = spotted(lambda _: rng.normal(middle, 10, (30, 2)), spared=1, sides=SIDES)
-    assert crowd.density(middle, SHAPE)[0] == pytest.approx(
-        0.84**2 * 30 / 28**2, rel=0.1
-    )  # 0.84: within 1.4 deviations
+    within = 0.84**2  # of 1.4 deviations, across and down
+    assert crowd.density(middle, SHAPE)[0] == pytest.approx(within * 30 / 28**2, rel=0.1)
     assert crowd.density(middle + 60, SHAPE) == 0
     target = spotted(lambda _: rng.normal(middle, 1), spared=1, sides=SIDES)
     assert target.density(middle, SHAPE) == 0
