@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,15 @@ def short_of_memory(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The command in a process that may take 1.5 GB more than it has when it begins."""
     command = [sys.executable, "-c", SHORT_OF_MEMORY, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def opened_by(pid: int) -> set[Path]:
+    """The files that a process has open now."""
+    found = set()
+    for handle in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it may be closed while the others are asked
+            found.add(handle.readlink())
+    return found
 
 
 def wait_until(true: Callable[[], bool], what: str = "it comes true", seconds: float = 60.0) -> None:

@@ -14,7 +14,7 @@ from irst_pipeline.bench.speed import THREADS, time_pipeline
 from irst_pipeline.cli import main
 from irst_pipeline.simulation.simulate import SHOWN_FILE
 from irst_pipeline.types import Span
-from tests.running import start, wait_until
+from tests.running import opened_by, start, wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -108,7 +108,7 @@ def test_a_signal_ends_it_soon_whatever_is_being_timed(tmp_path: Path, monkeypat
 
     def made() -> bool:
         videos = {path.resolve() for path in tmp_path.glob(f"*/{SHOWN_FILE}")}
-        return bool(videos - {path.resolve() for path in Path(f"/proc/{process.pid}/fd").iterdir()})
+        return bool(videos - opened_by(process.pid))
 
     wait_until(made, "the sequence is made")
     process.send_signal(signal.SIGTERM)

@@ -26,7 +26,7 @@ from irst_pipeline.run import Run, run_header
 from irst_pipeline.runs import RECORDINGS_AT_ONCE, run_recordings
 from irst_pipeline.sources import open_source
 from irst_pipeline.worker import RunProcess, Wire
-from tests.running import HORIZON, ROOT, read_jsonl, report, wait_until, write_images
+from tests.running import HORIZON, ROOT, opened_by, read_jsonl, report, wait_until, write_images
 from tools.streaming import free_port
 
 
@@ -64,12 +64,7 @@ def begun(folder: Path) -> bool:
 
 def worker_of(folder: Path, process: subprocess.Popen[bytes]) -> int:
     """The process of a run whose results are open."""
-    (found,) = {
-        pid
-        for pid in workers(process)
-        for file in Path(f"/proc/{pid}/fd").iterdir()
-        if folder in file.resolve().parents
-    }
+    (found,) = (pid for pid in workers(process) if any(folder in file.parents for file in opened_by(pid)))
     return found
 
 
