@@ -21,7 +21,7 @@ from irst_pipeline.errors import IrstError
 from irst_pipeline.memory import limit_ffmpeg
 from irst_pipeline.sources.base import PIXELS_MAX, SILENT, Damage, Picture, refuse_size
 from irst_pipeline.sources.h264 import FrameNumbers
-from irst_pipeline.sources.video import LENIENT, image_of, video_stream
+from irst_pipeline.sources.video import EXPLODE, JPEG, LENIENT, image_of, video_stream
 from irst_pipeline.stage import POLL_SECONDS, Stage
 
 MAX_PIXELS = {"max_pixels": str(PIXELS_MAX)}
@@ -33,7 +33,7 @@ WHOLE_CONTAINERS = {"v4l2", "matroska,webm"}
 WARY_DECODERS = {"rawvideo", "ffv1", "h264", "libdav1d", "mpeg2video", "mpeg4", "jpeg2000", "png"}
 # Frames of HEVC whose reference is missing are errors then; FFmpeg would leave them out without a word. A malformed SEI
 # would be an error as well, and no picture needs one.
-EXPLODE = {"err_detect": "explode"}
+EXPLODING = {"hevc", JPEG}
 # FFmpeg says in its log alone that datagrams of RTP never came; what else it says there is nobody's business.
 MISSING = "RTP: missed"
 logging.getLogger("libav").addHandler(logging.NullHandler())
@@ -108,7 +108,7 @@ class StreamFeed:
         # Where frames may be lost whole: RTP, MPEG-TS. Files' containers have no start codes, nor losses.
         headers = coded.extradata or b""
         codec = None if headers.startswith(b"\1") else coded.name
-        coded.options = MAX_PIXELS | (EXPLODE if codec == "hevc" else {})
+        coded.options = MAX_PIXELS | (EXPLODE if codec in EXPLODING else {})
         if coded.width:  # else a frame has to come first
             refuse_size(coded.width, coded.height)
         if (wanted := self.options.get("input_format")) not in (None, coded.pix_fmt, coded.name):

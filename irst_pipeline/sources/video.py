@@ -29,6 +29,8 @@ LETTERS = {"ansi", "bintext", "idf", "xbin"}  # decoders that would draw a text 
 # Titles that are not UTF-8 are nothing to end for; since PyAV 19 they do not have to be.
 LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 OPTIONS = {"correct_ts_overflow": "0"}  # or a time stamp that runs back would count as one 26.5 hours later
+EXPLODE = {"err_detect": "explode"}
+JPEG = "mjpeg"  # the decoder that paints the rest of a frame that is cut short, unless it is to EXPLODE
 ESTIMATE_SLACK = 0.01  # of the frames that fit a file's times may be missing without a word
 FROM_ZERO = {"matroska,webm", "nut", "asf"}  # containers whose duration counts from time 0, not from their start
 UNTIMED = {"avi"}  # says when a frame is decoded alone, and FFmpeg's guess when to show it fails for B-frames
@@ -109,6 +111,8 @@ class VideoSource(Recording):
         decoder = grey16_decoder(path)
         self._stream = video_stream(self._container, str(path), decoder)
         self._decoder = decoder or self._stream.codec_context
+        if self._decoder.name == JPEG:
+            self._decoder.options = EXPLODE
         self._decoder.thread_type = "NONE"  # the cores are the network's; threads only slowed small frames down
         duration = _duration(self._container)
         rate = self._stream.guessed_rate if duration is None else self._stream.average_rate  # guessed: the codec's word

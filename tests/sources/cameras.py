@@ -39,6 +39,22 @@ def recorded(images: Sequence[Image], container: str = "nut", codec: str = "rawv
     return out.getvalue()
 
 
+def jpegs_with_one_cut_short(container: str) -> bytes:
+    """20 frames, of which only the first half of frame 7 is there."""
+    coded, out = io.BytesIO(), io.BytesIO()
+    images = [np.stack([(thermal(number) >> 6).astype(np.uint8)] * 3) for number in range(20)]
+    transmit(coded, images, "nut", "mjpeg", "yuvj444p")
+    with av.open(io.BytesIO(coded.getvalue()), "r") as whole, av.open(out, "w", format=container) as cut:
+        stream = cut.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if packet.size:
+                sent = av.Packet(bytes(packet)[: packet.size // 2 if number == 7 else packet.size])
+                sent.pts, sent.dts, sent.time_base = packet.pts, packet.dts, packet.time_base
+                sent.stream, sent.is_keyframe = stream, True
+                cut.mux(sent)
+    return out.getvalue()
+
+
 def serve(port: int) -> None:
     with socket.create_server(("127.0.0.1", port)) as server:
         while True:

@@ -30,7 +30,7 @@ from irst_pipeline.sources.base import Damage, Picture
 from irst_pipeline.sources.live import Clock, LiveStream
 from irst_pipeline.types import Frame, Image
 from tests.running import ROOT, read_jsonl, report, shown, wait_for
-from tests.sources.cameras import BLOCKS, HEIGHT, WIDTH, paced, recorded, thermal
+from tests.sources.cameras import BLOCKS, HEIGHT, WIDTH, jpegs_with_one_cut_short, paced, recorded, thermal
 from tools.streaming import LOSSLESS, RATE, free_port, on_time, transmit
 
 pytestmark = pytest.mark.alone
@@ -384,6 +384,13 @@ def test_frames_that_are_predicted_from_one_that_was_lost_whole_are_counted(
     assert_genuine(found, BLOCKS, bits)
     assert [int(frame.image[0, 0]) for frame in found] == [*range(7), *range(10, 15)]
     assert [frame.index for frame in found] == [*range(7), *range(9, 14)]
+
+
+def test_of_a_jpeg_that_is_cut_short_nothing_is_made_up() -> None:
+    with serving([jpegs_with_one_cut_short("nut")]) as uri, frames_of(uri) as (frames, source):
+        found = list(islice(frames, 18))
+        assert source.frames_failed == 1
+    assert [frame.index for frame in found] == [*range(7), *range(8, 19)]
 
 
 @pytest.mark.parametrize(

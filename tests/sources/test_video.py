@@ -16,6 +16,7 @@ from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.sources import open_source
 from irst_pipeline.types import Frame
 from tests.running import read_csv
+from tests.sources.cameras import jpegs_with_one_cut_short
 
 WIDTH, HEIGHT = 160, 128
 X265_LOSSLESS = {"x265-params": "lossless=1:log-level=none"}
@@ -474,6 +475,13 @@ def test_a_damaged_video_is_read_on(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert (np.diff([frame.index for frame in frames]) > 0).all()
     assert (np.diff([frame.time for frame in frames]) > 0).all()
     assert failed > 0 or "missing" in caplog.text
+
+
+@pytest.mark.parametrize("container", ["avi", "matroska"])
+def test_of_a_jpeg_that_is_cut_short_nothing_is_made_up(tmp_path: Path, container: str) -> None:
+    (path := tmp_path / "video").write_bytes(jpegs_with_one_cut_short(container))
+    frames, failed = read(path)
+    assert ([frame.index for frame in frames], failed) == ([*range(7), *range(8, 20)], 1)
 
 
 def test_a_file_of_which_nothing_decodes_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
