@@ -207,6 +207,9 @@ def open_container(path: Path, raw: dict[str, str] | None = None) -> InputContai
     if sizeless or container.format.name == "bin":  # by its suffix alone; of the latter FFmpeg would draw letters
         container.close()
         raise IrstError(f"{path}: does not say how large its frames are; {frames}")
+    if not codecs:  # raw frames may look like sound
+        container.close()
+        raise IrstError(f"{path}: no video stream in it; {frames}")
     return container
 
 

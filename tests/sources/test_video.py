@@ -529,7 +529,7 @@ def test_a_file_without_video_is_refused(tmp_path: Path) -> None:
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 4000), np.int16), format="s16", layout="mono")
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
-    with pytest.raises(IrstError, match=r"sound\.mkv: no video stream"):
+    with pytest.raises(IrstError, match=r"sound\.mkv: no video stream in it; give raw frames as raw://"):
         open_source(str(path))
 
 
