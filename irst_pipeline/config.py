@@ -81,7 +81,9 @@ class TrackerSettings(Settings):
     clutter_score: ScoreMoments = (0.7, 0.26)
     """... and those of clutter."""
     start_score: Probability = 0.95
-    """A track that begins with a detection of less probability must move to be confirmed."""
+    """A track that begins with a detection of less probability must move to be confirmed ..."""
+    start_snr: Positive = 12.0
+    """... unless that is not weak and has so high an SNR."""
     speed_min: NotNegative = 0.0
     """px/s; above 0 every track must surely move as fast across the scene to be confirmed. At 0 so is a bright target
     that stands still, as one that hovers; and then also a lit window."""

@@ -53,6 +53,8 @@ class Measurements:
     snr: Floats
     weak: NDArray[np.bool_]
     """Which only a dim target is expected to look like."""
+    bright: NDArray[np.bool_]
+    """Which begin tracks that need not move to be confirmed."""
     score_gain: Floats
     """(2, k) what the score says for a target, and for a dim one: log likelihood ratios against clutter."""
     clutter: Floats

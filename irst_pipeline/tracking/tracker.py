@@ -178,13 +178,13 @@ class Tracker(Stateful):
         """Rows of the detections that start tracks; counts these, and those of clutter."""
         pairs, count = shares.pairs, len(measurements.score)
         confirmed, weakly = tracks.confirmed[pairs.tracks], tracks.begun_weakly[pairs.tracks]
-        # Which detections are of confirmed tracks, of tracks that a strong detection began, and of any.
+        # Which detections are of confirmed tracks, of tracks that a bright detection began, and of any.
         by_confirmed, by_strong, by_any = (
             np.bincount(pairs.detections, shares.probability * of_these, count) > 0.5
             for of_these in (confirmed, ~weakly, 1)
         )
-        clutter, bright = ~by_confirmed, measurements.score >= self._settings.start_score
-        # A tentative track that no strong detection began is too likely clutter to keep a bright target from its own.
+        clutter, bright = ~by_confirmed, measurements.bright
+        # A tentative track that no bright detection began is too likely clutter to keep a bright target from its own.
         starts = bright & ~by_strong, ~bright & ~by_any
         for kind, looked, started in zip(self._kinds, (~measurements.weak, measurements.weak), starts, strict=True):
             false = (clutter & looked).nonzero()[0]
@@ -193,15 +193,16 @@ class Tracker(Stateful):
         return (starts[0] | starts[1]).nonzero()[0]
 
     def _measurements(self, detections: Detections, shape: tuple[int, ...]) -> Measurements:
-        measured, score = detections.position, detections.score
+        s, measured, score, snr = self._settings, detections.position, detections.score, detections.snr
         noise, region, weak = detections.noise, regions(measured, shape), score < self._weak_below
+        bright = (score >= s.start_score) | (~weak & (snr >= s.start_snr))
         clutter = self._strong.density(measured, region, shape)
         score_gain = np.array([self._scores.gain(score), weak_gain(score)])
         if weak.any():
             score_gain[0, weak] = score_gain[1, weak]
             clutter[weak] = self._weak.density(measured[weak], region[weak], shape)
         size, misfit = detections.box[:, 2:], misfit_to(measured, noise)
-        return Measurements(measured, noise, size, score, detections.snr, weak, score_gain, clutter, region, misfit)
+        return Measurements(measured, noise, size, score, snr, weak, bright, score_gain, clutter, region, misfit)
 
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
         mixture = predicted(self._tracks.mixture, self._motion, dt)
@@ -374,7 +375,7 @@ class Tracker(Stateful):
             unknown = [derivative, derivative + order]
             covariance[..., unknown, unknown] = sd**2
         first, self._next_id = self._next_id, self._next_id + n
-        weakly, (bright, dim) = measurements.score[rows] < self._settings.start_score, measurements.score_gain[:, rows]
+        weakly, (bright, dim) = ~measurements.bright[rows], measurements.score_gain[:, rows]
         return Population(
             id=np.arange(first, first + n),
             confirmed=np.zeros(n, bool),

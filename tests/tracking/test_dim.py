@@ -155,6 +155,7 @@ def test_a_bright_target_that_is_gone_is_not_taken_for_a_weak_detection() -> Non
 
 def test_a_bright_target_that_is_hidden_is_not_taken_for_noise_beside_it() -> None:
     scene = Scene()
+    scene.snr = 12.0
     for i in range(30):
         scene(moving(i))
     for _ in range(6):

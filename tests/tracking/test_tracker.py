@@ -23,7 +23,7 @@ every_kind = pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
 IMAGE = np.zeros((256, 320), np.uint8)
 
 
-def detections(points: Sequence[tuple[float, float]], score: float, sd: float = 0.3, snr: float = 12.0) -> Detections:
+def detections(points: Sequence[tuple[float, float]], score: float, sd: float = 0.3, snr: float = 8.0) -> Detections:
     n = len(points)
     xy = np.array(points, float).reshape(-1, 2)
     return Detections(
@@ -43,7 +43,7 @@ class Scene:
 
     def __init__(self, settings: TrackerSettings = SETTINGS) -> None:
         self.tracker, self.index, self.events = Tracker(settings), 0, list[TrackEvent]()
-        self.score, self.snr, self.motion = 0.95, 12.0, STANDS_STILL
+        self.score, self.snr, self.motion = 0.95, 8.0, STANDS_STILL
 
     def __call__(self, *points: tuple[float, float], time: float | None = None, blind: bool = False) -> Tracks:
         when = self.index / RATE if time is None else time
@@ -243,13 +243,16 @@ def test_a_track_far_away_does_not_matter() -> None:
     np.testing.assert_allclose([a.x[0], a.y[0], a.vx[0]], [b.x[0], b.y[0], b.vx[0]])
 
 
-def test_detections_of_a_middling_score_keep_tracks_but_confirm_none_that_stands_still() -> None:
+@pytest.mark.parametrize(("snr", "confirmed"), [(8.0, 1), (15.0, 2)])
+def test_what_stands_still_with_a_middling_score_is_confirmed_if_its_snr_is_high(snr: float, confirmed: int) -> None:
+    """A track that moves is kept by such detections whatever their SNR."""
     scene = Scene()
+    scene.snr = snr
     for i in range(60):
         scene.score = 0.95 if i < 20 else 0.4
         tracks = scene(moving(i), *([(200.0, 200.0)] if i >= 20 else []))
-    assert tracks.id[tracks.confirmed].tolist() == [1]
-    assert tracks.hits[0] == 60
+    assert tracks.confirmed.sum() == confirmed
+    assert (tracks.id[0], tracks.hits[0]) == (1, 60)
 
 
 @every_kind
