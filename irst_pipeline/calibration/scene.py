@@ -1,5 +1,7 @@
 """Calibrations from the scene: what stays where it is in the frame while the scene moves is the camera's own."""
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 
@@ -15,6 +17,7 @@ ROUNDING = 0.5  # grey levels; a spread that comes of rounding alone
 REACH_MIN = 3.0  # grey levels; where those around a pixel change by less over time, rounding hides that it responds
 GOLDEN = (5**0.5 - 1) / 2  # successive multiples of it, modulo 1, fill the unit interval evenly
 COARSE_PX = 8  # blocks in which the scene's own motion is looked for: the pattern is small in their means
+SD_OF_MEAN = 1.2533  # standard deviation over mean absolute deviation, of a normal distribution
 STRUCTURED = 90.0  # percentile of the differences between blocks, above which the scene has structure
 
 
@@ -83,8 +86,9 @@ def _over_time(frames: list[Image]) -> Floats:
 
 
 def scene_change(sample: SceneSample) -> float:
-    """How much the levels at a place change over time, over how much they differ between places 8 px apart, where the
-    scene has structure: about 0.01 where it stands still, 0.03 where it shakes by 1 px, 0.2 in a long pan."""
+    """How much the levels at a place change over time, but for noise, over how much they differ between places 8 px
+    apart, where the scene has structure: about 0.01 where it stands still, 0.03 where it shakes by 1 px, 0.2 in a long
+    pan."""
     height, width = sample.frames[0].shape
     size = max(width // COARSE_PX, 2), max(height // COARSE_PX, 2)
     coarse = [cv2.resize(frame.astype(np.float32), size, interpolation=cv2.INTER_AREA) for frame in sample.frames]
@@ -92,4 +96,13 @@ def scene_change(sample: SceneSample) -> float:
     low, high = np.percentile(levels, SPREAD, axis=0)
     steps = np.hypot(*np.gradient(levels, axis=(1, 2))).mean(0)
     structured = steps >= np.percentile(steps, STRUCTURED)
-    return float(np.median((high - low)[structured] / 2 / np.maximum(steps[structured], np.finfo(np.float32).tiny)))
+    noise = _noise(sample.frames) / COARSE_PX
+    change = np.sqrt(np.maximum(((high - low)[structured] / 2) ** 2 - noise**2, 0))
+    return float(np.median(change / np.maximum(steps[structured], np.finfo(np.float32).tiny)))
+
+
+def _noise(frames: list[Image]) -> float:
+    """Standard deviation of what is new in each frame (H, W) and in each pixel, grey levels."""
+    differences = (np.diff(after.astype(np.float32) - before, axis=1) for before, after in pairwise(frames))
+    # The mean is finer than a median, which of whole levels is a whole one.
+    return SD_OF_MEAN / 2 * float(np.median([np.abs(difference).mean() for difference in differences]))

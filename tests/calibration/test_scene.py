@@ -120,6 +120,14 @@ def test_whether_the_scene_moves_is_known() -> None:
     assert scene_change(sample(panned()[0])) > 0.12
 
 
+def test_noise_before_a_soft_scene_is_no_motion() -> None:
+    sky: dict[str, Any] = {"width_px": 96, "height_px": 64, "frames": 64, "sensor": {"read_noise": 4}}
+    sky |= {"clouds": {"coverage": 0.5, "contrast": 20, "drift_px_s": [0, 0]}}
+    still, moved = ([f.image for f in frames_of(SEED, camera={"pan_px_s": pan}, **sky)] for pan in ([0, 0], PAN))
+    assert scene_change(sample(still)) < 0.03
+    assert scene_change(sample(moved)) > 0.12
+
+
 def test_a_sample_is_spread_evenly_over_any_length() -> None:
     spread = sample([np.full((4, 4), index, np.uint16) for index in range(1000)])
     kept = [int(image[0, 0]) for image in spread.frames]
