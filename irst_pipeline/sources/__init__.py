@@ -9,7 +9,7 @@ from irst_pipeline.errors import UsageError
 from irst_pipeline.sources.address import is_live, redact, scheme_of
 from irst_pipeline.sources.base import Position, Source
 from irst_pipeline.sources.feeds import feed_of, open_raw
-from irst_pipeline.sources.images import SUFFIXES, ImageSource, find_images
+from irst_pipeline.sources.images import SUFFIXES, ImageSource, files_of, find_images
 from irst_pipeline.sources.live import LiveStream
 from irst_pipeline.sources.parts import VideoInParts, parts_of
 from irst_pipeline.sources.realtime import RealTime
@@ -53,7 +53,7 @@ def _open_recording(uri: str, image_rate: float) -> Source:
     try:
         images = find_images(uri)
     except UsageError as error:
-        videos = "; of videos give each by its name, as a shell does of FOLDER/*.mp4" if path.is_dir() else ""
+        videos = "; of videos give each by its name, as a shell does of FOLDER/*.mp4" if files_of(uri) else ""
         raise UsageError(f"{error}{videos}") from None
     named = path if path.exists() else images[0].path.parent  # a glob's * is no name for a folder of results
     return ImageSource(named.resolve().name, images, image_rate)

@@ -285,12 +285,14 @@ def _mixes_channels(parameter: nn.Parameter) -> bool:
 
 
 def build_network(path: Path, seed: int, device: torch.device) -> LSNet:
-    """An untrained network of the configuration in a YAML file."""
+    """An untrained network of the configuration in a YAML file; raises UsageError, which names the key `model`."""
     torch.manual_seed(seed)
     try:
         network = LSNet(read_settings(LSNetConfig, path))
+    except UsageError as error:
+        raise UsageError(f"model: {error}") from None
     except ValueError as error:
-        raise UsageError(f"{path}: {error}") from None
+        raise UsageError(f"model: {path}: {error}") from None
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -349,4 +349,4 @@ def test_nothing_to_read_is_a_usage_error_that_names_the_suffixes(tmp_path: Path
     with pytest.raises(UsageError, match=r"no images here; images end in \.png, \.tif") as error:
         open_source(str(tmp_path / uri))
     assert str(tmp_path) in str(error.value)
-    assert ("of videos give each by its name" in str(error.value)) == (uri == "")
+    assert ("of videos give each by its name" in str(error.value)) == (uri != "*.png")

@@ -329,6 +329,8 @@ def test_a_run_goes_on_when_the_weights_that_it_started_from_are_gone(data: Path
         trained(settings(2, start=str(start)), data, tmp_path / "other", Event())
     with pytest.raises(UsageError, match=r"^teacher: nobody: no such model"):
         trained(settings(2, teacher="nobody"), data, tmp_path / "other", Event())
+    with pytest.raises(UsageError, match=r"^model: nowhere\.yaml: cannot read it"):
+        trained(settings(2, model=Path("nowhere.yaml")), data, tmp_path / "other", Event())
 
 
 def test_a_checkpoint_that_cannot_be_read_or_is_something_else_is_told(data: Path, tmp_path: Path) -> None:
