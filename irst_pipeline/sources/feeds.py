@@ -82,6 +82,8 @@ def _networked(uri: str, scheme: str) -> StreamFeed:
 def _camera(uri: str, place: str, fields: dict[str, str]) -> Feed:
     from irst_pipeline.sources.camera import FORMATS, CameraFeed  # Aravis takes a while, and few runs need it
 
+    if "@" in place:
+        raise UsageError(f"{place.rpartition('@')[2]}: such a camera asks for no user; write gige://ADDRESS alone")
     _check(uri, fields, ("format", "exposure", "gain", "region", "fps"))
     if not place:
         raise UsageError(f"{uri}: no camera in it; write gige://ADDRESS, or the name that arv-tool-0.8 lists")

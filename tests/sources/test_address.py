@@ -79,6 +79,7 @@ def test_names_are_fit_for_folders(uri: str, name: str) -> None:
         ("gige://10.0.0.9?region=640x512", "region 640x512: expected X,Y,WIDTH,HEIGHT in px"),
         ("gige://10.0.0.9?exposure=fast", "exposure fast: expected microseconds"),
         ("usb3://?gain=3", "no camera in it"),
+        ("gige://user:secret@10.0.0.9?size=640x512", "10.0.0.9: such a camera asks for no user"),
         ("gige://10.0.0.9?size=640x512", "no field size; there are format, exposure, gain, region and fps"),
         ("rtsp://user:secret@", "no host"),
         ("rtsp://user:secret@/ir", "no host"),
