@@ -7,7 +7,7 @@ import io
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import count
 
@@ -39,20 +39,34 @@ def recorded(images: Sequence[Image], container: str = "nut", codec: str = "rawv
     return out.getvalue()
 
 
+def repacked(
+    images: Sequence[Image],
+    container: str,
+    codec: str,
+    pixels: str,
+    change: Callable[[int, bytes], bytes],
+    options: dict[str, str] | None = None,
+) -> bytes:
+    """Images as they are coded, each as `change` makes it of its number and bytes; left out where it leaves none."""
+    coded, out = io.BytesIO(), io.BytesIO()
+    transmit(coded, images, "nut", codec, pixels, options)
+    with av.open(io.BytesIO(coded.getvalue()), "r") as whole, av.open(out, "w", format=container) as changed:
+        stream = changed.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if packet.size and (left := change(number, bytes(packet))):
+                sent = av.Packet(left)
+                sent.pts, sent.dts, sent.time_base = packet.pts, packet.dts, packet.time_base
+                sent.stream, sent.is_keyframe = stream, packet.is_keyframe
+                changed.mux(sent)
+    return out.getvalue()
+
+
 def jpegs_with_one_cut_short(container: str) -> bytes:
     """20 frames, of which only the first half of frame 7 is there."""
-    coded, out = io.BytesIO(), io.BytesIO()
     images = [np.stack([(thermal(number) >> 6).astype(np.uint8)] * 3) for number in range(20)]
-    transmit(coded, images, "nut", "mjpeg", "yuvj444p")
-    with av.open(io.BytesIO(coded.getvalue()), "r") as whole, av.open(out, "w", format=container) as cut:
-        stream = cut.add_stream_from_template(whole.streams.video[0])
-        for number, packet in enumerate(whole.demux(video=0)):
-            if packet.size:
-                sent = av.Packet(bytes(packet)[: packet.size // 2 if number == 7 else packet.size])
-                sent.pts, sent.dts, sent.time_base = packet.pts, packet.dts, packet.time_base
-                sent.stream, sent.is_keyframe = stream, True
-                cut.mux(sent)
-    return out.getvalue()
+    return repacked(
+        images, container, "mjpeg", "yuvj444p", lambda number, jpeg: jpeg[: len(jpeg) // 2] if number == 7 else jpeg
+    )
 
 
 def serve(port: int) -> None:

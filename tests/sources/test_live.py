@@ -19,7 +19,6 @@ from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Event
 
-import av
 import numpy as np
 import pytest
 
@@ -30,7 +29,7 @@ from irst_pipeline.sources.base import Damage, Picture
 from irst_pipeline.sources.live import Clock, LiveStream
 from irst_pipeline.types import Frame, Image
 from tests.running import ROOT, read_jsonl, report, shown, wait_for
-from tests.sources.cameras import BLOCKS, HEIGHT, WIDTH, jpegs_with_one_cut_short, paced, recorded, thermal
+from tests.sources.cameras import BLOCKS, HEIGHT, WIDTH, jpegs_with_one_cut_short, paced, recorded, repacked, thermal
 from tools.streaming import LOSSLESS, RATE, free_port, on_time, transmit
 
 pytestmark = pytest.mark.alone
@@ -358,17 +357,9 @@ def test_of_a_stream_that_loses_packets_only_frames_as_they_were_sent_are_passed
 def without_frame_7(codec: str, bits: int, malformed: bytes) -> bytes:
     """20 frames, a key frame each 5, less one; `malformed` stands before each."""
     images = [thermal(number, BLOCKS, bits) for number in range(20)]
-    coded, out = io.BytesIO(), io.BytesIO()
-    transmit(coded, images, "nut", codec, f"gray{bits}le", LOSSLESS)
-    with av.open(io.BytesIO(coded.getvalue()), "r") as whole, av.open(out, "w", format="nut") as lossy:
-        stream = lossy.add_stream_from_template(whole.streams.video[0])
-        for number, packet in enumerate(whole.demux(video=0)):
-            if packet.size and number != 7:
-                sent = av.Packet(malformed + bytes(packet))
-                sent.pts, sent.dts, sent.time_base = packet.pts, packet.dts, packet.time_base
-                sent.stream, sent.is_keyframe = stream, packet.is_keyframe
-                lossy.mux(sent)
-    return out.getvalue()
+    return repacked(
+        images, "nut", codec, f"gray{bits}le", lambda number, frame: b"" if number == 7 else malformed + frame, LOSSLESS
+    )
 
 
 @pytest.mark.parametrize(
