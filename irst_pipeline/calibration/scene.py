@@ -17,7 +17,6 @@ ROUNDING = 0.5  # grey levels; a spread that comes of rounding alone
 REACH_MIN = 3.0  # grey levels; where those around a pixel change by less over time, rounding hides that it responds
 GOLDEN = (5**0.5 - 1) / 2  # successive multiples of it, modulo 1, fill the unit interval evenly
 COARSE_PX = 8  # blocks in which the scene's own motion is looked for: the pattern is small in their means
-SD_OF_MEAN = 1.2533  # standard deviation over mean absolute deviation, of a normal distribution
 STRUCTURED = 90.0  # percentile of the differences between blocks, above which the scene has structure
 
 
@@ -104,5 +103,5 @@ def scene_change(sample: SceneSample) -> float:
 def _noise(frames: list[Image]) -> float:
     """Standard deviation of what is new in each frame (H, W) and in each pixel, grey levels."""
     differences = (np.diff(after.astype(np.float32) - before, axis=1) for before, after in pairwise(frames))
-    # The mean is finer than a median, which of whole levels is a whole one.
-    return SD_OF_MEAN / 2 * float(np.median([np.abs(difference).mean() for difference in differences]))
+    # The mean is finer than a median, which of whole levels is a whole one; sd = sqrt(pi / 2) times it if normal.
+    return float(np.sqrt(np.pi / 2) / 2 * np.median([np.abs(difference).mean() for difference in differences]))

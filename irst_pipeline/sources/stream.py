@@ -31,7 +31,7 @@ SETTLE_SECONDS = 0.02
 # What shows that a frame was cut off: containers that pass on none, and decoders that do not invent the rest.
 WHOLE_CONTAINERS = {"v4l2", "matroska,webm"}
 WARY_DECODERS = {"rawvideo", "ffv1", "h264", "libdav1d", "mpeg2video", "mpeg4", "jpeg2000", "png"}
-# Frames of HEVC whose reference is missing are errors then; FFmpeg would leave them out without a word. A malformed SEI
+# So frames of HEVC whose reference is missing are errors; FFmpeg would leave them out without a word. A malformed SEI
 # would be an error as well, and no picture needs one.
 EXPLODING = {"hevc", JPEG}
 # FFmpeg says in its log alone that datagrams of RTP never came; what else it says there is nobody's business.

@@ -204,13 +204,11 @@ def open_container(path: Path, raw: dict[str, str] | None = None) -> InputContai
         raise IrstError(f"{path}: cannot be opened as a video ({error.strerror})") from None
     codecs = [stream.codec_context for stream in container.streams.video]
     sizeless = any(codec and codec.name == "rawvideo" and not codec.width for codec in codecs)
-    if sizeless or container.format.name == "bin":  # by its suffix alone; of the latter FFmpeg would draw letters
-        container.close()
-        raise IrstError(f"{path}: does not say how large its frames are; {frames}")
-    if not codecs:  # raw frames may look like sound
-        container.close()
-        raise IrstError(f"{path}: no video stream in it; {frames}")
-    return container
+    if codecs and not sizeless and container.format.name != "bin":  # of that suffix FFmpeg would draw letters
+        return container
+    container.close()
+    lacks = "does not say how large its frames are" if codecs else "no video stream in it"  # raw frames may be as sound
+    raise IrstError(f"{path}: {lacks}; {frames}")
 
 
 def _start(container: InputContainer) -> float:

@@ -93,7 +93,7 @@ class Population(NamedTuple):
 
     @property
     def begun_weakly(self) -> NDArray[np.bool_]:
-        """Which no strong detection began, and nothing has confirmed"""
+        """Which no bright detection began, and nothing has confirmed"""
         return self.evidence == -np.inf
 
     @property

@@ -179,13 +179,13 @@ class Tracker(Stateful):
         pairs, count = shares.pairs, len(measurements.score)
         confirmed, weakly = tracks.confirmed[pairs.tracks], tracks.begun_weakly[pairs.tracks]
         # Which detections are of confirmed tracks, of tracks that a bright detection began, and of any.
-        by_confirmed, by_strong, by_any = (
+        by_confirmed, by_bright, by_any = (
             np.bincount(pairs.detections, shares.probability * of_these, count) > 0.5
             for of_these in (confirmed, ~weakly, 1)
         )
         clutter, bright = ~by_confirmed, measurements.bright
         # A tentative track that no bright detection began is too likely clutter to keep a bright target from its own.
-        starts = bright & ~by_strong, ~bright & ~by_any
+        starts = bright & ~by_bright, ~bright & ~by_any
         for kind, looked, started in zip(self._kinds, (~measurements.weak, measurements.weak), starts, strict=True):
             false = (clutter & looked).nonzero()[0]
             kind.add(measurements.position[false], measurements.region[false], shape, dt)

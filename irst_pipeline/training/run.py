@@ -5,7 +5,9 @@ import json
 import logging
 import math
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -285,14 +287,12 @@ def _mixes_channels(parameter: nn.Parameter) -> bool:
 
 
 def build_network(path: Path, seed: int, device: torch.device) -> LSNet:
-    """An untrained network of the configuration in a YAML file; raises UsageError, which names the key `model`."""
+    """An untrained network of the configuration in a YAML file."""
     torch.manual_seed(seed)
     try:
         network = LSNet(read_settings(LSNetConfig, path))
-    except UsageError as error:
-        raise UsageError(f"model: {error}") from None
     except ValueError as error:
-        raise UsageError(f"model: {path}: {error}") from None
+        raise UsageError(f"{path}: {error}") from None
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -301,19 +301,23 @@ def open_run(settings: TrainSettings, folder: Path, device: torch.device) -> Tra
 
     The start is not asked for where the folder has a checkpoint to go on from: it may be gone by then.
     """
-    teacher = _load("teacher", settings.teacher).to(device) if settings.teacher else None
-    network = build_network(settings.model, settings.seed, device)
+    with _naming("teacher"):
+        teacher = load_model(settings.teacher).network.to(device) if settings.teacher else None
+    with _naming("model"):
+        network = build_network(settings.model, settings.seed, device)
     if settings.start and not (folder / STATE_FILE).exists():
-        start = _load("start", settings.start)
-        if start.config != network.config:
-            raise UsageError(f"start: {settings.start}: is of another network than {settings.model}")
+        with _naming("start"):
+            start = load_model(settings.start).network
+            if start.config != network.config:
+                raise UsageError(f"{settings.start}: is of another network than {settings.model}")
         network.load_state_dict(start.state_dict())
     return TrainingRun(network, teacher, settings, folder)
 
 
-def _load(key: str, model: str) -> LSNet:
-    """The network that a setting names; raises UsageError that names the setting."""
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Have a UsageError name the setting that it is of."""
     try:
-        return load_model(model).network
+        yield
     except UsageError as error:
         raise UsageError(f"{key}: {error}") from None
