@@ -161,8 +161,8 @@ def _windows(boxes: Integers, shape: tuple[int, ...]) -> tuple[Integers, Integer
 def _surroundings(levels: Floats, owner: Integers, around: NDArray[np.bool_], windows: int) -> tuple[Floats, Floats]:
     """Median and standard deviation of what is around the blobs of each window; of all of it where nothing is.
 
-    The latter comes from the mean absolute deviation (sd = sqrt(pi / 2) times it if normal): a neighbour's edge weighs
-    little in it, and it does not jump between whole levels as the median deviation of an 8-bit sky does.
+    The latter comes from the mean absolute deviation, as if normal: a neighbour's edge weighs little in it, and it does
+    not jump between whole levels as the median deviation of an 8-bit sky does.
     """
     filled = np.bincount(owner[around], minlength=windows) == 0
     around = around | filled[owner]
@@ -174,4 +174,4 @@ def _surroundings(levels: Floats, owner: Integers, around: NDArray[np.bool_], wi
     first = np.cumsum(counts) - counts
     background = (ordered[first + (counts - 1) // 2] + ordered[first + counts // 2]) / 2
     deviation = np.bincount(owner, np.abs(levels - background[owner])) / counts
-    return background, np.maximum(1.2533 * deviation, NOISE_MIN)
+    return background, np.maximum(np.sqrt(np.pi / 2) * deviation, NOISE_MIN)

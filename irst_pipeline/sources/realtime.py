@@ -13,7 +13,7 @@ from irst_pipeline.types import Frame
 class RealTime(SourceWrapper):
     """The frames of a recording, each when its time has come; a late one comes at once. `arrived` is when it was due.
 
-    The clock starts when the second frame is asked for, so that the first can be used to get ready.
+    The clock starts when the second frame is asked for, so that the first can be used to get ready: it never arrives.
     """
 
     def __init__(self, recording: Source, stop: Event) -> None:
@@ -26,7 +26,7 @@ class RealTime(SourceWrapper):
         ahead: float | None = None  # of the recording's times against the clock
         for frame in self.source:
             if ahead is None:
-                yield frame
+                yield replace(frame, utc=utc_of(perf_counter()))
                 ahead = frame.time - perf_counter()
             else:
                 due = frame.time - ahead

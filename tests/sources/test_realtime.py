@@ -36,14 +36,17 @@ def test_frames_come_when_their_time_has_come() -> None:
 def test_the_clock_does_not_start_before_the_second_frame_is_asked_for() -> None:
     with closing(open_source(str(CLOUDS), realtime=True)) as source:
         frames = iter(source)
-        next(frames)
+        first = next(frames)
         time.sleep(0.5)
         asked = time.perf_counter()
         second = next(frames)
+        assert first.arrived is None
+        assert first.utc is not None
         assert second.arrived is not None
         assert second.arrived > asked
         assert second.utc is not None
         assert time.time() - second.utc == pytest.approx(time.perf_counter() - second.arrived, abs=0.01)
+        assert second.utc - first.utc > 0.5
 
 
 def test_a_late_consumer_is_not_made_to_wait_again() -> None:
