@@ -86,4 +86,7 @@ def export_onnx(
         "height": str(height),
     }
     onnx.helper.set_model_props(model, properties | DESCRIPTION)
+    for output in model.graph.output:  # the exporter has lost their sizes, by which others set memory aside
+        for dimension, side in zip(output.type.tensor_type.shape.dim, (1, 1, height, width), strict=True):
+            dimension.dim_value = side
     write_file(path, model.SerializeToString())

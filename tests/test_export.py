@@ -84,6 +84,8 @@ def test_the_file_says_what_it_takes(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (said["model"], said["width"], said["height"]) == ("lsnet-nano", "64", "48")
     assert said["weights_sha256"] == load_weights("lsnet-nano").sha256
     assert [o.version for o in model.opset_import] == [OPSET]
+    for plane in (*model.graph.input, *model.graph.output):
+        assert [d.dim_value for d in plane.type.tensor_type.shape.dim] == [1, 1, 48, 64]
     assert [p.name for p in path.parent.iterdir()] == ["net.onnx"]
     assert main(arguments) == 2
     assert f"{path}: is there already; add --overwrite" in capsys.readouterr().err
