@@ -84,7 +84,8 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
         levels = np.unique(mask.reshape(target.size, -1), axis=0)
         some = ", ".join("/".join(f"{level:g}" for level in colour[::-1]) for colour in levels[:4])
         some += ", ..." if len(levels) > 4 else ""
-        raise UsageError(f"{path}: not a binary mask, it holds {len(levels)} levels ({some}); save it as 0 and 255")
+        mend = "save it as a PNG of 0 and 255"  # a JPEG would have more levels again
+        raise UsageError(f"{path}: not a binary mask, it holds {len(levels)} levels ({some}); {mend}")
     if 2 * np.count_nonzero(target) > target.size:
         raise UsageError(f"{path}: more than half of it is target; if it is inverted, save it with the background as 0")
     return np.where(target, MASKED, 0).astype(np.uint8)

@@ -166,7 +166,7 @@ BLACK, BLUE, WHITE = (0, 0, 0), (255, 0, 0), (255, 255, 255)
 @pytest.mark.parametrize(
     ("background", "target", "said"),
     [
-        (BLUE, WHITE, r"not a binary mask, it holds 2 levels \(0/0/255, 255/255/255\); save it as 0 and 255"),
+        (BLUE, WHITE, r"not a binary mask, it holds 2 levels \(0/0/255, 255/255/255\); save it as a PNG of 0 and 255"),
         (BLACK, (BLUE, WHITE), r"not a binary mask, it holds 3 levels \(0/0/0, 0/0/255, 255/255/255\)"),
         (WHITE, BLACK, "more than half of it is target; if it is inverted, save it with the background as 0"),
     ],
