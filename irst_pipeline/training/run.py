@@ -211,7 +211,8 @@ class TrainingRun:
         except (SafetensorError, OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
             raise UsageError(f"{path}: not a checkpoint of this run ({reason}); train into another folder") from None
-        if changed := sorted(key for key, value in now.items() if before.get(key) != value):
+        changed = sorted(key for key, value in now.items() if before.get(key) != value)
+        if changed and not self.complete:
             log.warning("%s: goes on from step %d with other settings: %s", self.folder, self.step, ", ".join(changed))
         return True
 
