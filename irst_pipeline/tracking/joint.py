@@ -7,7 +7,7 @@ the product of its weights (Musicki and Evans, "Joint integrated probabilistic d
 import numpy as np
 
 from irst_pipeline.tracking.association import Pairs, Shares, clusters, numbered
-from irst_pipeline.types import Floats
+from irst_pipeline.types import Floats, Integers
 
 EXACT_DETECTIONS = 8
 """In a cluster with loops; of more the sums are approximated."""
@@ -43,50 +43,56 @@ def joint_probabilities(pairs: Pairs, weight: Floats, missed: Floats) -> Floats:
     """
     if not len(weight):
         return weight
-    probability = _propagated(pairs, weight, missed)
     tracks, detections = pairs
+    weight = weight / missed[tracks]  # so that none at all weighs 1 for any number of tracks
+    probability = _propagated(pairs, weight)
     members, borders = clusters(tracks, detections, np.arange(len(weight)))
     cluster = np.repeat(np.arange(len(borders) - 1), np.diff(borders))
     (row, tall), (column, wide) = (numbered(cluster, ids[members]) for ids in pairs)
     looped = (np.diff(borders) >= tall + wide) & (wide <= EXACT_DETECTIONS)
     for i in looped.nonzero()[0].tolist():
         own = slice(*borders[i : i + 2].tolist())
-        table, alone = np.zeros((tall[i], wide[i])), np.empty(tall[i])
+        table = np.zeros((tall[i], wide[i]))
         table[row[own], column[own]] = weight[members[own]]
-        alone[row[own]] = missed[tracks[members[own]]]
-        probability[members[own]] = _summed(table, alone)[row[own], column[own]]
+        probability[members[own]] = _summed(table)[row[own], column[own]]
     return probability
 
 
-def _propagated(pairs: Pairs, weight: Floats, missed: Floats) -> Floats:
+def _propagated(pairs: Pairs, weight: Floats) -> Floats:
+    """`weight` (p,) of each of the pairs over that of its track without any."""
     tracks, detections = pairs
     free = np.ones(len(weight))  # how likely the detection is left over by the other tracks
     for _ in range(STEPS_MAX):
         shares = weight * free
-        claim = weight / ((missed + np.bincount(tracks, shares, len(missed)))[tracks] - shares)
-        before, free = free, 1 / (1 + np.bincount(detections, claim)[detections] - claim)
+        claim = weight / (1 + _of_others(shares, tracks))
+        before, free = free, 1 / (1 + _of_others(claim, detections))
         if (np.abs(free - before) <= TOLERANCE * before).all():
             break
     shares = weight * free
-    return shares / (missed + np.bincount(tracks, shares, len(missed)))[tracks]
+    return shares / (1 + np.bincount(tracks, shares)[tracks])
 
 
-def _summed(weight: Floats, missed: Floats) -> Floats:
+def _of_others(values: Floats, groups: Integers) -> Floats:
+    """(p,) the sum of the `values` of each pair's group without its own."""
+    return np.maximum(np.bincount(groups, values)[groups] - values, 0)  # rounding may take it below
+
+
+def _summed(weight: Floats) -> Floats:
     """The same for all pairs (t, d) of a cluster, by sums over the sets of detections that the first tracks have taken
     and that the last ones find taken."""
     tracks, detections = weight.shape
     sets = np.arange(2**detections)
     without = [sets[sets & 1 << j == 0] for j in range(detections)]
     taken = [np.eye(1, len(sets))[0]]
-    for row, alone in zip(weight, missed, strict=True):
-        after = alone * taken[-1]
+    for row in weight:
+        after = taken[-1].copy()
         for j, those in enumerate(without):
             after[those | 1 << j] += row[j] * taken[-1][those]
         taken.append(after)
     left = np.ones(len(sets))
     found = np.empty((tracks, detections))
     for i in reversed(range(tracks)):
-        before = missed[i] * left
+        before = left.copy()
         for j, those in enumerate(without):
             with_j = weight[i, j] * left[those | 1 << j]
             found[i, j] = taken[i][those] @ with_j

@@ -106,3 +106,19 @@ def test_the_update_has_the_moments_of_what_may_be() -> None:
         for p, part in zip((0.2, 0.5, 0.3), parts, strict=True)
     )
     np.testing.assert_allclose(soft.covariance[0], spread, rtol=1e-8, atol=1e-8)
+
+
+def test_a_crowd_of_tracks_around_few_detections_is_summed_as_any_other() -> None:
+    alike, missed = np.full((1000, 2), 2.0), np.full(1000, 0.1)
+    pairs, values = pairs_of(alike)
+    crowded = joint_probabilities(pairs, values, missed)  # the product of all `missed` is 0, but for rounding
+    np.testing.assert_allclose(np.bincount(pairs.detections, crowded), 1, atol=1e-3)
+    np.testing.assert_allclose(crowded, crowded[0])
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_fits_beyond_doubt_has_its_own_detection() -> None:
+    weight = np.array([[1e20, 1e3], [3e19, 1e20]])
+    pairs, values = pairs_of(np.kron(np.eye(6), weight))
+    found = joint_probabilities(pairs, values, np.full(12, 0.1))
+    np.testing.assert_allclose(found.reshape(6, 4), np.tile([1.0, 0.0, 0.0, 1.0], (6, 1)), atol=1e-6)
