@@ -118,6 +118,13 @@ class Detections(_Places):
     snr: Floats
     """(n,) peak above the local background, in standard deviations of that background."""
 
+    def __post_init__(self) -> None:
+        columns = {"covariance": (3,), "box": (4,)}
+        for name, value in vars(self).items():
+            expected, found = (len(self.x), *columns.get(name, ())), np.shape(value)
+            if found != expected:
+                raise ValueError(f"Detections: {name} of shape {found}; expected {expected}, a row for each x")
+
     @property
     def noise(self) -> Floats:
         """(n, 2, 2) px^2: the covariance as matrices."""

@@ -1,6 +1,7 @@
 """The life of a track, on detections made by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -680,3 +681,11 @@ def test_innovations_are_as_large_as_is_said(settings: TrackerSettings) -> None:
     # Between manoeuvres, which a track always reckons with, they are somewhat smaller.
     assert 1.5 < np.mean(squares) < 2.1
     assert np.isnan(scene().nis).all()
+
+
+def test_detections_whose_columns_do_not_fit_are_refused_by_name() -> None:
+    good = detections([(10, 20), (30, 40)], 0.9)
+    with pytest.raises(ValueError, match=r"covariance of shape \(2, 2, 2\); expected \(2, 3\)"):
+        replace(good, covariance=good.noise)
+    with pytest.raises(ValueError, match=r"y of shape \(1,\); expected \(2,\), a row for each x"):
+        replace(good, y=good.y[:1])
