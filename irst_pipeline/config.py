@@ -70,9 +70,10 @@ class TrackerSettings(Settings):
     """Per frame, before anything is known; the tracker then learns the density of clutter by region."""
     weak_false_alarms: Positive = 5.0
     """The same of weak detections."""
-    false_tracks_per_hour: Positive = 1.0
-    """Tracks of independent clutter that may be confirmed: the evidence asked of a track follows from it."""
-    clutter_seconds: NotNegative = 0.15
+    false_tracks_per_hour: Positive = 0.01
+    """Tracks of independent clutter that may be confirmed: the evidence asked of a track follows from it. Clutter that
+    comes again makes more, which is why so few are allowed."""
+    clutter_seconds: NotNegative = 0.03
     """How long clutter stays: a frame dt s after the last adds only min(1, dt / clutter_seconds) of its evidence."""
     weak_clutter_seconds: NotNegative = 0.08
     """The same of weak detections."""

@@ -110,6 +110,7 @@ def own(scene: PointSettings) -> Step:
             speed_sd=speed_sd(scene),
             detection_probability=min(scene.detection_probability, 0.999),
             false_alarms=max(scene.false_alarms, 1),
+            false_tracks_per_hour=1.0,
             clutter_seconds=0,  # it is new in every frame
             target_score=TARGET_SCORE,
             clutter_score=FALSE_SCORE,
