@@ -283,20 +283,34 @@ def test_clutter_confirms_no_more_than_is_stated(settings: TrackerSettings) -> N
     assert sum(e.kind == "confirmed" for e in scene.events) <= 3, "one was allowed in this minute"
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("side", "mean_count"), [(10, 8), (60, 100)])
-def test_glints_at_one_place_confirm_nothing_once_it_is_known(side: float, mean_count: float, seed: int) -> None:
-    """So many a frame in a square of so many pixels, of any score, as those of the sun on water."""
-    rng, tracker = np.random.default_rng(seed), Tracker(SETTINGS)
-    (mean, sd), events = SETTINGS.clutter_score, list[TrackEvent]()
+def confirmed_of_glints(settings: TrackerSettings, side: float, mean_count: float, seed: int) -> list[float]:
+    """When, s, tracks of 40 s of glints are confirmed: so many a frame in a square of so many pixels, of any score, as
+    those of the sun on water."""
+    rng, tracker = np.random.default_rng(seed), Tracker(settings)
+    (mean, sd), events = settings.clutter_score, list[TrackEvent]()
     count = mean * (1 - mean) / sd**2 - 1
-    for i in range(int(20 * RATE)):
+    for i in range(int(40 * RATE)):
         glints = detections(
             rng.uniform([150, 120], [150 + side, 120 + side], (rng.poisson(mean_count), 2)).tolist(), 0.5
         )
         glints.score[:] = rng.beta(mean * count, (1 - mean) * count, len(glints))
         events += tracker.step(Frame(IMAGE, i, i / RATE, "scene"), glints)[1]
-    confirmed = [event.time for event in events if event.kind == "confirmed"]
+    return [event.time for event in events if event.kind == "confirmed"]
+
+
+GLINTS = [(10, 8, 0), (10, 8, 1), (10, 8, 2), (10, 8, 3), (60, 100, 0)]
+
+
+@pytest.mark.parametrize(("side", "mean_count", "seed"), GLINTS)
+def test_glints_at_one_place_confirm_nothing_where_they_are_said_to_stay(
+    side: float, mean_count: float, seed: int
+) -> None:
+    assert not confirmed_of_glints(TrackerSettings(clutter_seconds=0.15), side, mean_count, seed)
+
+
+@pytest.mark.parametrize(("side", "mean_count", "seed"), GLINTS)
+def test_glints_at_one_place_confirm_nothing_once_it_is_known(side: float, mean_count: float, seed: int) -> None:
+    confirmed = confirmed_of_glints(SETTINGS, side, mean_count, seed)
     assert len(confirmed) <= 2
     assert max(confirmed, default=0) < 1
 
