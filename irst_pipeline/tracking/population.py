@@ -39,6 +39,8 @@ class Population(NamedTuple):
     snr: Floats
     age: Integers
     """frames processed since and including the first detection"""
+    unbroken: Integers
+    """the same, of the part after the last jump"""
     hits: Integers
     strong_hits: Integers
     """of them, those by detections that were not weak"""
@@ -69,6 +71,7 @@ class Population(NamedTuple):
             score=reals,
             snr=reals,
             age=whole,
+            unbroken=whole,
             hits=whole,
             strong_hits=whole,
             missed=whole,

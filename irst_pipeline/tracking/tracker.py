@@ -207,11 +207,18 @@ class Tracker(Stateful):
     def _predicted(self, dt: float, motion: CameraMotion) -> Population:
         mixture = predicted(self._tracks.mixture, self._motion, dt)
         mean, covariance = moved(mixture.by_model, motion) if motion.moved else mixture.by_model
-        fresh, misfit, age = ~self._tracks.confirmed, self._tracks.misfit, self._tracks.age + 1
+        fresh, misfit = ~self._tracks.confirmed, self._tracks.misfit
         if fresh.any():
             misfit = misfit.copy()
             misfit[fresh] = carried(misfit[fresh], dt, motion)
-        return self._tracks._replace(mean=mean, covariance=covariance, weight=mixture.weight, misfit=misfit, age=age)
+        return self._tracks._replace(
+            mean=mean,
+            covariance=covariance,
+            weight=mixture.weight,
+            misfit=misfit,
+            age=self._tracks.age + 1,
+            unbroken=self._tracks.unbroken + 1,
+        )
 
     def _associate(
         self,
@@ -354,7 +361,7 @@ class Tracker(Stateful):
         confirm &= ~drop
         gone, events, at = np.zeros_like(drop), [], (frame.index, frame.time)
         if confirm.any():
-            old, new = gone_on(tracks, confirm, shape)
+            old, new = gone_on(tracks, confirm, shape, s.speed_sd)
             was, tracks = tracks.id[new], tracks.continued(old, new)
             events += [TrackEvent("jumped", int(i), *at, int(j)) for i, j in zip(tracks.id[new], was, strict=True)]
             gone[old], confirm[new] = True, False
@@ -390,6 +397,7 @@ class Tracker(Stateful):
             score=measurements.score[rows],
             snr=measurements.snr[rows],
             age=np.ones(n, np.int64),
+            unbroken=np.ones(n, np.int64),
             hits=np.ones(n, np.int64),
             strong_hits=(~measurements.weak[rows]).astype(np.int64),
             missed=np.zeros(n, np.int64),

@@ -1,10 +1,11 @@
 """Targets that are suddenly elsewhere, and such as only seem so."""
 
+import numpy as np
 import pytest
 
 from irst_pipeline.config import TrackerSettings
-from irst_pipeline.types import Tracks
-from tests.tracking.test_tracker import Scene, every_kind, moving
+from irst_pipeline.types import Tracks, TrackStatus
+from tests.tracking.test_tracker import RATE, Scene, every_kind, moving
 
 CUT = 40
 """The frame from which on all is elsewhere."""
@@ -74,6 +75,42 @@ def test_of_two_that_jump_each_goes_on_as_the_nearer() -> None:
         tracks = scene(*[(x + shift, y) for x, y in (moving(i, y=60), moving(i, y=200))])
     assert dict(zip(tracks.id.tolist(), (tracks.y > 120).tolist(), strict=True)) == {1: False, 2: True}
     assert sorted(event.kind for event in scene.events) == ["confirmed", "confirmed", "jumped", "jumped"]
+
+
+@pytest.mark.parametrize(("jump", "ids"), [((120, 90), [2, 3, 4]), ((25, 15), [1, 2, 3])], ids=["far", "near"])
+def test_where_others_fly_on_a_target_is_elsewhere_only_as_far_as_it_may_have_turned(
+    jump: tuple[float, float], ids: list[int]
+) -> None:
+    scene = Scene()
+    for i in range(60):
+        x, y = moving(i)
+        shift = jump if i >= CUT else (0, 0)
+        tracks = scene((x + shift[0], y + shift[1]), moving(i, y=200), moving(i, y=240))
+    assert sorted(tracks.id[tracks.status == TrackStatus.CONFIRMED].tolist()) == ids
+
+
+def test_in_a_struck_camera_those_that_are_seen_first_do_not_hold_the_others_to_have_flown_on() -> None:
+    scene = Scene()
+    for i in range(60):
+        shown = [moving(i, y=60), moving(i, y=130), moving(i, y=200)]
+        if i >= CUT:  # one of them comes into view again with each frame
+            shown = [(x + 45, y) for x, y in shown[: i - CUT + 1]]
+        tracks = scene(*shown)
+    assert sorted(tracks.id.tolist()) == [1, 2, 3]
+    assert [event.kind for event in scene.events] == ["confirmed"] * 3 + ["jumped"] * 3
+
+
+def test_targets_that_come_and_go_among_many_keep_ids_of_their_own() -> None:
+    rng, scene = np.random.default_rng(2), Scene()
+    places, velocities = rng.uniform(20, (300, 236), (150, 2)), rng.normal(0, 20, (150, 2))
+    begin = rng.uniform(-10, 40, 150)
+    end = begin + rng.exponential(5, 150)
+    for i in range(1200):
+        there = (begin <= i / RATE) & (i / RATE < end)
+        scene(*(places + velocities * (i / RATE - begin[:, None]))[there])
+    kinds = [event.kind for event in scene.events]
+    assert kinds.count("confirmed") > 100
+    assert kinds.count("jumped") <= 4, "one ends beside where another begins"
 
 
 def test_a_dim_target_that_fades_has_not_jumped_to_another_that_shows() -> None:
