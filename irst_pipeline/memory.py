@@ -16,8 +16,9 @@ KEPT_FREE, LARGE = 64 << 20, 8 << 20  # bytes
 PACKET_MAX = 1 << 26
 """bytes. A packet may claim to be of any length, and FFmpeg would take it all in before anyone sees it."""
 _FFMPEG = ctypes.CDLL(av._core.__file__)
-OUT_OF_MEMORY = ("memory", "alloc")
-"""What PyTorch's and OpenVINO's errors say of it, which are not of its own kind."""
+OUT_OF_MEMORY = ("memory", "alloc", "unable to find an engine")
+"""What PyTorch's, CUDA's and OpenVINO's errors say of it, which are mostly of no kind of their own."""
+OF_ANOTHER_KIND = "illegal memory access"  # a fault of CUDA's
 
 
 def share_freed_memory() -> None:
@@ -61,13 +62,19 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Whether it says that there is too little memory, of this machine or of a GPU."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (OF_ANOTHER_KIND not in said and any(s in said for s in OUT_OF_MEMORY))
+
+
 @contextmanager
 def told_out_of_memory(who: object, shape: Sequence[int]) -> Iterator[None]:
     """Turns a lack of memory for frames (H, W) into an IrstError of one line, which begins with whose it is."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in OUT_OF_MEMORY):
+        if not lacks_memory(error):
             raise
         raise IrstError(
             f"{who}: out of memory with frames of {shape[1]}x{shape[0]}; use smaller ones, or end other programs"

@@ -17,6 +17,7 @@ from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.errors import IrstError
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise, normalise_image
+from irst_pipeline.memory import lacks_memory
 from irst_pipeline.types import Image, TargetPixels
 
 log = logging.getLogger("irst")
@@ -28,8 +29,6 @@ BATCH_MAX = 16
 PIXELS_MAX = 4096  # of each image that come back; where more are found, its maps come back whole
 GATHERED = 8  # frames of one recording that go together; alone they would leave most of the device idle
 SHAPES_KEPT = 40  # kinds of batches whose buffers and graphs are kept: eight sizes of images, by one to 16 at a time
-OUT_OF_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "unable to find an engine")
-"""In the messages of errors of it that are no OutOfMemoryError."""
 _COMPILING = Lock()  # PyTorch's compiler is one for all engines
 WARM_UP = 3  # passes before a graph is recorded, in which kernels are loaded and chosen
 
@@ -205,8 +204,8 @@ class CudaEngine(DeviceEngine[Slot]):
             with torch.cuda.device(self._device), torch.inference_mode():
                 yield
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            if not isinstance(error, torch.cuda.OutOfMemoryError) and not any(sign in reason for sign in OUT_OF_MEMORY):
+            if not lacks_memory(error):
+                reason = str(error).splitlines()[0]
                 raise IrstError(
                     f"{self.device}: the device failed ({reason}); what was found before is in the logs"
                 ) from None

@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from irst_pipeline.datasets import HELD_OUT_SHARE
 from irst_pipeline.disk import held, make_folder, write_table
-from irst_pipeline.errors import UsageError
+from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation import score_network
 from irst_pipeline.lsnet.weights import WEIGHTS_FILE
+from irst_pipeline.memory import lacks_memory
 from irst_pipeline.training.batches import DataSet, draw_ahead, read_sources
 from irst_pipeline.training.finish import bring_to_scale, shift_logits
 from irst_pipeline.training.preview import draw_preview
@@ -90,7 +91,14 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
         if not (run.folder / WEIGHTS_FILE).exists():
             run.write(run.files())
         return
-    _take_steps(run, sources, curve, stop)
+    try:
+        _take_steps(run, sources, curve, stop)
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        count, side = settings.crops(run.step)
+        what = f"with {count} crops of {side}x{side} px a step"
+        raise IrstError(f"{run.folder}: out of memory {what}; set a smaller batch or crop") from None
     last = run.step >= settings.steps
     if last:
         bring_to_scale(run.mean)

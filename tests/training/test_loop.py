@@ -29,7 +29,7 @@ from irst_pipeline.training.loop import Curve, train
 from irst_pipeline.training.preview import draw_preview
 from irst_pipeline.training.run import build_network, learning_rate, open_run
 from irst_pipeline.training.settings import TrainSettings
-from tests.running import read_csv
+from tests.running import read_csv, short_of_memory
 
 MODEL = Path(__file__).with_name("small.yaml")
 NANO = Path(__file__).parents[2] / "configs" / "models" / "lsnet-nano.yaml"
@@ -236,6 +236,14 @@ def test_a_first_checkpoint_that_was_not_written_whole_is_made_again(data: Path,
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     (tmp_path / ".state.safetensors.new").write_bytes(bytes(1000))  # as a kill leaves it
     assert load_weights(str(trained(settings(1), data, tmp_path, Event())))
+
+
+def test_too_little_memory_is_told_with_what_takes_less(data: Path, tmp_path: Path) -> None:
+    config, out = tmp_path / "train.yaml", tmp_path / "out"
+    config.write_text(yaml.safe_dump(settings(1, batch=6, crop=2048).model_dump(mode="json")))
+    ran = short_of_memory("train", "--config", config, "--data", data, "--out", out, "--device", "cpu")
+    said = f"irst: error: {out}: out of memory with 6 crops of 2048x2048 px a step; set a smaller batch or crop"
+    assert (ran.returncode, ran.stderr.splitlines()[-1]) == (1, said)
 
 
 def losses_of(curve: Path) -> dict[int, float]:
