@@ -243,6 +243,15 @@ def write_file(path: Path, data: bytes) -> None:
         raise _cannot_write(path, error) from None
 
 
+def in_order(file: bytes) -> bytes:
+    """A safetensors file with its header in the order of the alphabet: who writes one leaves that of the metadata to
+    chance, and what holds the same should be the same file."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # data stay aligned
+    return len(header).to_bytes(8, "little") + header + file[end:]
+
+
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
     """Write a report that people read as well, as `write_file` does."""
     write_file(path, f"{json.dumps(report, indent=2)}\n".encode())

@@ -35,6 +35,11 @@ def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
     assert (found.depth, found.frames) == ("uint16", "16x12 uint16")
 
 
+def test_the_same_calibration_is_the_same_file() -> None:
+    note = {"method": "two-point", "from": "cold.mkv", "frames": "64"}
+    assert len({to_bytes(example(), note) for _ in range(8)}) == 1
+
+
 def claim(shape: list[int], kind: str = "F32", size: int = 64) -> bytes:
     """A file whose header claims maps of a shape, before `size` bytes."""
     tensor = {"dtype": kind, "shape": shape, "data_offsets": [0, size]}

@@ -32,6 +32,10 @@ def test_a_network_comes_back_as_it_was(network: LSNet, tmp_path: Path) -> None:
     assert loaded.network.config == network.config
 
 
+def test_the_same_network_is_the_same_file(network: LSNet) -> None:
+    assert len({packed_weights(network, {"steps": "7", "seed": "1"}) for _ in range(8)}) == 1
+
+
 def test_weights_of_a_training_are_called_as_its_folder(
     network: LSNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
