@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from irst_pipeline.config import RotateSettings, RunSettings
 from irst_pipeline.sources import redact
 from irst_pipeline.state import State
-from irst_pipeline.types import Bearings, Frame
+from irst_pipeline.types import Bearings, Frame, Tracks, TrackStatus
 
 T_contra = TypeVar("T_contra", contravariant=True)
 REPORT_FILE = "run.json"
@@ -112,7 +112,27 @@ def utc_text(frame: Frame) -> str | None:
     return None if frame.utc is None else datetime.fromtimestamp(frame.utc, UTC).isoformat(timespec="milliseconds")
 
 
-def bearing_columns(bearings: Bearings) -> list[list[Any]]:
+def track_columns(tracks: Tracks, bearings: Bearings | None) -> dict[str, list[Any]]:
+    """What logs say of the tracks of a frame, a row each, by its name in `tracks.jsonl`; None where not finite."""
+    columns: dict[str, list[Any]] = {
+        "id": tracks.id.tolist(),
+        "status": [TrackStatus(status).name.lower() for status in tracks.status.tolist()],
+        "x": decimals(tracks.x, 3),
+        "y": decimals(tracks.y, 3),
+        "vx": decimals(tracks.vx, 3),
+        "vy": decimals(tracks.vy, 3),
+        "cov": significant(tracks.covariance, 4),
+        "box": decimals(tracks.box, 3),
+        "score": decimals(tracks.score, 4),
+        "snr": decimals(tracks.snr, 2),
+        "age": tracks.age.tolist(),
+        "hits": tracks.hits.tolist(),
+        "nis": decimals(tracks.nis, 3),
+    }
+    return columns | dict(zip(BEARINGS, _bearing_columns(bearings), strict=True)) if bearings else columns
+
+
+def _bearing_columns(bearings: Bearings) -> list[list[Any]]:
     """The columns BEARINGS of logs; None where not known."""
     places = (np.round(bearings.azimuth, 6) % 360, bearings.elevation)  # 359.9999999 is 0, not 360
     rates, spreads = (bearings.azimuth_rate, bearings.elevation_rate), (bearings.azimuth_sd, bearings.elevation_sd)

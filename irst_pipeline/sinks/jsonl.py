@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 
-from irst_pipeline.sinks.base import BEARINGS, RunHeader, bearing_columns, decimals, significant, utc_text
+from irst_pipeline.sinks.base import RunHeader, significant, track_columns, utc_text
 from irst_pipeline.sinks.log import Gap, Log
-from irst_pipeline.types import Bearings, CameraMotion, DroppedFrames, FrameResult, Tracks, TrackStatus
+from irst_pipeline.types import Bearings, CameraMotion, DroppedFrames, FrameResult, Tracks
 
 SCHEMA = "irst.tracks/1"
 Stamp = dict[str, Any]
@@ -70,22 +70,6 @@ def _camera_records(stamp: Stamp, motion: CameraMotion) -> list[dict[str, Any]]:
 
 def track_records(stamp: Stamp, tracks: Tracks, bearings: Bearings | None) -> list[dict[str, Any]]:
     """A record for each track of a frame, which the `stamp` names."""
-    columns: dict[str, list[Any]] = {
-        "id": tracks.id.tolist(),
-        "status": [TrackStatus(status).name.lower() for status in tracks.status.tolist()],
-        "x": decimals(tracks.x, 3),
-        "y": decimals(tracks.y, 3),
-        "vx": decimals(tracks.vx, 3),
-        "vy": decimals(tracks.vy, 3),
-        "cov": significant(tracks.covariance, 4),
-        "box": decimals(tracks.box, 3),
-        "score": decimals(tracks.score, 4),
-        "snr": decimals(tracks.snr, 2),
-        "age": tracks.age.tolist(),
-        "hits": tracks.hits.tolist(),
-        "nis": decimals(tracks.nis, 3),
-    }
-    if bearings:
-        columns |= zip(BEARINGS, bearing_columns(bearings), strict=True)
+    columns = track_columns(tracks, bearings)
     same = {"record": "track"} | stamp
     return [same | dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

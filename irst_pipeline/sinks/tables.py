@@ -5,9 +5,9 @@ from itertools import compress
 
 import numpy as np
 
-from irst_pipeline.sinks.base import BEARINGS, bearing_columns, decimals, significant, utc_text
+from irst_pipeline.sinks.base import BEARINGS, decimals, significant, track_columns, utc_text
 from irst_pipeline.sinks.log import Log
-from irst_pipeline.types import FrameResult, TrackStatus
+from irst_pipeline.types import FrameResult
 
 Cell = float | int | str | None
 
@@ -28,24 +28,14 @@ class TracksCsv(Log):
         return _lines([(self.columns, *(BEARINGS if camera else ()), *(("utc",) if live else ()))])
 
     def text(self, result: FrameResult) -> bytes:
-        tracks = result.tracks
-        status = [TrackStatus(value) for value in tracks.status.tolist()]
-        rows = zip(
-            tracks.id.tolist(),
-            [value.name.lower() for value in status],
-            *(decimals(values, 3) for values in (tracks.x, tracks.y, tracks.vx, tracks.vy)),
-            *significant(tracks.covariance.T, 4),
-            *decimals(tracks.box.T, 3),
-            decimals(tracks.score, 4),
-            decimals(tracks.snr, 2),
-            tracks.age.tolist(),
-            tracks.hits.tolist(),
-            *(bearing_columns(result.bearings) if result.bearings else ()),
-            strict=True,
-        )
+        columns = track_columns(result.tracks, result.bearings)
+        del columns["nis"]
         frame, came = result.frame, (utc_text(result.frame),) if self._header.live else ()
-        shown = compress(rows, tracks.confirmed)
-        return _lines((round(frame.time, 6), frame.index, *row, *came) for row in shown)
+        shown = compress(zip(*columns.values(), strict=True), result.tracks.confirmed)
+        return _lines(
+            (round(frame.time, 6), frame.index, id_, status, x, y, vx, vy, *cov, *box, *rest, *came)
+            for id_, status, x, y, vx, vy, cov, box, *rest in shown
+        )
 
 
 class Mot(Log):
