@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from irst_pipeline.errors import FrameError, UsageError
-from irst_pipeline.settings import read_settings
+from irst_pipeline.settings import read_settings, read_text
 from irst_pipeline.simulation import SceneSettings, TrueFrame, render
 from irst_pipeline.sources import open_source
 from irst_pipeline.sources.images import SUFFIXES, count_pages, decode, luminance
@@ -146,10 +146,7 @@ def find_list(folder: Path, split: str) -> Path:
 
 def read_names(listed: Path) -> list[str]:
     """The names in a list of images, a line each, without their suffixes and folders, each once; raises UsageError."""
-    try:
-        lines = [line.strip() for line in listed.read_text("utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise UsageError(f"{listed}: not text in UTF-8; save it so") from None
+    lines = [line.strip() for line in read_text(listed).splitlines()]
     folders: dict[str, Path] = {}
     for number, path in enumerate(map(Path, lines), start=1):
         name = path.stem if path.suffix.lower() in SUFFIXES else path.name

@@ -129,7 +129,7 @@ def _opened(path: Path) -> Iterator[TextIO]:
         with path.open(encoding="utf-8-sig") as file:
             yield file
     except UnicodeDecodeError:
-        raise UsageError(f"{path}: is no text; is it the file that was meant?") from None
+        raise UsageError(f"{path}: not text in UTF-8; save it so, if it is the file that was meant") from None
     except (OSError, ValueError) as error:  # the latter of a name that no file can have
         raise UsageError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
 

@@ -201,6 +201,10 @@ def test_a_list_may_name_paths_and_is_text_in_utf_8(field_set: Path) -> None:
     names.write_text("a\nb\n", "utf-16")
     with pytest.raises(UsageError, match=r"train_SET\.txt: not text in UTF-8; save it so"):
         read_masked_images(field_set, "train")
+    names.unlink()
+    names.mkdir()
+    with pytest.raises(UsageError, match=r"train_SET\.txt: cannot read it \(Is a directory\)"):
+        read_masked_images(field_set, "train")
 
 
 def test_16_bit_images_keep_every_level(field_set: Path) -> None:

@@ -126,6 +126,6 @@ def test_a_long_file_is_read_without_keeping_its_text_and_rows(tmp_path: Path) -
 
 def test_what_is_no_text_is_told(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_bytes(b"\xff\xfe\x00\x81")
-    for path, said in ((tmp_path / "p.csv", "is no text"), (tmp_path / "none.csv", "cannot"), (tmp_path, "cannot")):
+    for path, said in ((tmp_path / "p.csv", "not text"), (tmp_path / "none.csv", "cannot"), (tmp_path, "cannot")):
         with pytest.raises(UsageError, match=f"^{path}: {said}"):
             read_pointing(path)

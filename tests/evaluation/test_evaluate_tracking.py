@@ -273,7 +273,7 @@ def refusal(truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (b"1,1,5,5,-2,2\n", "truth.mot.txt line 1: key `width`: expected greater than or equal to 0, found '-2'"),
         (b"1,1,5,5,2,2,nan\n", "truth.mot.txt line 1: key `considered`"),
         (b"900,1,5,5,2,2\n", "never in the same one; give the truth of the sequence that was run"),
-        (b"\xff\xfe", "truth.mot.txt: is no text; is it the file that was meant?"),
+        (b"\xff\xfe", "truth.mot.txt: not text in UTF-8; save it so, if it is the file that was meant"),
         (None, "truth.mot.txt: no such file; give a folder that irst simulate wrote"),
     ],
 )
