@@ -6,10 +6,8 @@ that was never killed.
 """
 
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from time import perf_counter
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
@@ -18,6 +16,7 @@ from safetensors.numpy import save
 from irst_pipeline.disk import write_file
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sources import Position, Source, checksum
+from irst_pipeline.sources.base import utc_of
 from irst_pipeline.state import State, state_of
 from irst_pipeline.types import FrameResult
 
@@ -45,8 +44,7 @@ def write_checkpoint(
 
     `others`: what else remembers something, as for `state_of`.
     """
-    came = time.time() - (perf_counter() - result.spans["read"].end)
-    frame = result.frame
+    frame, came = result.frame, utc_of(result.spans["read"].end)
     position = Position(frame.index, frame.time, came, source.frames_failed, source.reconnects, checksum(frame))
     state = state_of({"pipeline": result.state, **others})
     metadata = {"schema": SCHEMA, "header": json.dumps(header), "position": json.dumps(position)}
