@@ -2,7 +2,6 @@
 
 import logging
 from contextlib import closing
-from glob import glob
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple, TypeVar
@@ -24,6 +23,7 @@ from irst_pipeline.pictures import png, show_map
 from irst_pipeline.sources import open_source, redact
 from irst_pipeline.sources.address import is_live, printable, scheme_of
 from irst_pipeline.sources.base import describe
+from irst_pipeline.sources.images import files_of
 from irst_pipeline.types import MIN_SIZE, Map
 
 log = logging.getLogger("irst")
@@ -63,8 +63,7 @@ def calibrate_camera(uris: list[str], scene: bool, out: Path, overwrite: bool, s
     if out.suffix != SUFFIX:
         raise UsageError(f"--out {out}: expected a name that ends in {SUFFIX}")
     picture = out.with_suffix(".png")
-    # A source as it is, for a file's name may look like a glob, and what it matches if it is one.
-    inputs = [Path(name) for uri in uris for name in (uri, *glob(uri, recursive=True))]  # noqa: PTH207
+    inputs = [path for uri in uris for path in files_of(uri)]
     for path in (out, picture):
         claim_file(path, inputs, overwrite)  # before frames are collected, for which there may be one chance
     calibration, method, counts, level = _from_scene(uris[0], stop) if scene else _from_flat_fields(uris, stop)

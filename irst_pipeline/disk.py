@@ -75,15 +75,15 @@ def let_go(handle: int | None) -> None:
 def claim_file(path: Path, inputs: Iterable[Path], overwrite: bool) -> None:
     """Make the folder for a result of this name, and leave what is in it.
 
-    Raises UsageError for one that is there already, unless to `overwrite`, and where that would replace an input or a
-    file in a folder of inputs; IrstError where nothing can be written.
+    Raises UsageError for one that is there already, unless to `overwrite`, and where that would replace an input;
+    IrstError where nothing can be written.
     """
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; give a file with --out")
     if path.exists():
         if not overwrite:
             raise UsageError(f"{path}: is there already; add --overwrite, or choose another name with --out")
-        if {path.resolve(), path.resolve().parent} & {each.resolve() for each in inputs}:
+        if path.resolve() in {each.resolve() for each in inputs}:
             raise UsageError(f"{path}: is among the inputs; choose another name with --out")
     make_folder(path.parent)
     try:
