@@ -409,7 +409,9 @@ def test_recordings_that_have_not_begun_when_a_run_is_stopped_leave_only_word_of
     stop = Event()
     stop.set()
     run_recordings([str(CLOUDS), str(HORIZON)], RunSettings(), tmp_path / "out", False, False, stop)
-    for folder in (tmp_path / "out").iterdir():
+    folders = list((tmp_path / "out").iterdir())
+    assert len(folders) == 2
+    for folder in folders:
         assert [path.name for path in folder.iterdir()] == ["run.json"]
         assert report(folder)["outcome"] == "interrupted"
 

@@ -146,6 +146,7 @@ def test_crossings_meet_at_half_time_at_an_angle() -> None:
 
 def test_pairs_fly_side_by_side() -> None:
     for frame in frames_of(random={"pairs": 10, "separation_px": 3.5}):
+        assert len(frame.targets) == 20
         for one, other in zip(frame.targets[::2], frame.targets[1::2], strict=True):
             gap = np.array([other.x - one.x, other.y - one.y])
             assert np.hypot(*gap) == pytest.approx(3.5)
