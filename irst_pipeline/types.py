@@ -50,7 +50,7 @@ class Frame:
     arrived: float | None = None
     """When it came, on the clock of `time.perf_counter`; None for one that was there before it was asked for."""
     utc: float | None = None
-    """The same on the clock of `time.time`: s since 1970, UTC."""
+    """The same on the clock of `time.time`: s since 1970, UTC; of a recording that is replayed, when it was shown."""
     blind: bool = False
     """Whether it shows nothing of its own time, as one that repeats the frame before it or shows a closed shutter."""
 

@@ -8,7 +8,7 @@ from irst_pipeline.signals import stop_on_signals
 
 
 def run(options: argparse.Namespace) -> None:
-    """Process recordings."""
+    """Process recordings or the frames of cameras."""
     stop = stop_on_signals()
     from irst_pipeline.config import RunSettings, SinkName
     from irst_pipeline.settings import read_settings

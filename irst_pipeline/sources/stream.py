@@ -25,7 +25,6 @@ from irst_pipeline.sources.video import EXPLODE, JPEG, LENIENT, image_of, video_
 from irst_pipeline.stage import POLL_SECONDS, Stage
 
 MAX_PIXELS = {"max_pixels": str(PIXELS_MAX)}
-limit_ffmpeg()
 CAMERA_POLL_SECONDS = 2e-3
 SETTLE_SECONDS = 0.02
 # What shows that a frame was cut off: containers that pass on none, and decoders that do not invent the rest.
@@ -34,11 +33,12 @@ WARY_DECODERS = {"rawvideo", "ffv1", "h264", "libdav1d", "mpeg2video", "mpeg4", 
 # So frames of HEVC whose reference is missing are errors; FFmpeg would leave them out without a word. A malformed SEI
 # would be an error as well, and no picture needs one.
 EXPLODING = {"hevc", JPEG}
+WITHOUT_SEI = "filter_units=remove_types=39|40"
 # FFmpeg says in its log alone that datagrams of RTP never came; what else it says there is nobody's business.
 MISSING = "RTP: missed"
 logging.getLogger("libav").addHandler(logging.NullHandler())
 logging.getLogger("libav").propagate = False
-WITHOUT_SEI = "filter_units=remove_types=39|40"
+limit_ffmpeg()
 
 
 class Arrival(NamedTuple):

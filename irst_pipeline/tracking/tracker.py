@@ -109,7 +109,7 @@ class Tracker(Stateful):
     def step(
         self, frame: Frame, detections: Detections, motion: CameraMotion = STANDS_STILL
     ) -> tuple[Tracks, tuple[TrackEvent, ...]]:
-        """Take the detections of the next frame, and how the camera has moved since the one before.
+        """Take the detections of the next frame, and how the camera has moved since the one before that was not blind.
 
         A frame that is not later than the one before it, or of no known time, adds no evidence; those after it count
         from its time. Detections that are not finite, or whose covariance is not positive definite, or of a place or a
