@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from irst_pipeline.disk import write_file
+from irst_pipeline.disk import beside, rewrite_file
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sources import Position, Source, checksum
 from irst_pipeline.sources.base import utc_of
@@ -21,6 +21,7 @@ from irst_pipeline.state import State, state_of
 from irst_pipeline.types import FrameResult
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+CHECKPOINT_FILES = (CHECKPOINT_FILE, *(path.name for path in beside(Path(CHECKPOINT_FILE))))
 SCHEMA = "irst.checkpoint/4"
 SAME = ("uri", "model", "weights_sha256", "camera", "config")
 """What of a run's header must not change."""
@@ -48,7 +49,13 @@ def write_checkpoint(
     position = Position(frame.index, frame.time, came, source.frames_failed, source.reconnects, checksum(frame))
     state = state_of({"pipeline": result.state, **others})
     metadata = {"schema": SCHEMA, "header": json.dumps(header), "position": json.dumps(position)}
-    write_file(folder / CHECKPOINT_FILE, save(state, metadata))
+    rewrite_file(folder / CHECKPOINT_FILE, save(state, metadata))
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """There is nothing left to go on with."""
+    for name in CHECKPOINT_FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:

@@ -252,6 +252,30 @@ def in_order(file: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + file[end:]
 
 
+def rewrite_file(path: Path, data: bytes) -> None:
+    """As `write_file`, for what is written again and again and is to be there also once the disk is full: it is written
+    over the one before the last, whose place is kept in a file `beside` it.
+    """
+    spare, old = beside(path)
+    try:
+        with spare.open("r+b" if spare.exists() else "wb") as file:
+            file.write(data)
+            file.truncate()
+        with suppress(OSError):  # the first time, or on a file system without links: then no place is kept
+            old.unlink(missing_ok=True)
+            old.hardlink_to(path)
+        spare.replace(path)
+        with suppress(OSError):
+            old.replace(spare)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+
+
+def beside(path: Path) -> tuple[Path, Path]:
+    """Where `rewrite_file` keeps a place for the next file, and for a moment the last one."""
+    return path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
+
+
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
     """Write a report that people read as well, as `write_file` does."""
     write_file(path, f"{json.dumps(report, indent=2)}\n".encode())

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from irst_pipeline.bearings import Platform
-from irst_pipeline.checkpoint import CHECKPOINT_FILE, Checkpoint, of_another_version, write_checkpoint
+from irst_pipeline.checkpoint import Checkpoint, of_another_version, remove_checkpoint, write_checkpoint
 from irst_pipeline.config import RunSettings
 from irst_pipeline.disk import write_json
 from irst_pipeline.engine import Engine
@@ -137,7 +137,7 @@ def carry_out_and_report(
         raise
     report = _write_report(run, "interrupted" if stop.is_set() else "complete", statistics, run.source)
     if report["outcome"] == "complete" and "error" not in report:
-        (run.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+        remove_checkpoint(run.folder)
     return report
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from irst_pipeline.bearings import open_platform
 from irst_pipeline.calibration import open_calibrator
-from irst_pipeline.checkpoint import CHECKPOINT_FILE, read_checkpoint, refuse_another_run
+from irst_pipeline.checkpoint import CHECKPOINT_FILES, read_checkpoint, refuse_another_run
 from irst_pipeline.config import RunSettings
 from irst_pipeline.disk import (
     allow_many_files,
@@ -326,7 +326,7 @@ def _results(folder: Path) -> list[str]:
     """Names of all that a run may have written there; first what `--resume` asks, so that it finds no complete run
     where a process was killed as it removed one."""
     parts = [part.name for name in RESULT_FILES for part in parts_set_aside(folder / name)]
-    return [REPORT_FILE, CHECKPOINT_FILE, *RESULT_FILES, *parts]
+    return [REPORT_FILE, *CHECKPOINT_FILES, *RESULT_FILES, *parts]
 
 
 def _summarise(folder: Path, report: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from irst_pipeline.config import RotateSettings, SinkName, VideoSettings
-from irst_pipeline.disk import parts_set_aside
+from irst_pipeline.disk import parts_set_aside, rewrite_file
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sinks import Sink, open_recorders, open_sinks
 from irst_pipeline.sources import open_source
@@ -233,6 +233,20 @@ def test_a_live_run_counts_what_its_logs_cannot_take_and_says_where_they_go_on(
     assert frames == [*range(gap["frame"]), *range(40, 45)]
     assert len((small_disk / "tracks.csv").read_text().splitlines()) == 1 + 20 * (45 - missing[1])
     assert len(caplog.messages) == 4  # for each log, that it stops and that it goes on
+
+
+def test_what_is_written_again_and_again_has_its_place_on_a_full_disk(small_disk: Path) -> None:
+    path = small_disk / "checkpoint.safetensors"
+    for number in range(2):
+        rewrite_file(path, bytes([number]) * 30_000)
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "other").write_bytes(bytes(1_000_000))
+    for number in range(2, 5):
+        rewrite_file(path, bytes([number]) * (30_000 - number))
+        assert path.read_bytes() == bytes([number]) * (30_000 - number)
+    with pytest.raises(IrstError, match="No space left on device"):
+        rewrite_file(path, bytes(60_000))
+    assert path.read_bytes() == bytes([4]) * 29_996
 
 
 def test_a_video_whose_folder_is_taken_away_ends_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
