@@ -1,6 +1,7 @@
 """Image sequences: 8 and 16-bit as they are, colour as luminance, other depths through one fixed map to 16 bits."""
 
 import os
+import struct
 from collections.abc import Iterator
 from glob import escape, glob, has_magic
 from pathlib import Path
@@ -66,6 +67,7 @@ def find_images(uri: str) -> list[ImageFile]:
 def count_pages(path: Path) -> int:
     """How many images a file holds; 1 also where none can be read, as is said when it is tried.
 
+    A TIFF that was cut short, as one that is still being written, has one more, which then fails as any other.
     Raises UsageError for a TIFF of which all but the first could not be found.
     """
     if path.suffix.lower() not in (".tif", ".tiff"):
@@ -74,11 +76,36 @@ def count_pages(path: Path) -> int:
         name = os.fsencode(path).decode()
     except UnicodeDecodeError:
         raise UsageError(f"{path}: OpenCV takes no name of a TIFF that is not UTF-8; rename it") from None
-    pages = max(1, cv2.imcount(name, cv2.IMREAD_UNCHANGED))
+    pages = cv2.imcount(name, cv2.IMREAD_UNCHANGED)
+    if pages and _lists_more_pages(path, pages):
+        return pages + 1
+    pages = max(1, pages)
     if pages == 1 and path.stat().st_size > STACK_MAX:
         mend = f"save it as an image sequence, or in parts of under {STACK_MAX >> 30} GB"
         raise UsageError(f"{path}: a stack of which only the first image is a page, as of ImageJ; {mend}")
     return pages
+
+
+def _lists_more_pages(path: Path, pages: int) -> bool:
+    """Whether a TIFF says after so many pages that there is another one."""
+    with path.open("rb") as file:
+        order, version = {b"II": "<", b"MM": ">"}.get(file.read(2)), file.read(2)
+        if order is None:
+            return False
+        big = version in (b"+\0", b"\0+")  # BigTIFF
+        place, count, entry_bytes = ("Q", "Q", 20) if big else ("I", "H", 12)
+
+        def number(kind: str) -> int:
+            return int(struct.unpack(order + kind, file.read(struct.calcsize(order + kind)))[0])
+
+        file.seek(8 if big else 4)
+        try:
+            for _ in range(pages):
+                file.seek(number(place))
+                file.seek(number(count) * entry_bytes, os.SEEK_CUR)
+            return number(place) != 0
+        except (struct.error, OSError, OverflowError):  # it ends, or points anywhere
+            return True
 
 
 def luminance(image: NDArray[Any]) -> NDArray[Any]:
@@ -131,7 +158,8 @@ class ImageSource(Recording):
         if file not in self._ahead:
             self._ahead = self._decode_pages(file)
         if file not in self._ahead:
-            raise FrameError(f"{file.path}: cannot read page {file.page + 1}; {SAVE_AGAIN}")
+            none_behind = " or find one behind it" if file.page + 1 == file.pages else ""
+            raise FrameError(f"{file.path}: cannot read page {file.page + 1}{none_behind}; {SAVE_AGAIN}")
         return self._ahead[file]
 
     def _decode_pages(self, file: ImageFile) -> dict[ImageFile, NDArray[Any]]:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.sources import open_source
@@ -208,6 +209,24 @@ def test_a_page_that_is_damaged_costs_that_page(tmp_path: Path, caplog: pytest.L
     assert [frame.index for frame in frames] == [0, 1, 3, 4]
     for frame in frames:
         np.testing.assert_array_equal(frame.image, pages[frame.index])
+
+
+@pytest.mark.parametrize(("share", "whole", "lost"), [(0.1, 0, 2), (0.502, 3, 1), (0.7, 4, 2), (0.97, 5, 1)])
+@pytest.mark.parametrize("big", [False, True])
+def test_a_stack_that_is_cut_short_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, big: bool, share: float, whole: int, lost: int
+) -> None:
+    """As one that is still being written: in a page's pixels, or where the next one should begin."""
+    pages = [picture(i, 65536) for i in range(6)]
+    first, *others = [Image.fromarray(page) for page in pages]
+    first.save(path := tmp_path / "a.tif", save_all=True, append_images=others, big_tiff=big)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    save(tmp_path / "b.tif", pages[5])
+    frames, failed = read(tmp_path)
+    assert (len(frames), failed) == (whole + 1, lost)
+    for frame, page in zip(frames, [*pages[:whole], pages[5]], strict=True):
+        np.testing.assert_array_equal(frame.image, page)
+    assert f"a.tif: cannot read page {whole + lost} or find one behind it; if it is whole, save it" in caplog.text
 
 
 @pytest.mark.parametrize("pages", [1, 2])
