@@ -130,7 +130,8 @@ def _raw_options(uri: str, fields: dict[str, str]) -> dict[str, str]:
 def _check(uri: str, fields: dict[str, str], known: tuple[str, ...]) -> None:
     for key, value in fields.items():
         if key not in known:
-            raise UsageError(f"{uri}: no field {key}; there are {', '.join(known[:-1])} and {known[-1]}")
+            place = uri.partition("?")[0]  # a password may have been meant
+            raise UsageError(f"{place}: no field {key}; there are {', '.join(known[:-1])} and {known[-1]}")
         expected, pattern = FIELDS.get(key, ("", ""))
         sound = not pattern or re.fullmatch(pattern, value) is not None
         if key == "size" and sound:

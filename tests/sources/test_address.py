@@ -52,6 +52,14 @@ def test_names_are_fit_for_folders(uri: str, name: str) -> None:
     assert open_source(uri).name == name
 
 
+@pytest.mark.parametrize("address", ["gige://10.0.0.9", "usb3://cam", "v4l2:///dev/video0", "stdin://"])
+def test_a_password_that_a_device_does_not_ask_for_is_not_shown(address: str) -> None:
+    with pytest.raises(UsageError, match=r"no field password; there are") as refused:
+        open_source(f"{address}?format=Mono16&password=secret")
+    assert str(refused.value).startswith(f"{address}: ")
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
