@@ -16,6 +16,7 @@ from irst_pipeline.types import Frame
 
 RETRY_SECONDS = 0.25  # from one try to connect to the next; each time twice as long
 PATIENCE = 0.25  # of the time since the last frame, which a connection may take to begin
+SIZES_MAX = 16  # of frames, in a run: a network takes a second and 30 MB for each, so any more could be an attack
 PIPED = "send NUT, Matroska or MPEG-TS, or say what raw frames are with ?format=gray16le&size=640x512"
 JUMP_SECONDS = 1.0
 AHEAD_SECONDS, FADE_SECONDS = 10.0, 100.0
@@ -83,6 +84,7 @@ class LiveStream(Reader):
         self._clock = Clock()
         self._index = -1
         self._kind: str | None = None  # size and depth of the frames; None before the first
+        self._sizes = set[tuple[int, ...]]()  # of all frames that were taken
         self._last: float | None = None  # when the newest frame came
         self._lost_since: float | None = None
 
@@ -154,7 +156,7 @@ class LiveStream(Reader):
     def _frames(self, arrivals: Iterator[Picture | Damage | None]) -> Iterator[Frame]:
         """The whole frames of one connection; raises IrstError after too long a time without any."""
         seen = perf_counter()
-        for arrival in arrivals:
+        for arrival in map(self._of_known_size, arrivals):
             if self._ended.is_set():
                 return
             if isinstance(arrival, Picture):
@@ -167,6 +169,15 @@ class LiveStream(Reader):
                 self.fail(f"frame {self._index} {arrival.reason}")
             if perf_counter() - seen > self._settings.open_seconds:
                 raise IrstError("it sends, but no pictures")
+
+    def _of_known_size(self, arrival: Picture | Damage | None) -> Picture | Damage | None:
+        """What came, or what it counts as: a picture of one more size than is taken is as good as a damaged one."""
+        if isinstance(arrival, Picture):
+            height, width = shape = arrival.image.shape
+            if shape not in self._sizes and len(self._sizes) == SIZES_MAX:
+                return Damage(f"is {width}x{height} after frames of {SIZES_MAX} other sizes; no more sizes are taken")
+            self._sizes.add(shape)
+        return arrival
 
     def _frame(self, picture: Picture) -> Frame:
         arrived = picture.arrived

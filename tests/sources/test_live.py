@@ -556,6 +556,17 @@ def test_a_new_size_and_depth_after_a_reconnect_are_taken_up(caplog: pytest.LogC
     assert any("100x80 uint16 now, they were 64x48 uint16" in message for message in caplog.messages)
 
 
+def test_whoever_sends_ever_new_sizes_does_not_fill_the_memory(caplog: pytest.LogCaptureFixture) -> None:
+    sizes = [(HEIGHT, WIDTH + number) for number in range(18)]
+    each = [recorded([thermal(number, size)]) for number, size in enumerate(sizes)]
+    with serving([*each, recorded(LEVELS[:3])]) as uri, frames_of(uri) as (stream, source):
+        frames = list(islice(stream, 19))
+    assert [frame.image.shape for frame in frames] == [*sizes[:16], *3 * [(HEIGHT, WIDTH)]]
+    assert_in_order(frames)
+    assert source.frames_failed == 2
+    assert any("frame 16 is 80x48 after frames of 16 other sizes" in message for message in caplog.messages)
+
+
 @pytest.mark.parametrize("size", ["W100000 H100000", "W20000 H10000", "W30000 H64"])
 def test_frames_too_large_are_refused_before_they_take_memory(size: str, caplog: pytest.LogCaptureFixture) -> None:
     header = f"YUV4MPEG2 {size} F25:1 Cmono16\nFRAME\n".encode()
