@@ -89,23 +89,34 @@ def test_no_track_is_false_and_no_target_has_two(tracked: dict[str, Tracked], na
     assert not sample.tracks - {id_ for ids in sample.ids.values() for id_ in ids}
 
 
-def output_of_readme(number: int) -> list[list[str]]:
-    """Words of each line that one of its programs prints, as anybody would start it, and which ends without a word."""
-    program = (ROOT / "README.md").read_text().split("```python\n")[number].partition("```")[0]
+def program_of_readme(number: int) -> str:
+    return (ROOT / "README.md").read_text().split("```python\n")[number].partition("```")[0]
+
+
+def output_of(program: str) -> list[list[str]]:
+    """Words of each line that a program prints, as anybody would start it, and which ends without a word."""
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return [line.split() for line in done.stdout.splitlines()]
 
 
 def test_the_first_program_in_the_readme_follows_the_sample() -> None:
-    said = output_of_readme(1)
+    said = output_of(program_of_readme(1))
     assert {int(frame) for frame, *_ in said} == set(range(200))
     followed = {int(track) for frame, track, status, *_ in said if int(frame) == 100 and int(status) > 0}
     assert {1, 2, 4, 5} <= followed
 
 
-def test_the_second_program_in_the_readme_follows_its_target_alone() -> None:
-    said = output_of_readme(2)
+def test_frames_of_ones_own_take_the_place_of_the_sample_in_the_readmes_first_program() -> None:
+    sample = 'open_source("videos/horizon/sequence8.mp4")'
+    assert sample in program_of_readme(1)
+    said = output_of(program_of_readme(2) + program_of_readme(1).replace(sample, "Mine()"))
+    assert int(said[-1][0]) == 59
+    assert float(said[-1][3]) == pytest.approx(41 + 59, abs=1)
+
+
+def test_the_program_in_the_readme_that_has_no_images_follows_its_target_alone() -> None:
+    said = output_of(program_of_readme(3))
     frames, tracks = ([int(line[column]) for line in said] for column in (0, 1))
     assert (frames, set(tracks)) == (list(range(frames[0], 90)), {1})
     assert frames[0] < 10

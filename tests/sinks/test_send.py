@@ -259,7 +259,7 @@ def test_a_large_picture_reaches_a_listener_with_a_buffer_of_the_usual_size() ->
 
 
 def test_the_listener_in_the_readme_prints_the_tracks(tmp_path: Path) -> None:
-    program = (ROOT / "README.md").read_text().split("```python\n")[3].partition("```")[0]
+    program = (ROOT / "README.md").read_text().split("```python\n")[4].partition("```")[0]
     port, said = free_port(socket.SOCK_DGRAM), tmp_path / "said"
     command = [sys.executable, "-c", program.replace("9200", str(port))]
     with said.open("w") as out, subprocess.Popen(command, stdout=out) as listener:
