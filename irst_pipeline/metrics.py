@@ -148,7 +148,9 @@ class _Server(ThreadingTCPServer):
         super().shutdown_request(request)
 
     def handle_error(self, *_: object) -> None:
-        log.warning("metrics: a request was not answered: %s", sys.exc_info()[1])
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):  # that of a client that is gone is its own, however many there are in weeks
+            log.warning("metrics: a request was not answered: %s", error)
 
 
 def _handler_about(runs: Sequence[WatchedRun]) -> type[MetricsHandler]:
