@@ -1,12 +1,14 @@
 """The network on a CUDA device: pinned memory, overlapped copies, recorded graphs; only what was found comes back."""
 
 import logging
+import sys
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,6 +72,19 @@ def unpack_found(packed: Tensor, batch: int, pixels: int) -> list[TargetPixels] 
     ]
 
 
+def compiled_for(network: Net, frames: Tensor, backend: str | Callable[..., Any] = "inductor") -> Net:
+    """The network, compiled for frames (B, 1, H, W) of this size: for one, or for any number of several.
+
+    By itself PyTorch would compile a second size for all that follow, which is slower, and would leave a ninth in a
+    process as it is without a word.
+    """
+    compiled = torch.compile(network, dynamic=False, backend=backend)
+    torch._dynamo.maybe_mark_dynamic(frames, 0)  # type: ignore[no-untyped-call]
+    with torch._dynamo.config.patch(recompile_limit=sys.maxsize, accumulated_recompile_limit=sys.maxsize):
+        compiled(frames)
+    return compiled
+
+
 @dataclass
 class Slot:
     """Buffers of one batch in flight and the work on them, made once for each sort of batch: to pin memory and to
@@ -110,7 +125,7 @@ class CudaEngine(DeviceEngine[Slot]):
         self._upload, self._compute, self._download = (torch.cuda.Stream(device) for _ in range(3))
         self._pool = torch.cuda.graph_pool_handle()
         self._kept: OrderedDict[tuple[int, tuple[int, ...], np.dtype[np.generic]], list[Slot]] = OrderedDict()
-        self._compiler: Net | None = torch.compile(self._network) if compiled else None
+        self._compiles = compiled
         self._compiled: dict[tuple[tuple[int, ...], bool], Net] = {}
         """By the size of images, and whether there are several."""
         torch.cuda.synchronize(device)  # the weights are laid out on another stream than they are used on
@@ -121,7 +136,7 @@ class CudaEngine(DeviceEngine[Slot]):
         count = self.gathered
         key = image.shape, count > 1
         with _COMPILING, torch.cuda.device(self._device), torch.inference_mode():
-            if self._compiler is None or key in self._compiled:
+            if not self._compiles or key in self._compiled:
                 return
             height, width = image.shape
             log.info("%s: compiling the network for frames of %dx%d", self.device, width, height)
@@ -129,15 +144,14 @@ class CudaEngine(DeviceEngine[Slot]):
             try:
                 with torch.cuda.stream(stream):
                     frames = normalise(torch.zeros((count, 1, *image.shape), device=self._device)).frames.half()
-                    torch._dynamo.maybe_mark_dynamic(frames, 0)  # type: ignore[no-untyped-call]  # any number of several
-                    self._compiler(frames)
+                    compiled = compiled_for(self._network, frames)
                 stream.synchronize()
             except RuntimeError as error:
                 reason = str(error).splitlines()[0]
                 log.warning("%s: the network cannot be compiled (%s); it runs as it is", self.device, reason)
-                self._compiler = None
+                self._compiles = False
             else:
-                self._compiled[key] = self._compiler
+                self._compiled[key] = compiled
 
     def _network_for(self, shape: tuple[int, ...], count: int) -> Net:
         return self._compiled.get((shape, count > 1), self._network)

@@ -19,7 +19,7 @@ from irst_pipeline.detection import detect
 from irst_pipeline.engine import Engine, SharedEngine, find_device, open_engine
 from irst_pipeline.engine.base import BatchTooLargeError, above_threshold
 from irst_pipeline.engine.cpu import Compiled
-from irst_pipeline.engine.cuda import pack_found, search, unpack_found
+from irst_pipeline.engine.cuda import compiled_for, pack_found, search, unpack_found
 from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.normalise import normalise, target_units
@@ -400,6 +400,22 @@ def test_frames_in_a_batch_are_found_as_alone(frames: list[Frame]) -> None:
         np.testing.assert_allclose(
             one.probability[common], together.probability[np.isin(together.places, one.places)], atol=TOLERANCE
         )
+
+
+def test_a_network_is_compiled_anew_for_each_size_however_many_there_are() -> None:
+    made, net = [], torch.nn.Conv2d(1, 1, 3)
+
+    def noted(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
+        made.append(graph)
+        return graph.forward
+
+    sizes = [(count, 16, width) for count in (4, 1) for width in range(16, 22)]
+    with torch.inference_mode():
+        for done, (count, height, width) in enumerate(sizes, 1):
+            compiled = compiled_for(net, torch.zeros(count, 1, height, width), noted)
+            assert len(made) == done
+            compiled(torch.zeros(2 if count > 1 else 1, 1, height, width))
+            assert len(made) == done, "for any number of several"
 
 
 @pytest.mark.gpu
