@@ -6,6 +6,7 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -33,6 +34,11 @@ GATHERED = 8  # frames of one recording that go together; alone they would leave
 SHAPES_KEPT = 40  # kinds of batches whose buffers and graphs are kept: eight sizes of images, by one to 16 at a time
 _COMPILING = Lock()  # PyTorch's compiler is one for all engines
 WARM_UP = 3  # passes before a graph is recorded, in which kernels are loaded and chosen
+
+
+def in_half_precision(network: LSNet, device: torch.device) -> TargetNet:
+    """A copy on the device, as it is run there; the network itself stays as it is, for others to use."""
+    return TargetNet(deepcopy(network)).eval().half().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def pack_found(maps: Tensor, threshold: float, count: int) -> Tensor:
@@ -121,7 +127,7 @@ class CudaEngine(DeviceEngine[Slot]):
         self._device, self._threshold = device, threshold
         self.gathered = 1 if newest else GATHERED
         self.device = f"{device}, {torch.cuda.get_device_name(device)}"
-        self._network = TargetNet(network).eval().half().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = in_half_precision(network, device)
         self._upload, self._compute, self._download = (torch.cuda.Stream(device) for _ in range(3))
         self._pool = torch.cuda.graph_pool_handle()
         self._kept: OrderedDict[tuple[int, tuple[int, ...], np.dtype[np.generic]], list[Slot]] = OrderedDict()

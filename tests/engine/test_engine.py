@@ -18,8 +18,8 @@ from irst_pipeline.config import RunSettings
 from irst_pipeline.detection import detect
 from irst_pipeline.engine import Engine, SharedEngine, find_device, open_engine
 from irst_pipeline.engine.base import BatchTooLargeError, above_threshold
-from irst_pipeline.engine.cpu import Compiled
-from irst_pipeline.engine.cuda import compiled_for, pack_found, search, unpack_found
+from irst_pipeline.engine.cpu import Compiled, fingerprint
+from irst_pipeline.engine.cuda import compiled_for, in_half_precision, pack_found, search, unpack_found
 from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.normalise import normalise, target_units
@@ -354,6 +354,14 @@ def test_a_search_can_be_recorded_for_it_needs_no_number_from_the_device(depth: 
     images = torch.empty((2, 1, 96, 130), dtype=depth, device="meta")
     with torch.inference_mode():
         search(images, network, 0.3, *buffers(2, 96, 130, "meta"))
+
+
+def test_an_engine_leaves_the_network_it_was_given_to_others() -> None:
+    network = load_weights(NANO).network
+    before = fingerprint(network)
+    half = in_half_precision(network, torch.device("cpu"))
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float16}
+    assert fingerprint(network) == before
 
 
 def test_a_search_finds_in_half_precision_what_the_network_sees(frames: list[Frame]) -> None:
