@@ -290,14 +290,13 @@ class CudaEngine(DeviceEngine[Slot]):
         try:
             with torch.cuda.graph(graph, self._pool, self._compute, capture_error_mode="thread_local"):
                 work()
-        except torch.cuda.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            if isinstance(error.__context__, torch.cuda.OutOfMemoryError):
-                raise error.__context__ from None
             # A recording that is broken off leaves its stream and its memory as they were in it.
             torch.cuda.set_stream(stream)
             self._pool = torch.cuda.graph_pool_handle()
+            for reason in (error, error.__context__):
+                if isinstance(reason, torch.cuda.OutOfMemoryError):
+                    raise reason from None
             log.warning("%s: no graph can be recorded (%s)", self.device, str(error).splitlines()[0])
             return work
         return graph.replay
