@@ -30,6 +30,13 @@ class Slow(nn.Conv2d):
         return super().forward(frames)
 
 
+class Coloured(nn.Conv2d):
+    """A network for pictures of three channels."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 1, 3)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bench") / "out"
@@ -141,6 +148,16 @@ def test_bad_arguments_are_told_in_one_line(
     assert error.startswith(f"irst: error: {line}")
     assert error.count("\n") == 1
     assert (out / "bench.json").read_text() == "measured before"
+
+
+def test_a_peer_that_takes_no_infrared_frame_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peer = "tests.test_bench:Coloured"
+    arguments = ["--sizes", "64x48", "--frames", "20", "--sources", "1", "--peer", peer, "--out", str(tmp_path)]
+    assert main(["bench", *arguments]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"irst: error: --peer {peer}: fails on a frame (1, 1, 48, 64) (Given groups=1, weight of")
 
 
 def test_frames_that_went_together_are_one_work_of_the_network() -> None:

@@ -35,7 +35,7 @@ from irst_pipeline.config import RunSettings
 from irst_pipeline.detection import detect
 from irst_pipeline.disk import prepare_folder, write_file, write_json
 from irst_pipeline.engine import DeviceEngine, Engine, SharedEngine, find_device, load_model, open_engine
-from irst_pipeline.errors import UsageError
+from irst_pipeline.errors import UsageError, reason_of
 from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.run import Run, carry_out, run_header
@@ -167,7 +167,7 @@ class _Bench:
             image = some[0].image
             network = _time_network(self.latency_engine, image, scene.frames, self.stop)
             beside = {
-                name: _time_peer(peer, self.latency_engine, image, self.stop) for name, peer in self.peers.items()
+                name: _time_peer(name, peer, self.latency_engine, image, self.stop) for name, peer in self.peers.items()
             }
             frames = list(islice(cycle(some), scene.frames))
             found = self.engine.run(_until_stopped(frames, self.stop))
@@ -230,15 +230,20 @@ def _seconds_of_others() -> dict[int, float]:
     return seconds
 
 
-def _time_peer(peer: nn.Module, engine: DeviceEngine[Any], image: Image, stop: Event) -> PeerSpeed:
+def _time_peer(name: str, peer: nn.Module, engine: DeviceEngine[Any], image: Image, stop: Event) -> PeerSpeed:
+    """Raises UsageError where the peer takes no such frames."""
     device = next(peer.parameters()).device
     frame, ours = normalise_image(image, device).frames, engine.network_alone(image)
 
     @torch.inference_mode()
     def theirs() -> None:
-        peer(frame)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        try:
+            peer(frame)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+        except Exception as error:  # whatever a network of others raises
+            shape, reason = tuple(frame.shape), reason_of(error).splitlines()[0]
+            raise UsageError(f"--peer {name}: fails on a frame {shape} ({reason}); leave it out, or mend it") from error
 
     seconds: dict[Callable[[], None], list[float]] = {theirs: [], ours: []}
     for _ in _until_stopped(range(1 + PEER_TURNS), stop):
