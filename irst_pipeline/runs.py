@@ -42,7 +42,7 @@ from irst_pipeline.worker import STOP_SECONDS, RunProcess
 
 log = logging.getLogger("irst")
 
-RECORDINGS_AT_ONCE = min(max(2, os.cpu_count() or 1), 16)  # the next ones wait; cameras do not
+RECORDINGS_AT_ONCE = min(max(2, len(os.sched_getaffinity(0))), 16)  # the next ones wait; cameras do not
 
 
 def run_recordings(

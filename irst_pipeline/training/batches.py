@@ -127,7 +127,7 @@ def draw_ahead(
             Steps(sources, settings),
             batch_size=None,
             sampler=steps,
-            num_workers=min(len(steps), os.cpu_count() or 1),
+            num_workers=min(len(steps), len(os.sched_getaffinity(0))),
             worker_init_fn=_draw_alone,
             multiprocessing_context="fork",  # the frames are there already, and not once more in each
             pin_memory=True,

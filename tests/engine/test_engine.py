@@ -9,7 +9,6 @@ from contextlib import closing
 from itertools import chain
 from threading import Event
 from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -20,15 +19,7 @@ from irst_pipeline.detection import detect
 from irst_pipeline.engine import Engine, SharedEngine, find_device, open_engine
 from irst_pipeline.engine.base import BatchTooLargeError, above_threshold
 from irst_pipeline.engine.cpu import Compiled, fingerprint
-from irst_pipeline.engine.cuda import (
-    WARM_UP,
-    CudaEngine,
-    compiled_for,
-    in_half_precision,
-    pack_found,
-    search,
-    unpack_found,
-)
+from irst_pipeline.engine.cuda import compiled_for, in_half_precision, pack_found, search, unpack_found
 from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.normalise import normalise, target_units
@@ -449,18 +440,6 @@ def test_a_compiled_network_takes_other_sizes_as_it_is(frames: list[Frame], capl
             assert len(both) >= len(plain.places) - 2
             assert len(both) >= len(found.places) - 2
     assert caplog.text.count("compiling") == 1
-
-
-def test_a_recording_that_lacks_memory_does_not_spoil_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is broken off in its own stream and memory; no device can be told when to lack it."""
-    cuda, engine = MagicMock(OutOfMemoryError=torch.cuda.OutOfMemoryError), MagicMock()
-    cuda.graph.return_value.__exit__.side_effect = RuntimeError("the recording is not complete")
-    monkeypatch.setattr("irst_pipeline.engine.cuda.torch.cuda", cuda)
-    work = MagicMock(side_effect=[None] * WARM_UP + [torch.cuda.OutOfMemoryError])
-    with pytest.raises(cuda.OutOfMemoryError):
-        CudaEngine._record(engine, work)
-    cuda.set_stream.assert_called_once_with(cuda.current_stream.return_value)
-    assert engine._pool is cuda.graph_pool_handle.return_value
 
 
 @pytest.mark.gpu
