@@ -76,7 +76,7 @@ class TrackerSettings(Settings):
     clutter_seconds: NotNegative = 0.03
     """How long clutter stays: a frame dt s after the last adds only min(1, dt / clutter_seconds) of its evidence."""
     weak_clutter_seconds: NotNegative = 0.08
-    """The same of weak detections."""
+    """The same of weak detections, and of frames in which a target is missed."""
     target_score: ScoreMoments = (0.99, 0.03)
     """Mean and spread of the probabilities that detections of targets have ..."""
     clutter_score: ScoreMoments = (0.7, 0.26)

@@ -21,6 +21,7 @@ DIM_SPEED_MIN = 6.0  # px/s, of a dim track at least; of less, clouds drift, and
 LASTING_HITS = 3  # of a track: a weak detection that it takes then is one that goes on from frame to frame
 LASTING_MAX = 0.5  # share of the weak detections that go on, above which they are of the scene
 MEMORY_FRAMES = 60
+VISIBLE_MIN, VISIBLE_MAX = 0.05, 0.99  # a target long missed may be seen again, and one just seen be hidden
 
 
 class Scores:
@@ -92,3 +93,14 @@ class Starts(Stateful):
 def independence(dt: float, stays: float) -> float:
     """How much of its evidence a frame adds, `dt` seconds after the one before, to clutter that stays so long."""
     return min(1.0, dt / stays) if stays else float(dt > 0)
+
+
+def visible_though_missed(visible: Floats, detected: Floats, independent: float) -> Floats:
+    """The probability (n,) that targets are not hidden, from that of before a frame in which they were missed.
+
+    `detected` (n,): how probably they would have been, had they been visible; `independent`: how much of its evidence
+    the frame adds. After Musicki, Evans and Stankovic, "Integrated probabilistic data association", IEEE Trans.
+    Automatic Control 1994, whose targets may exist and not be observable.
+    """
+    before, missed = np.minimum(visible, VISIBLE_MAX), (1 - detected) ** independent
+    return np.maximum(before * missed / (1 - before * (1 - missed)), VISIBLE_MIN)

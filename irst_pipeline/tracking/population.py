@@ -46,6 +46,8 @@ class Population(NamedTuple):
     """of them, those by detections that were not weak"""
     missed: Integers
     """frames since the last detection"""
+    visible: Floats
+    """probability that its target is not hidden, by the frames since the last detection; 1 until it is confirmed"""
     last_seen: Floats
     """s: time of the last detection"""
     detection: Integers
@@ -75,6 +77,7 @@ class Population(NamedTuple):
             hits=whole,
             strong_hits=whole,
             missed=whole,
+            visible=reals,
             last_seen=reals,
             detection=whole,
             nis=reals,

@@ -22,6 +22,7 @@ from irst_pipeline.tracking.existence import (
     Persistence,
     Scores,
     independence,
+    visible_though_missed,
     weak_gain,
 )
 from irst_pipeline.tracking.imm import inside, placed, predicted, updated_softly
@@ -246,6 +247,8 @@ class Tracker(Stateful):
         score_gain = measurements.score_gain[tracks.begun_weakly[pairs.tracks].astype(int), pairs.detections]
         clutter = measurements.clutter[pairs.detections]
         gain = np.log(self._settings.detection_probability / clutter) + density + score_gain + fading
+        # One that was missed again and again is hidden or gone, and what is far from its place rather clutter.
+        gain += np.log(tracks.visible)[pairs.tracks]
         both = contested(pairs, tracks.confirmed, tracks.id)
         if len(both):
             which, at = pairs.tracks[both], pairs.detections[both[:, 0]]
@@ -266,10 +269,11 @@ class Tracker(Stateful):
             # A tentative track is as likely of a target as the test it has to pass says.
             lead = np.maximum(tracks.evidence - needed.strong, tracks.dim_evidence - needed.weak)
             existence = np.where(tracks.confirmed, 1.0, expit(lead))
-            return joint_shares(pairs, gain, existence, detected)
+            return joint_shares(pairs, gain, existence, detected * tracks.visible)
         # A target that turns back at the border is not expected there: to take it up again, its track need not be sure
         # that it is in the picture.
-        missed, evidence = np.log(1 - self._settings.detection_probability), np.log(1 - detected)
+        missed = np.log(1 - self._settings.detection_probability * tracks.visible)[pairs.tracks]
+        evidence = np.log(1 - detected)
         free = np.ones(pairs.detections.max(initial=-1) + 1, bool)
         chosen = [np.empty(0, np.int64)]
         order = np.where(tracks.confirmed, 0, 1 + tracks.dim)
@@ -277,7 +281,7 @@ class Tracker(Stateful):
             open_ = (group[pairs.tracks] & free[pairs.detections]).nonzero()[0]
             if not len(open_):
                 continue
-            kept = open_[assign(pairs.take(open_), gain[open_] - missed)]
+            kept = open_[assign(pairs.take(open_), gain[open_] - missed[open_])]
             free[pairs.detections[kept]] = False
             chosen.append(kept)
         rows = np.concatenate(chosen)
@@ -318,6 +322,10 @@ class Tracker(Stateful):
         columns["missed"] += 1
         columns["missed"][rows] = columns["missed"][shares.pairs.tracks[both]] = 0
         columns["strong_hits"][rows] += ~measurements.weak[seen]
+        # What a network misses once it often misses again.
+        independent = independence(dt, self._settings.weak_clutter_seconds)
+        known = tracks.confirmed & (columns["missed"] > 0)
+        columns["visible"] = np.where(known, visible_though_missed(tracks.visible, detected, independent), 1.0)
         columns["last_seen"][rows] = self._time
         columns["detection"] = np.full(count, -1)
         columns["detection"][rows] = seen
@@ -401,6 +409,7 @@ class Tracker(Stateful):
             hits=np.ones(n, np.int64),
             strong_hits=(~measurements.weak[rows]).astype(np.int64),
             missed=np.zeros(n, np.int64),
+            visible=np.ones(n),
             last_seen=np.full(n, time),
             detection=rows,
             nis=np.full(n, np.nan),

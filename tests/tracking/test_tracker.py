@@ -140,6 +140,19 @@ def test_a_target_comes_back_under_its_id(settings: TrackerSettings) -> None:
     assert tracks.hits.tolist() == [50]
 
 
+@every_kind
+def test_a_track_whose_target_is_gone_does_not_wander_off_with_clutter(settings: TrackerSettings) -> None:
+    wandered = 0
+    for seed in range(20):
+        rng, scene = np.random.default_rng(seed), Scene(settings)
+        scene.score = 0.9
+        for i in range(60):
+            flash = rng.uniform((0, 0), IMAGE.shape[::-1]).tolist()
+            tracks = scene(*[moving(i)] * (i < 30), flash)
+            wandered += i >= 30 and TrackStatus.CONFIRMED in tracks.status
+    assert wandered <= 5  # frames, of 600
+
+
 def test_coasting_is_counted_in_seconds_not_frames() -> None:
     scene = Scene()
     for i in range(30):
