@@ -233,7 +233,7 @@ def write_file(path: Path, data: bytes) -> None:
 
     Whenever the process is killed, all of either the old one or the new one is there.
     """
-    fresh = path.with_name(f".{path.name}.new")
+    fresh, _ = beside(path)
     try:
         fresh.write_bytes(data)
         fresh.replace(path)
@@ -272,7 +272,7 @@ def rewrite_file(path: Path, data: bytes) -> None:
 
 
 def beside(path: Path) -> tuple[Path, Path]:
-    """Where `rewrite_file` keeps a place for the next file, and for a moment the last one."""
+    """Where a file is written before it takes its place, and where the last one is for a moment."""
     return path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
 
 

@@ -36,6 +36,11 @@ class StubSink:
     def close(self) -> None: ...
 
 
+def program_of_readme(number: int) -> str:
+    """One of its programs in Python, from 1."""
+    return (ROOT / "README.md").read_text().split("```python\n")[number].partition("```")[0]
+
+
 def start(*arguments: object) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     command = [sys.executable, "-m", "irst_pipeline.cli", *map(str, arguments)]

@@ -11,7 +11,7 @@ import pytest
 
 from irst_pipeline.cli import main
 from irst_pipeline.evaluation.matching import match
-from tests.running import ROOT, read_csv
+from tests.running import ROOT, program_of_readme, read_csv
 
 VIDEOS = ROOT / "videos"
 SAMPLES = {"clouds": "sequence16.mkv", "horizon": "sequence8.mp4"}
@@ -87,10 +87,6 @@ def test_no_track_is_false_and_no_target_has_two(tracked: dict[str, Tracked], na
     assert sample.frames.keys() == set(TARGETS[name])
     assert all(len(ids) <= 1 for ids in sample.ids.values())
     assert not sample.tracks - {id_ for ids in sample.ids.values() for id_ in ids}
-
-
-def program_of_readme(number: int) -> str:
-    return (ROOT / "README.md").read_text().split("```python\n")[number].partition("```")[0]
 
 
 def output_of(program: str) -> list[list[str]]:

@@ -40,7 +40,7 @@ class Population(NamedTuple):
     age: Integers
     """frames processed since and including the first detection"""
     unbroken: Integers
-    """the same, of the part after the last jump"""
+    """frames processed since and including the first detection after the last jump"""
     hits: Integers
     strong_hits: Integers
     """of them, those by detections that were not weak"""

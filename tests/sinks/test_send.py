@@ -26,7 +26,7 @@ from irst_pipeline.sinks.annotate import Annotator
 from irst_pipeline.sinks.send import VIDEO_BYTES, SentVideo
 from irst_pipeline.sources import open_source
 from irst_pipeline.types import Frame, FrameResult, TrackEvent
-from tests.running import HORIZON, ROOT, read_jsonl, report, wait_until, write_video
+from tests.running import HORIZON, ROOT, program_of_readme, read_jsonl, report, wait_until, write_video
 from tests.sinks.sink_streams import RATE, header, result, tracks
 from tools.streaming import free_port
 
@@ -259,7 +259,7 @@ def test_a_large_picture_reaches_a_listener_with_a_buffer_of_the_usual_size() ->
 
 
 def test_the_listener_in_the_readme_prints_the_tracks(tmp_path: Path) -> None:
-    program = (ROOT / "README.md").read_text().split("```python\n")[4].partition("```")[0]
+    program = program_of_readme(4)
     port, said = free_port(socket.SOCK_DGRAM), tmp_path / "said"
     command = [sys.executable, "-c", program.replace("9200", str(port))]
     with said.open("w") as out, subprocess.Popen(command, stdout=out) as listener:
