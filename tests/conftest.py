@@ -70,11 +70,11 @@ def start_tool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 200 kB."""
+    """A disk of 400 kB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     try:
-        command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
+        command = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
         mounted = subprocess.run(command, capture_output=True, text=True, check=False)
         why = mounted.stderr.strip()
     except FileNotFoundError as error:

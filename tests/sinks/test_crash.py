@@ -170,7 +170,7 @@ def test_the_video_leaves_the_logs_their_space_and_goes_on_when_there_is_more(
     stream = iter(noisy(12))
     for _ in range(2):
         sink.write(next(stream))
-    (small_disk / "other").write_bytes(bytes(160_000))
+    (small_disk / "other").write_bytes(bytes(360_000))
     for _ in range(2):
         time.sleep(1.1)
         for _ in range(5):
