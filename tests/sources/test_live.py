@@ -84,7 +84,7 @@ class RtspCamera(StreamRequestHandler):
 
     def handle(self) -> None:
         with suppress(OSError):
-            while request := b"".join(iter(self.rfile.readline, b"\r\n")).decode():
+            while request := b"".join(takewhile(bytes.strip, iter(self.rfile.readline, b""))).decode():
                 self.answer(request.split()[0], request)
 
     def answer(self, verb: str, request: str) -> None:
