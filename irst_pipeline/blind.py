@@ -31,7 +31,7 @@ STILL_MIN, STILL_MAX = 6.0, 8.0
 MEMORY_FRAMES = 10
 
 
-class Look(NamedTuple):
+class Thumbnail(NamedTuple):
     """What a picture looks like, from some 5,000 pixels; grey levels."""
 
     levels: NDArray[np.float32]
@@ -42,7 +42,7 @@ class Look(NamedTuple):
     """Mean absolute difference of neighbours, across or down."""
 
     @classmethod
-    def at(cls, image: Image) -> "Look":
+    def at(cls, image: Image) -> "Thumbnail":
         step = grid_step(image)
         here, right, below = (
             part[::step, ::step].astype(np.float32).ravel()
@@ -81,16 +81,16 @@ class BlindFrames(Stateful):
 
     def marked(self, frame: Frame, detections: Detections) -> Frame:
         """The next frame, which says whether it is blind."""
-        shown, look = checksum(frame), Look.at(frame.image)
-        repeats, change = shown == self._checksum, look.change(self._levels)
-        self._checksum, self._levels = shown, look.levels
+        shown, thumbnail = checksum(frame), Thumbnail.at(frame.image)
+        repeats, change = shown == self._checksum, thumbnail.change(self._levels)
+        self._checksum, self._levels = shown, thumbnail.levels
         elapsed = frame.time - self._seen
-        shut = self._structured >= STEADY and not look.structured and look.contrast < FAINTER * self._contrast
+        shut = self._structured >= STEADY and not thumbnail.structured and thumbnail.contrast < FAINTER * self._contrast
         frozen = change < CHANGE_SHARE * self._change and self._stand_still(detections, elapsed)
         if (repeats or shut or frozen) and elapsed <= self._seconds_max:
             return replace(frame, blind=True)
-        self._contrast, self._seen = look.contrast, frame.time
-        self._structured = self._structured + 1 if look.structured else 0
+        self._contrast, self._seen = thumbnail.contrast, frame.time
+        self._structured = self._structured + 1 if thumbnail.structured else 0
         if np.isfinite(change):
             self._change += (change - self._change) / MEMORY_FRAMES
         return frame

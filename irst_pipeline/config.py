@@ -113,7 +113,7 @@ class CalibrationSettings(Settings):
     """black_hot: what is dark is warm, so levels are inverted; targets must be brighter than their background."""
 
 
-class CameraSettings(Settings):
+class BearingSettings(Settings):
     """Where pixels lie in the world: with a camera model, tracks have bearings."""
 
     model: str | None = None
@@ -238,7 +238,7 @@ class RunSettings(Settings):
     camera_motion: CameraMotionModel = "similarity"
     """How the camera may move between frames; tracks move with the scene. off: it is not looked for in the picture."""
     tracker: TrackerSettings = TrackerSettings()
-    camera: CameraSettings = CameraSettings()
+    camera: BearingSettings = BearingSettings()
     live: LiveSettings = LiveSettings()
     metrics: MetricsSettings = MetricsSettings()
     send: SendSettings = SendSettings()

@@ -7,7 +7,7 @@ from irst_pipeline.calibration.destripe import destripe
 from irst_pipeline.calibration.file import read_calibration
 from irst_pipeline.config import CalibrationSettings
 from irst_pipeline.errors import UsageError
-from irst_pipeline.sources.address import beside
+from irst_pipeline.sources.address import named_after
 from irst_pipeline.sources.base import describe
 from irst_pipeline.types import Frame
 
@@ -19,9 +19,9 @@ class Calibrator:
     def __init__(self, settings: CalibrationSettings, uri: str) -> None:
         """For the recording `uri`. Raises UsageError, one line, for a file that cannot be used."""
         self._settings = settings
-        self._path = None if settings.file is None else beside(settings.file, uri)
+        self._path = None if settings.file is None else named_after(settings.file, uri)
         self._calibration = read_calibration(self._path) if self._path else None
-        self._cover = None if settings.covered is None else Cover(beside(settings.covered, uri))
+        self._cover = None if settings.covered is None else Cover(named_after(settings.covered, uri))
 
     def __call__(self, frame: Frame) -> Frame:
         """The frame, corrected. Raises UsageError for one of another size or depth than the files are for."""

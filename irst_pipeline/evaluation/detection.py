@@ -16,7 +16,7 @@ REACH = float(np.nextafter(3.0, 0.0))  # px from a target's centroid to that of 
 
 
 @dataclass(frozen=True)
-class Counts:
+class FrameCounts:
     """What is counted in one frame, over the pixels that are to be judged."""
 
     overlap: int
@@ -54,7 +54,7 @@ class Scores:
     """False-alarm rate: pixels of the blobs that serve no target, of all pixels."""
 
 
-def count(found: NDArray[np.bool_], mask: NDArray[np.uint8]) -> Counts:
+def count(found: NDArray[np.bool_], mask: NDArray[np.uint8]) -> FrameCounts:
     """Compare the pixels found (H, W) with a mask (H, W) of `MASKED`, `UNKNOWN` and background.
 
     What is found in unknown pixels is neither right nor wrong: blobs are made of the others. Blobs and targets are
@@ -70,10 +70,10 @@ def count(found: NDArray[np.bool_], mask: NDArray[np.uint8]) -> Counts:
     (wanted, _), (centroids, areas) = _blobs(truth), _blobs(found)
     _, served = match(distances(wanted, centroids), REACH)
     false_pixels = int(np.delete(areas, served).sum())
-    return Counts(overlap, union, len(wanted), len(served), false_pixels, int(np.count_nonzero(judged)))
+    return FrameCounts(overlap, union, len(wanted), len(served), false_pixels, int(np.count_nonzero(judged)))
 
 
-def pool(counts: Iterable[Counts]) -> Scores:
+def pool(counts: Iterable[FrameCounts]) -> Scores:
     """The scores of a set of frames."""
     rows = list(counts)
     overlap, union = sum(c.overlap for c in rows), sum(c.union for c in rows)
@@ -94,9 +94,9 @@ class DetectionScores:
 
     def __init__(self, threshold: float = 0.5, curve: Sequence[float] | Floats = ()) -> None:
         self.threshold = threshold
-        self.counts: dict[str, Counts] = {}
+        self.counts: dict[str, FrameCounts] = {}
         """By the name of the image, at the operating threshold."""
-        self._curve: dict[float, list[Counts]] = {float(value): [] for value in sorted({*curve, threshold})}
+        self._curve: dict[float, list[FrameCounts]] = {float(value): [] for value in sorted({*curve, threshold})}
 
     def add(self, name: str, response: NDArray[np.floating[Any]], mask: NDArray[np.uint8]) -> None:
         """Judge a map (H, W), found where it is above a threshold, by the image's mask as `count` does."""

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from irst_pipeline.disk import write_file, write_json, write_table
-from irst_pipeline.evaluation.detection import Counts, DetectionScores, Scores
+from irst_pipeline.evaluation.detection import DetectionScores, FrameCounts, Scores
 from irst_pipeline.pictures import as_written, png
 
 SUMMARY_FILE, IMAGES_FILE, CURVE_FILE, PICTURE_FILE = "summary.json", "images.csv", "curve.csv", "curve.png"
@@ -32,7 +32,7 @@ def write_report(folder: Path, what: dict[str, Any], detectors: ScoresByName) ->
         ],
     }
     write_json(folder / SUMMARY_FILE, summary)
-    counted = [field.name for field in fields(Counts)]
+    counted = [field.name for field in fields(FrameCounts)]
     images = (
         [detector, image, counts.iou, *(getattr(counts, name) for name in counted)]
         for detector, scores in detectors.items()

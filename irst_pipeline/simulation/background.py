@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from irst_pipeline.simulation.camera import Camera, Window
+from irst_pipeline.simulation.camera import CameraPath, Window
 from irst_pipeline.simulation.clouds import Clouds
 from irst_pipeline.simulation.layers import Layer, StillLayer
 from irst_pipeline.simulation.scene import SceneSettings
@@ -39,7 +39,7 @@ class Background:
     after the noise removes.
     """
 
-    def __init__(self, scene: SceneSettings, camera: Camera, streams: Mapping[str, np.random.Generator]) -> None:
+    def __init__(self, scene: SceneSettings, camera: CameraPath, streams: Mapping[str, np.random.Generator]) -> None:
         self._camera = camera
         self._frame_rate_hz = scene.frame_rate_hz
         self._contrast = scene.clouds.contrast

@@ -59,7 +59,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class View:
+class Pose:
     """Where the camera looks in one frame."""
 
     centre: complex
@@ -126,28 +126,28 @@ class CameraSettings(Settings):
     def still(self) -> bool:
         return not any((*self.pan_px_s, self.jitter_px, *self.vibration_px, self.roll_deg_s))
 
-    def view(self, centre: complex, time: float) -> View:
+    def pose(self, centre: complex, time: float) -> Pose:
         """Where the camera looks at `time`, s, but for the jitter."""
         swing = math.sin(2 * math.pi * self.vibration_hz * time)
-        return View(
+        return Pose(
             centre,
             complex(*self.pan_px_s) * time + complex(*self.vibration_px) * swing,
             self.roll_deg_s * time,
         )
 
 
-class Camera:
-    """The views of a sequence."""
+class CameraPath:
+    """Where it looks in a sequence, frame by frame."""
 
     def __init__(
         self, settings: CameraSettings, centre: complex, frames: int, frame_rate_hz: float, rng: np.random.Generator
     ) -> None:
         jitter = rng.normal(0, settings.jitter_px, (frames, 2))
         jitter[0] = 0
-        steady = [settings.view(centre, frame / frame_rate_hz) for frame in range(frames)]
-        self.views = [
-            replace(view, offset=view.offset + complex(*shake))
-            for view, shake in zip(steady, jitter.tolist(), strict=True)
+        steady = [settings.pose(centre, frame / frame_rate_hz) for frame in range(frames)]
+        self.poses = [
+            replace(pose, offset=pose.offset + complex(*shake))
+            for pose, shake in zip(steady, jitter.tolist(), strict=True)
         ]
         self._still = settings.still
         self.extent = reduce(Window.around, map(self.window, range(frames)))
@@ -155,8 +155,8 @@ class Camera:
 
     def window(self, frame: int) -> Window:
         """The scene pixels that `image` needs for `frame`."""
-        return self.views[frame].window(0 if self._still else MARGIN)
+        return self.poses[frame].window(0 if self._still else MARGIN)
 
     def image(self, scene: Floats, frame: int) -> Floats:
         """(H, W): what `frame` shows of `scene`, which spans its window."""
-        return scene if self._still else self.views[frame].image(scene, self.window(frame))
+        return scene if self._still else self.poses[frame].image(scene, self.window(frame))

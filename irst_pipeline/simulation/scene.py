@@ -150,7 +150,7 @@ class SceneSettings(Settings):
         last = self.frames - 1 if target.last_frame is None else target.last_frame
         for frame in range(target.first_frame, last + 1):
             place, _ = target.motion(frame, self.frame_rate_hz)
-            seen = self.camera.view(self.centre, frame / self.frame_rate_hz).to_image(place)
+            seen = self.camera.pose(self.centre, frame / self.frame_rate_hz).to_image(place)
             if self.contains(seen.real, seen.imag):
                 return
         raise ValueError(f"{name} to enter the {self.width_px}x{self.height_px} px frame")

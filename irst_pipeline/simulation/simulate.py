@@ -21,7 +21,7 @@ from irst_pipeline.disk import prepare_folder
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.memory import told_out_of_memory
 from irst_pipeline.simulation.background import Background
-from irst_pipeline.simulation.camera import Camera, View
+from irst_pipeline.simulation.camera import CameraPath, Pose
 from irst_pipeline.simulation.scene import SceneSettings
 from irst_pipeline.simulation.sensor import Sensor
 from irst_pipeline.simulation.targets import Targets, TargetState
@@ -47,7 +47,7 @@ class TrueFrame:
     """(H, W), 14 bits."""
     targets: tuple[TargetState, ...]
     """Their `snr` is over the noise of the background where they are."""
-    view: View
+    pose: Pose
     """Where the camera looks."""
 
 
@@ -57,7 +57,7 @@ def render(scene: SceneSettings, seed: int) -> Iterator[TrueFrame]:
         name: np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(part,))))
         for part, name in enumerate(STREAMS)
     }
-    camera = Camera(scene.camera, scene.centre, scene.frames, scene.frame_rate_hz, streams["camera"])
+    camera = CameraPath(scene.camera, scene.centre, scene.frames, scene.frame_rate_hz, streams["camera"])
     background = Background(scene, camera, streams)
     targets = Targets(scene, camera, streams["flights"], streams["formations"])
     sensor = Sensor(scene.sensor, scene.shape, streams["noise"], streams["pattern"])
@@ -70,7 +70,7 @@ def render(scene: SceneSettings, seed: int) -> Iterator[TrueFrame]:
         for state in states:
             sensor.add_point(image, state.x, state.y, state.snr * sky_noise / sensor.peak)
         truth = tuple(_over_noise(state, sky_noise / _nearest(noise_sd, state)) for state in states)
-        yield TrueFrame(index, index / scene.frame_rate_hz, sensor.expose(image), truth, camera.views[index])
+        yield TrueFrame(index, index / scene.frame_rate_hz, sensor.expose(image), truth, camera.poses[index])
 
 
 def _over_noise(state: TargetState, quieter: float) -> TargetState:
@@ -129,7 +129,7 @@ def simulate(scene: SceneSettings, out: Path, seed: int, overwrite: bool = False
         raise IrstError(f"{out}: cannot write the sequence ({error.strerror or error}); it is incomplete") from None
 
 
-class Video:
+class SceneVideo:
     """A video file with one stream; what it holds depends only on the frames."""
 
     def __init__(self, path: Path, codec: str, pixels: str, scene: SceneSettings, options: dict[str, str]) -> None:
@@ -156,7 +156,7 @@ class Video:
         self._file.mux(self._stream.encode(frame))
 
 
-class Video16(Video):
+class Video16(SceneVideo):
     """The frames as they are."""
 
     def __init__(self, out: Path, scene: SceneSettings) -> None:
@@ -167,7 +167,7 @@ class Video16(Video):
         self.add(frame.image, frame.index)
 
 
-class Video8(Video):
+class Video8(SceneVideo):
     """The frames as an 8-bit camera shows them; lossless, so that dim targets survive, unless `encoder` says else."""
 
     LOSSLESS: ClassVar = {"qp": "0", "preset": "medium"}
@@ -212,5 +212,5 @@ def _camera_lines(frame: TrueFrame) -> Iterator[str]:
     """Where the camera looks: how far it has moved over the scene, and rolled clockwise, since the first frame."""
     if frame.index == 0:
         yield "frame,time_s,dx_px,dy_px,roll_deg\n"
-    offset, roll = frame.view.offset, frame.view.roll_deg
+    offset, roll = frame.pose.offset, frame.pose.roll_deg
     yield f"{frame.index},{frame.time:.6f},{offset.real:.4f},{offset.imag:.4f},{roll:.6f}\n"

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 
 from irst_pipeline.simulation.background import Scenery
-from irst_pipeline.simulation.camera import Camera
+from irst_pipeline.simulation.camera import CameraPath
 from irst_pipeline.simulation.flight import ManoeuvreSettings, TargetSettings
 from irst_pipeline.simulation.scene import SceneSettings
 
@@ -42,7 +42,7 @@ class Targets:
     """All targets of a scene, set and random: `flights` draws those by themselves, `formations` all others."""
 
     def __init__(
-        self, scene: SceneSettings, camera: Camera, flights: np.random.Generator, formations: np.random.Generator
+        self, scene: SceneSettings, camera: CameraPath, flights: np.random.Generator, formations: np.random.Generator
     ) -> None:
         self._scene = scene
         self._camera = camera
@@ -62,8 +62,8 @@ class Targets:
     def _state(self, number: int, target: TargetSettings, frame: int, scenery: Scenery) -> TargetState:
         place, velocity = target.motion(frame, self._scene.frame_rate_hz)
         share = target.brightness(frame) * (scenery.transmission(place) if target.behind_clouds else 1.0)
-        view = self._camera.views[frame]
-        seen, moving = view.to_image(place), view.turned(velocity)
+        pose = self._camera.poses[frame]
+        seen, moving = pose.to_image(place), pose.turned(velocity)
         return TargetState(
             id=number,
             x=seen.real,
@@ -137,5 +137,5 @@ class Targets:
             behind_clouds=scene.random.behind_clouds,
         )
         way, _ = target.motion(half, scene.frame_rate_hz)
-        start = self._camera.views[half].to_scene(place) - way
+        start = self._camera.poses[half].to_scene(place) - way
         return target.model_copy(update={"x_px": start.real, "y_px": start.imag})

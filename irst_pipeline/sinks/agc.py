@@ -16,7 +16,7 @@ TILES = (8, 8)
 HISTOGRAM_SIDE = 128  # px along the shorter side of a frame are enough for its histogram
 
 
-class Curve(Protocol):
+class ToneCurve(Protocol):
     """How grey levels become brightness, given some numbers taken from frames, which may be averaged over time."""
 
     def measure(self, image: Image) -> Floats:
@@ -88,7 +88,7 @@ class AutomaticGain:
     """Of 255."""
 
     def __init__(self, settings: VideoSettings) -> None:
-        self._curve: Curve = PlateauCurve() if settings.agc == "plateau" else PercentileCurve(settings.percentiles)
+        self._curve: ToneCurve = PlateauCurve() if settings.agc == "plateau" else PercentileCurve(settings.percentiles)
         self._clahe = cv2.createCLAHE(settings.clahe, TILES) if settings.clahe else None
         self._numbers = np.empty(0)
         self._depth: np.dtype[Any] | None = None

@@ -31,7 +31,7 @@ def path_and_fields(uri: str) -> tuple[str, dict[str, str]]:
     return path, dict(parse_qsl(query, keep_blank_values=True))
 
 
-def beside(pattern: str, uri: str) -> Path:
+def named_after(pattern: str, uri: str) -> Path:
     """The file that `pattern` names for the recording `uri`: {} in it is the recording's path without its suffix, of
     which a folder has none."""
     recording = Path(path_and_fields(uri)[0] if scheme_of(uri) == "raw" else uri)

@@ -11,7 +11,7 @@ import pytest
 from irst_pipeline.cli import main
 from irst_pipeline.simulation import simulate
 from irst_pipeline.sinks.base import BEARINGS
-from irst_pipeline.sources.address import beside
+from irst_pipeline.sources.address import named_after
 from tests.running import read_csv, read_jsonl
 from tests.simulation.small_scenes import scene, target
 
@@ -165,10 +165,10 @@ def test_what_does_not_fit_is_told_in_one_line(
 def test_the_file_beside_a_folder_has_its_whole_name(tmp_path: Path) -> None:
     night = tmp_path / "2026.05.01"
     night.mkdir()
-    assert beside("{}.pointing.csv", str(night)) == tmp_path / "2026.05.01.pointing.csv"
-    assert beside("{}.pointing.csv", str(night / "seq.1.mkv")) == night / "seq.1.pointing.csv"
+    assert named_after("{}.pointing.csv", str(night)) == tmp_path / "2026.05.01.pointing.csv"
+    assert named_after("{}.pointing.csv", str(night / "seq.1.mkv")) == night / "seq.1.pointing.csv"
 
 
 def test_the_file_beside_raw_frames_goes_by_their_path(tmp_path: Path) -> None:
     uri = f"raw://{tmp_path}/night.1.raw?format=gray16le&size=640x512&fps=29.97"
-    assert beside("{}.pointing.csv", uri) == tmp_path / "night.1.pointing.csv"
+    assert named_after("{}.pointing.csv", uri) == tmp_path / "night.1.pointing.csv"

@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from irst_pipeline.simulation import TrueFrame, simulate
-from irst_pipeline.simulation.camera import View
+from irst_pipeline.simulation.camera import Pose
 from irst_pipeline.tracking.stabilise import Stabiliser
 from irst_pipeline.types import Floats
 from tests.simulation.small_scenes import centroid, frames_of, images, path_of, rows, scene, target
@@ -57,7 +57,7 @@ def test_targets_are_where_the_truth_says(camera: dict[str, Any]) -> None:
     for frame in frames_of(targets=[flight], camera=camera, sensor={"read_noise": 0.5}):
         (state,) = frame.targets
         assert centroid(frame) == pytest.approx((state.x, state.y), abs=0.05)
-        place = frame.view.to_scene(complex(state.x, state.y))
+        place = frame.pose.to_scene(complex(state.x, state.y))
         assert place == pytest.approx(30.3 + 20.6j + (30 + 11j) * frame.time)
 
 
@@ -69,14 +69,14 @@ def test_the_velocity_is_against_the_scene_along_the_axes_of_the_image() -> None
 
 
 def test_views_are_undone() -> None:
-    view = View(31.5 + 23.5j, 4.2 - 3.1j, 17.0)
-    assert view.to_image(view.to_scene(3 + 40j)) == pytest.approx(3 + 40j)
-    assert view.to_scene(31.5 + 23.5j) == pytest.approx(35.7 + 20.4j), "it rolls about the middle"
+    pose = Pose(31.5 + 23.5j, 4.2 - 3.1j, 17.0)
+    assert pose.to_image(pose.to_scene(3 + 40j)) == pytest.approx(3 + 40j)
+    assert pose.to_scene(31.5 + 23.5j) == pytest.approx(35.7 + 20.4j), "it rolls about the middle"
 
 
 def test_jitter_has_the_set_spread_in_both_axes_and_is_white() -> None:
     frames = frames_of(frames=1500, width_px=16, height_px=16, camera={"jitter_px": 0.8})
-    offset = np.array([(frame.view.offset.real, frame.view.offset.imag) for frame in frames])
+    offset = np.array([(frame.pose.offset.real, frame.pose.offset.imag) for frame in frames])
     assert offset[0].tolist() == [0, 0], "the first frame's coordinates are the scene's"
     assert np.sqrt((offset**2).mean(axis=0)) == pytest.approx([0.8, 0.8], rel=0.06)
     assert np.abs(np.corrcoef(np.column_stack([offset[1:], offset[:-1]]).T) - np.eye(4)).max() < 0.1
@@ -85,7 +85,7 @@ def test_jitter_has_the_set_spread_in_both_axes_and_is_white() -> None:
 def test_vibration_is_a_sinusoid() -> None:
     frames = frames_of(frames=50, camera={"vibration_px": [3, -1], "vibration_hz": 5})
     for frame in frames:
-        assert frame.view.offset == pytest.approx((3 - 1j) * np.sin(2 * np.pi * 5 * frame.time))
+        assert frame.pose.offset == pytest.approx((3 - 1j) * np.sin(2 * np.pi * 5 * frame.time))
 
 
 def test_the_camera_that_is_written_is_the_one_that_looked(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_the_camera_that_is_written_is_the_one_that_looked(tmp_path: Path) -> No
     simulate(settings, tmp_path / "moving", 3)
     written = rows(tmp_path / "moving" / "truth_camera.csv")
     for row, frame in zip(written, frames_of(3, camera=settings.camera), strict=True):
-        assert complex(row["dx_px"], row["dy_px"]) == pytest.approx(frame.view.offset, abs=1e-4)
-        assert row["roll_deg"] == pytest.approx(frame.view.roll_deg) == pytest.approx(3 * frame.index / 25)
+        assert complex(row["dx_px"], row["dy_px"]) == pytest.approx(frame.pose.offset, abs=1e-4)
+        assert row["roll_deg"] == pytest.approx(frame.pose.roll_deg) == pytest.approx(3 * frame.index / 25)
     simulate(scene(), tmp_path / "still", 3)
     assert not (tmp_path / "still" / "truth_camera.csv").exists()
 
@@ -102,7 +102,7 @@ def test_the_camera_that_is_written_is_the_one_that_looked(tmp_path: Path) -> No
 def matrix(before: TrueFrame, after: TrueFrame) -> Floats:
     """Takes homogeneous px of one frame to px of the other."""
     corners = [0j, 100 + 0j, 100j]
-    moved = [after.view.to_image(before.view.to_scene(corner)) for corner in corners]
+    moved = [after.pose.to_image(before.pose.to_scene(corner)) for corner in corners]
     source, goal = (np.array([(z.real, z.imag) for z in places], np.float32) for places in (corners, moved))
     return np.vstack([cv2.getAffineTransform(source, goal), [0, 0, 1]])
 

@@ -84,7 +84,7 @@ class RtspCamera(StreamRequestHandler):
 
     def handle(self) -> None:
         with suppress(OSError):
-            while request := b"".join(takewhile(bytes.strip, iter(self.rfile.readline, b""))).decode():
+            while request := b"\n".join(iter(lambda: self.rfile.readline().strip(), b"")).decode():
                 self.answer(request.split()[0], request)
 
     def answer(self, verb: str, request: str) -> None:
