@@ -108,17 +108,17 @@ def bench(options: argparse.Namespace) -> None:
     from irst_pipeline.bench import run_bench
 
     run_bench(
-        options.model,
-        options.device,
-        options.compile,
-        options.sizes,
-        options.sources,
-        options.peer,
-        options.frames,
-        options.out,
-        options.overwrite,
-        options.profile,
-        stop,
+        model=options.model,
+        device=options.device,
+        compiled=options.compile,
+        sizes=options.sizes,
+        sources=options.sources,
+        peers=options.peer,
+        frames=options.frames,
+        out=options.out,
+        overwrite=options.overwrite,
+        profile=options.profile,
+        stop=stop,
     )
 
 

@@ -62,6 +62,7 @@ Item = TypeVar("Item")
 
 
 def run_bench(
+    *,
     model: str,
     device: str,
     compiled: bool,
