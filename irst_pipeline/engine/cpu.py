@@ -32,7 +32,7 @@ import openvino  # noqa: E402
 from openvino.frontend import FrontEndManager  # noqa: E402
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: E402
 
-SIZES_MIN, SIZES_MAX = 4, 16  # of frames that are kept ready: for one run, and for all that share the engine
+KEPT_MIN, KEPT_MAX = 4, 16  # sizes of frames that are kept ready: for one run, and for all that share the engine
 _CONVERTING = Lock()  # PyTorch records one graph at a time
 _CONVERTED: dict[tuple[bytes, tuple[int, ...]], openvino.Model] = {}
 """By weights and frame size; none is recorded twice in a process, for of each PyTorch keeps 10 MB for good."""
@@ -73,13 +73,13 @@ class CpuEngine(DeviceEngine[Ticket]):
         self._network, self._weights = TargetNet(network).eval(), fingerprint(network)
         self.device = f"cpu, OpenVINO on {core().get_property('CPU', 'FULL_DEVICE_NAME')}"
         self._kept: OrderedDict[tuple[int, ...], Compiled] = OrderedDict()
-        self._sizes_kept, self._lock = SIZES_MIN, Lock()
+        self._sizes_kept, self._lock = KEPT_MIN, Lock()
 
     def build(self, image: Image) -> None:
         self._compiled(image)
 
     def warm_up(self, image: Image, count: int) -> None:
-        self._sizes_kept = min(max(SIZES_MIN, count + 1), SIZES_MAX)  # there may be one more to come
+        self._sizes_kept = min(max(KEPT_MIN, count + 1), KEPT_MAX)  # there may be one more to come
         self._compiled(image)
 
     def submit(self, images: Sequence[Image]) -> Ticket:
