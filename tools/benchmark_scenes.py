@@ -72,15 +72,15 @@ def scored(folder: Path, results: Path) -> tuple[TrackedSequence, Evaluation]:
 
 def coverage(found: list[tuple[TrackedSequence, Evaluation]]) -> float:
     """Share of the targets' frames in which a track covers them."""
-    covered = sum(len(evaluation.pairs.truth) for _, evaluation in found)
+    covered = sum(len(evaluation.matches.truth) for _, evaluation in found)
     return covered / sum(len(sequence.truth.id) for sequence, _ in found)
 
 
 def kept(sequence: TrackedSequence, evaluation: Evaluation) -> int:
     """Pairs of crossing targets, numbered in turn, of which both are covered by one track before and after."""
     truth, tracks = sequence.truth, sequence.tracks
-    target, track = truth.id[evaluation.pairs.truth], tracks.id[evaluation.pairs.tracks]
-    frame = truth.frame[evaluation.pairs.truth]
+    target, track = truth.id[evaluation.matches.truth], tracks.id[evaluation.matches.tracks]
+    frame = truth.frame[evaluation.matches.truth]
     middle = sequence.frames / 2
 
     def mostly(rows: Any) -> int:

@@ -74,7 +74,7 @@ def scores(truth: Sequence[PointFrame], reported: Sequence[Reported]) -> dict[st
     """
     tracks, targets = _paths(reported), _paths([Reported.of_positions(t.id, t.position) for t in truth])
     found = evaluate(TrackedSequence(targets, tracks, len(truth), 1 / (truth[1].time - truth[0].time)))
-    s, unpaired = found.scores, len(tracks.id) - len(found.pairs.tracks)
+    s, unpaired = found.scores, len(tracks.id) - len(found.matches.tracks)
     values = s.hota, s.mota, s.idf1, s.gospa_px, unpaired / len(truth), s.nees, s.nis
     return {name: value for name, value in zip(SCORES, values, strict=True) if not np.isnan(value)}
 

@@ -132,7 +132,7 @@ class TrackingScores:
     nis_inside: float
 
 
-class Pairs(NamedTuple):
+class Matches(NamedTuple):
     """Targets and the tracks that cover them; k rows, in the order of the frames."""
 
     truth: Integers
@@ -146,7 +146,7 @@ class Evaluation:
     """The scores, and what they come from."""
 
     scores: TrackingScores
-    pairs: Pairs
+    matches: Matches
     gospa: Floats
     """(frames,) px"""
 
@@ -181,15 +181,15 @@ def evaluate(sequence: TrackedSequence) -> Evaluation:
     truth, tracks = sequence.truth, sequence.tracks
     meetings = _meetings(truth, tracks, np.union1d(truth.frame, tracks.frame))
     (targets, target_of), (found, track_of) = (np.unique(paths.id, return_inverse=True) for paths in (truth, tracks))
-    pairs = _covering(meetings, target_of, track_of)
+    matches = _covering(meetings, target_of, track_of)
     covered = np.zeros(len(truth.id), bool)
-    covered[pairs.truth] = True
+    covered[matches.truth] = True
     fragmentations, delays = _coverage(truth, covered)
     gospa = np.zeros((sequence.frames, len(_Gospa._fields)))
     for meeting in meetings:
         gospa[meeting.frame] = _gospa(meeting.distance)
     false = _false_tracks(meetings, track_of)
-    error = tracks.position[pairs.tracks] - truth.position[pairs.truth]
+    error = tracks.position[matches.tracks] - truth.position[matches.truth]
     scores = TrackingScores(
         frames=sequence.frames,
         targets=len(targets),
@@ -203,11 +203,11 @@ def evaluate(sequence: TrackedSequence) -> Evaluation:
         targets_missed=len(targets) - len(delays),
         initiation_delay_s=float(np.median(delays)) / sequence.frame_rate if len(delays) else math.nan,
         position_rmse_px=_rms(error),
-        velocity_rmse_px_s=_rms(tracks.velocity[pairs.tracks] - truth.velocity[pairs.truth]),
-        **_consistency("nees", _squares(error, tracks.covariance[pairs.tracks])),
-        **_consistency("nis", tracks.nis[pairs.tracks]),
+        velocity_rmse_px_s=_rms(tracks.velocity[matches.tracks] - truth.velocity[matches.truth]),
+        **_consistency("nees", _squares(error, tracks.covariance[matches.tracks])),
+        **_consistency("nis", tracks.nis[matches.tracks]),
     )
-    return Evaluation(scores, pairs, gospa[:, 0])
+    return Evaluation(scores, matches, gospa[:, 0])
 
 
 def without_hidden(sequence: TrackedSequence, hidden: Paths) -> TrackedSequence:
@@ -253,18 +253,18 @@ def _meetings(truth: Paths, tracks: Paths, frames: Integers) -> list[_Meeting]:
     return [_Meeting(frame, t, k, distances(truth.position[t], tracks.position[k])) for frame, t, k in rows]
 
 
-def _covering(meetings: list[_Meeting], target_of: Integers, track_of: Integers) -> Pairs:
+def _covering(meetings: list[_Meeting], target_of: Integers, track_of: Integers) -> Matches:
     """Which track covers which target in each frame; where targets cross, those that did before (Bernardin and
     Stiefelhagen, 2008): the nearest may be the other's there, which moves elsewhere."""
-    pairs = [Pairs(np.empty(0, np.int64), np.empty(0, np.int64))]
+    matches = [Matches(np.empty(0, np.int64), np.empty(0, np.int64))]
     last = np.full(target_of.max(initial=-1) + 1, -1)  # of each target, the track that covered it last
     for meeting in meetings:
         targets, found = target_of[meeting.truth], track_of[meeting.tracks]
         rows, columns = match(meeting.distance, RADIUS, last[targets, None] == found)
         last[np.isin(last, found[columns])] = -1  # a track that has gone over to another target is that one's
         last[targets[rows]] = found[columns]
-        pairs.append(Pairs(meeting.truth[rows], meeting.tracks[columns]))
-    return Pairs(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
+        matches.append(Matches(meeting.truth[rows], meeting.tracks[columns]))
+    return Matches(*(np.concatenate(side) for side in zip(*matches, strict=True)))
 
 
 def _rows_by_frame(frame: Integers, frames: Integers) -> list[Integers]:

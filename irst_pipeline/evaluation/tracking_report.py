@@ -74,7 +74,7 @@ def _known(words: str, *values: float) -> str:
 
 def draw(sequence: TrackedSequence, evaluation: Evaluation) -> bytes:
     """A PNG of x, y, errors and GOSPA over time: targets wide and grey, each track in a colour of its own."""
-    truth, tracks, pairs = sequence.truth, sequence.tracks, evaluation.pairs
+    truth, tracks, matches = sequence.truth, sequence.tracks, evaluation.matches
     figure = Figure(figsize=(11, 11), layout="constrained")
     axes: list[Axes] = list(figure.subplots(4, 1, sharex=True))
     for axis, name in enumerate("xy"):
@@ -84,7 +84,7 @@ def draw(sequence: TrackedSequence, evaluation: Evaluation) -> bytes:
     axes[0].set_title("wide and grey: targets; coloured: tracks")
     axes[1].invert_yaxis()  # down, as in the picture
     error = np.full(len(tracks.id), np.nan)
-    error[pairs.tracks] = np.linalg.norm(tracks.position[pairs.tracks] - truth.position[pairs.truth], axis=1)
+    error[matches.tracks] = np.linalg.norm(tracks.position[matches.tracks] - truth.position[matches.truth], axis=1)
     _draw_paths(axes[2], sequence, tracks, error, linewidth=1.2)
     axes[2].set(ylabel="error on a target, px", ylim=(0, None))
     axes[3].plot(np.arange(sequence.frames) / sequence.frame_rate, evaluation.gospa, color="black")

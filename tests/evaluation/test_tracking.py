@@ -266,7 +266,7 @@ def test_a_track_that_went_over_to_another_target_stays_there_where_both_cross()
     track = some(late, np.where(late.frame < 10, late.id == 1, late.id == 2))
     track = replace(track, id=np.full(FRAMES, 7))
     found = evaluate(TrackedSequence(truth, track, FRAMES, RATE))
-    assert truth.id[found.pairs.truth].tolist() == 10 * [1] + 50 * [2]
+    assert truth.id[found.matches.truth].tolist() == 10 * [1] + 50 * [2]
     assert found.scores.fragmentations == 0
 
 
@@ -294,14 +294,14 @@ def test_velocities_of_straight_flights_are_exact_across_gaps() -> None:
     assert np.isnan(velocities(truth.frame[:1], truth.id[:1], truth.position[:1], RATE)).all()
 
 
-def test_the_errors_over_time_are_those_of_the_pairs() -> None:
+def test_the_errors_over_time_are_those_of_the_matches() -> None:
     truth = flights(2)
     tracks = tracks_of(truth, position=moved(truth, 2, 0))
     tracks = some(tracks, tracks.frame >= 10)
     found = evaluate(TrackedSequence(truth, tracks, FRAMES, RATE))
-    np.testing.assert_array_equal(truth.id[found.pairs.truth], tracks.id[found.pairs.tracks])
-    np.testing.assert_array_equal(truth.frame[found.pairs.truth], tracks.frame[found.pairs.tracks])
-    assert len(found.pairs.truth) == 2 * (FRAMES - 10)
+    np.testing.assert_array_equal(truth.id[found.matches.truth], tracks.id[found.matches.tracks])
+    np.testing.assert_array_equal(truth.frame[found.matches.truth], tracks.frame[found.matches.tracks])
+    assert len(found.matches.truth) == 2 * (FRAMES - 10)
     np.testing.assert_allclose(found.gospa, np.where(np.arange(FRAMES) < 10, CUTOFF, math.sqrt(8)))
 
 
