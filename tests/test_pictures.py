@@ -11,7 +11,7 @@ import torch
 from irst_pipeline import explain
 from irst_pipeline.bench import report
 from irst_pipeline.datasets import Sample
-from irst_pipeline.evaluation.detection import DetectionScores
+from irst_pipeline.evaluation.detection import DetectorCounts
 from irst_pipeline.evaluation.report import draw_curves
 from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.training.preview import draw_preview
@@ -26,7 +26,7 @@ def explained(name: str) -> bytes:
 
 
 def curves(name: str) -> bytes:
-    scores = DetectionScores()
+    scores = DetectorCounts(0.5, ())
     scores.add(name, IMAGE / 255, np.zeros(IMAGE.shape, np.uint8))
     return draw_curves(name, {name: scores})
 

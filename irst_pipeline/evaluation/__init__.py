@@ -9,7 +9,7 @@ from irst_pipeline.datasets import Sample, read_masked_images
 from irst_pipeline.disk import claim_folder, clear_folder, prepare_folder
 from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.errors import UsageError
-from irst_pipeline.evaluation.detection import DetectionScores, Scores
+from irst_pipeline.evaluation.detection import DetectionScores
 from irst_pipeline.evaluation.detectors import BASELINES, network_detector, score
 from irst_pipeline.evaluation.logs import find_log, find_truth, read_sequence
 from irst_pipeline.evaluation.report import REPORT_FILES, table, write_report
@@ -17,10 +17,10 @@ from irst_pipeline.evaluation.tracking import evaluate
 from irst_pipeline.evaluation.tracking_report import TRACKING_FILES, tracking_table, write_tracking_report
 from irst_pipeline.lsnet.model import LSNet
 
-__all__ = ["DetectionScores", "Scores", "evaluate_detection", "evaluate_tracking", "score_network"]
+__all__ = ["evaluate_detection", "evaluate_tracking", "score_network"]
 
 
-def score_network(network: LSNet, samples: list[Sample], device: torch.device) -> Scores:
+def score_network(network: LSNet, samples: list[Sample], device: torch.device) -> DetectionScores:
     """Scores at threshold 0.5 of a network that is on `device`, in eval mode, on whole frames of any sizes."""
     return score(network_detector("network", network, device), samples, curve=False).scores()
 
@@ -41,7 +41,7 @@ def evaluate_detection(folder: Path, split: str, model: str, device: str, out: P
     earlier = claim_folder(out, REPORT_FILES, [*inputs, Path(model)], overwrite)
     detectors = [network_detector(weights.name, weights.network.to(on), on), *BASELINES]
     try:
-        scores = {detector.name: score(detector, samples) for detector in detectors}
+        counts = {detector.name: score(detector, samples) for detector in detectors}
     except BaseException:
         with suppress(OSError):  # as where earlier results are in it
             out.rmdir()
@@ -55,9 +55,9 @@ def evaluate_detection(folder: Path, split: str, model: str, device: str, out: P
         "images": len(samples),
     }
     clear_folder(out, earlier)  # late: scoring may fail, and earlier results stay then
-    write_report(out, what, scores)
-    print(f"{name} {split}: {len(samples)} images, {scores[weights.name].scores().targets} targets")
-    print(table(scores))
+    write_report(out, what, counts)
+    print(f"{name} {split}: {len(samples)} images, {counts[weights.name].scores().targets} targets")
+    print(table(counts))
     print(f"results  {out}: {' '.join(REPORT_FILES)}")
 
 

@@ -37,7 +37,7 @@ class FrameCounts:
 
 
 @dataclass(frozen=True)
-class Scores:
+class DetectionScores:
     """The field's figures over a set of frames, as shares; NaN where there was nothing to measure."""
 
     images: int
@@ -73,12 +73,12 @@ def count(found: NDArray[np.bool_], mask: NDArray[np.uint8]) -> FrameCounts:
     return FrameCounts(overlap, union, len(wanted), len(served), false_pixels, int(np.count_nonzero(judged)))
 
 
-def pool(counts: Iterable[FrameCounts]) -> Scores:
+def pool(counts: Iterable[FrameCounts]) -> DetectionScores:
     """The scores of a set of frames."""
     rows = list(counts)
     overlap, union = sum(c.overlap for c in rows), sum(c.union for c in rows)
     targets = sum(c.targets for c in rows)
-    return Scores(
+    return DetectionScores(
         images=len(rows),
         targets=targets,
         iou=_share(overlap, union),
@@ -89,26 +89,26 @@ def pool(counts: Iterable[FrameCounts]) -> Scores:
     )
 
 
-class DetectionScores:
-    """Scores of one detector, image by image, at its operating threshold and along a curve of others."""
+class DetectorCounts:
+    """What is counted of one detector, image by image, at its operating threshold and along a curve of others."""
 
-    def __init__(self, threshold: float = 0.5, curve: Sequence[float] | Floats = ()) -> None:
+    def __init__(self, threshold: float, curve: Sequence[float] | Floats) -> None:
         self.threshold = threshold
-        self.counts: dict[str, FrameCounts] = {}
-        """By the name of the image, at the operating threshold."""
+        self.by_image: dict[str, FrameCounts] = {}
+        """At the operating threshold."""
         self._curve: dict[float, list[FrameCounts]] = {float(value): [] for value in sorted({*curve, threshold})}
 
     def add(self, name: str, response: NDArray[np.floating[Any]], mask: NDArray[np.uint8]) -> None:
         """Judge a map (H, W), found where it is above a threshold, by the image's mask as `count` does."""
         for threshold, rows in self._curve.items():
             rows.append(count(response > threshold, mask))
-        self.counts[name] = self._curve[self.threshold][-1]
+        self.by_image[name] = self._curve[self.threshold][-1]
 
-    def scores(self) -> Scores:
+    def scores(self) -> DetectionScores:
         """At the operating threshold."""
         return pool(self._curve[self.threshold])
 
-    def curve(self) -> dict[float, Scores]:
+    def curve(self) -> dict[float, DetectionScores]:
         """By threshold, ascending; the operating one is among them."""
         return {threshold: pool(rows) for threshold, rows in self._curve.items()}
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from irst_pipeline.datasets import Sample
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation.baselines import local_contrast, max_median, pstnn, white_top_hat
-from irst_pipeline.evaluation.detection import DetectionScores
+from irst_pipeline.evaluation.detection import DetectorCounts
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.predict import predict
 from irst_pipeline.types import Floats, Image, Map
@@ -62,16 +62,16 @@ NUDT-SIRST and NUAA-SIRST together; it is the same for every set that is scored.
 """
 
 
-def score(detector: Detector, samples: Iterable[Sample], curve: bool = True) -> DetectionScores:
-    """Scores of a detector over labelled frames of any sizes, with its curve or at its threshold alone.
+def score(detector: Detector, samples: Iterable[Sample], curve: bool = True) -> DetectorCounts:
+    """Count what a detector finds in labelled frames of any sizes, for its curve or at its threshold alone.
 
     Raises UsageError for a frame that the detector cannot take.
     """
-    scores = DetectionScores(detector.threshold, detector.curve if curve else ())
+    counts = DetectorCounts(detector.threshold, detector.curve if curve else ())
     for sample in tqdm(samples, desc=detector.name, unit="image", leave=False, disable=None):
         try:
             response = detector.respond(sample.image)
         except IrstError as error:
             raise UsageError(f"{sample.name}: {error}; take it out of the split") from None
-        scores.add(sample.name, response, sample.mask)
-    return scores
+        counts.add(sample.name, response, sample.mask)
+    return counts

@@ -1,4 +1,4 @@
-"""The files and the table of an evaluation."""
+"""The files and the table of an evaluation of detections."""
 
 import math
 from collections.abc import Mapping
@@ -9,17 +9,15 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from irst_pipeline.disk import write_file, write_json, write_table
-from irst_pipeline.evaluation.detection import DetectionScores, FrameCounts, Scores
+from irst_pipeline.evaluation.detection import DetectionScores, DetectorCounts, FrameCounts
 from irst_pipeline.pictures import as_written, png
 
 SUMMARY_FILE, IMAGES_FILE, CURVE_FILE, PICTURE_FILE = "summary.json", "images.csv", "curve.csv", "curve.png"
 REPORT_FILES = (SUMMARY_FILE, IMAGES_FILE, CURVE_FILE, PICTURE_FILE)
 FA_LEAST = 1e-7  # where the picture's logarithmic axis begins; a curve that reaches none ends there
 
-ScoresByName = Mapping[str, DetectionScores]
 
-
-def write_report(folder: Path, what: dict[str, Any], detectors: ScoresByName) -> None:
+def write_report(folder: Path, what: dict[str, Any], detectors: Mapping[str, DetectorCounts]) -> None:
     """Write all of `REPORT_FILES` into an existing folder; `what` says in the summary what was evaluated.
 
     Shares are 0..1 in all files. Raises IrstError, one line, when a file cannot be written.
@@ -27,39 +25,39 @@ def write_report(folder: Path, what: dict[str, Any], detectors: ScoresByName) ->
     summary = {
         **what,
         "detectors": [
-            {"name": name, "threshold": scores.threshold, **record(asdict(scores.scores()))}
-            for name, scores in detectors.items()
+            {"name": name, "threshold": counts.threshold, **record(asdict(counts.scores()))}
+            for name, counts in detectors.items()
         ],
     }
     write_json(folder / SUMMARY_FILE, summary)
     counted = [field.name for field in fields(FrameCounts)]
     images = (
-        [detector, image, counts.iou, *(getattr(counts, name) for name in counted)]
-        for detector, scores in detectors.items()
-        for image, counts in scores.counts.items()
+        [detector, image, frame.iou, *(getattr(frame, name) for name in counted)]
+        for detector, counts in detectors.items()
+        for image, frame in counts.by_image.items()
     )
     write_table(folder / IMAGES_FILE, ["detector", "image", "iou", *counted], images)
-    names = [field.name for field in fields(Scores)]
+    names = [field.name for field in fields(DetectionScores)]
     points = (
-        [detector, f"{threshold:.6g}", *record(asdict(found)).values()]
-        for detector, scores in detectors.items()
-        for threshold, found in scores.curve().items()
+        [detector, f"{threshold:.6g}", *record(asdict(scores)).values()]
+        for detector, counts in detectors.items()
+        for threshold, scores in counts.curve().items()
     )
     write_table(folder / CURVE_FILE, ["detector", "threshold", *names], points)
     write_file(folder / PICTURE_FILE, draw_curves(f"{what['dataset']} {what['split']}", detectors))
 
 
-def table(detectors: ScoresByName) -> str:
+def table(detectors: Mapping[str, DetectorCounts]) -> str:
     """The scores in the units the field prints: %, and 1e-6 for the false-alarm rate."""
     lines = [f"{'':16}{'IoU %':>8}{'nIoU %':>8}{'F1 %':>8}{'Pd %':>8}{'Fa 1e-6':>10}"]
-    for name, scores in detectors.items():
-        s = scores.scores()
+    for name, counts in detectors.items():
+        s = counts.scores()
         shares = "".join(f"{'-' if math.isnan(v) else f'{100 * v:.2f}':>8}" for v in (s.iou, s.niou, s.f1, s.pd))
         lines.append(f"{name:16}{shares}{1e6 * s.fa:10.2f}")
     return "\n".join(lines)
 
 
-def draw_curves(title: str, detectors: ScoresByName) -> bytes:
+def draw_curves(title: str, detectors: Mapping[str, DetectorCounts]) -> bytes:
     """A PNG of Pd over Fa by threshold, a line and the operating point for each detector."""
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.add_subplot(
@@ -68,10 +66,10 @@ def draw_curves(title: str, detectors: ScoresByName) -> bytes:
         ylabel="Pd: % of all targets",
         title=as_written(title),
     )
-    for name, scores in detectors.items():
-        points = [(max(s.fa, FA_LEAST), 100 * s.pd) for s in scores.curve().values()]
+    for name, counts in detectors.items():
+        points = [(max(s.fa, FA_LEAST), 100 * s.pd) for s in counts.curve().values()]
         (line,) = axes.plot(*zip(*points, strict=True), label=as_written(name))
-        at = scores.scores()
+        at = counts.scores()
         axes.plot(max(at.fa, FA_LEAST), 100 * at.pd, "o", color=line.get_color())
     axes.set_xlim(FA_LEAST, 0.1)
     axes.set_ylim(0, 102)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from irst_pipeline.datasets import MASKED, UNKNOWN
-from irst_pipeline.evaluation.detection import DetectionScores, Scores, count, pool
+from irst_pipeline.evaluation.detection import DetectionScores, DetectorCounts, count, pool
 
 SIZE = (60, 80)
 Found = NDArray[np.bool_]
@@ -26,7 +26,7 @@ def mask_of(found: Found) -> Mask:
     return np.where(found, MASKED, 0).astype(np.uint8)
 
 
-def one(found: Found, mask: Mask) -> Scores:
+def one(found: Found, mask: Mask) -> DetectionScores:
     return pool([count(found, mask)])
 
 
@@ -136,7 +136,7 @@ def test_the_curve_falls_from_alarms_to_misses() -> None:
     response = np.random.default_rng(0).uniform(0, 0.4, SIZE).astype(np.float32)
     truth = squares((10, 10))
     response[truth] = 0.8
-    scores = DetectionScores(0.5, [0.1, 0.3, 0.7, 0.9])
+    scores = DetectorCounts(0.5, [0.1, 0.3, 0.7, 0.9])
     for name in ("a", "b"):
         scores.add(name, response, mask_of(truth))
     curve = scores.curve()
@@ -144,11 +144,11 @@ def test_the_curve_falls_from_alarms_to_misses() -> None:
     assert curve[0.3].fa > curve[0.5].fa == 0
     assert [curve[t].pd for t in (0.5, 0.7, 0.9)] == [1, 1, 0]
     assert scores.scores() == curve[0.5]
-    assert set(scores.counts) == {"a", "b"}
-    assert scores.counts["a"].iou == 1
+    assert set(scores.by_image) == {"a", "b"}
+    assert scores.by_image["a"].iou == 1
 
 
 def test_found_is_what_is_above_the_threshold() -> None:
-    scores = DetectionScores(0.5)
+    scores = DetectorCounts(0.5, ())
     scores.add("a", np.full(SIZE, 0.5, np.float32), mask_of(squares()))
     assert scores.scores().fa == 0
