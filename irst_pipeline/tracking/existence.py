@@ -24,7 +24,7 @@ MEMORY_FRAMES = 60
 VISIBLE_MIN, VISIBLE_MAX = 0.05, 0.99  # a target long missed may be seen again, and one just seen be hidden
 
 
-class Scores:
+class ScoreModel:
     """How much more likely a score in 0..1 is of a target than of clutter; both have beta distributions."""
 
     def __init__(self, target: tuple[float, float], clutter: tuple[float, float]) -> None:

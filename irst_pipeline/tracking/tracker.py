@@ -20,7 +20,7 @@ from irst_pipeline.tracking.existence import (
     MEMORY_FRAMES,
     SET_BACK,
     Persistence,
-    Scores,
+    ScoreModel,
     independence,
     visible_though_missed,
     weak_gain,
@@ -96,7 +96,7 @@ class Tracker(Stateful):
         self._weak_below = weak_below
         self._motion = manoeuvres(s)
         self._gate = float(chdtri(2, 1 - s.gate_probability))
-        self._scores = Scores(s.target_score, s.clutter_score)
+        self._scores = ScoreModel(s.target_score, s.clutter_score)
         # Bright targets are found where they stand still, dim ones only where they fly.
         self._strong = DetectionStatistics(s.false_alarms, Spots(spared=1, sides=SIDES))
         self._weak = DetectionStatistics(s.weak_false_alarms, Spots(spared=0, sides=SIDES[-1:]))

@@ -7,14 +7,14 @@ import pytest
 from scipy.stats import beta
 
 from irst_pipeline.tracking.clutter import SIDES, ClutterMap, Spots, regions
-from irst_pipeline.tracking.existence import SCORE_GAIN_MAX, Scores, Starts
+from irst_pipeline.tracking.existence import SCORE_GAIN_MAX, ScoreModel, Starts
 from irst_pipeline.types import STANDS_STILL, CameraMotion, Floats
 
 SHAPE = (256, 320)
 
 
 def test_scores_weigh_as_their_distributions_say() -> None:
-    scores = Scores((0.8, 0.1), (0.5, 0.2))
+    scores = ScoreModel((0.8, 0.1), (0.5, 0.2))
     points = np.array([0.2, 0.5, 0.7, 0.9])
     target, clutter = beta(12, 3), beta(2.625, 2.625)
     assert (target.mean(), target.std()) == pytest.approx((0.8, 0.1))
