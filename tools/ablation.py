@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from irst_pipeline.errors import told_in_one_line
-from irst_pipeline.lsnet.model import LSNet, Stage
+from irst_pipeline.lsnet.model import LSNet, UnfoldingStage
 from irst_pipeline.lsnet.modules import BackgroundStep, SoftThreshold
 from irst_pipeline.settings import read_settings
 from irst_pipeline.signals import stop_on_signals
@@ -70,7 +70,7 @@ VARIANTS: dict[str, tuple[Callable[[LSNet], LSNet], float]] = {
     "whole": (unchanged, 1.0),
     "no scan": (replacing(BackgroundStep, "scan", Nothing), 1.0),
     "no attention": (replacing(SoftThreshold, "attention", Nothing), 1.0),
-    "HQS (Y = 0)": (replacing(Stage, "multiplier", Held), 1.0),
+    "HQS (Y = 0)": (replacing(UnfoldingStage, "multiplier", Held), 1.0),
     "2 stages": (with_stages(2), 1.0),
     "1 stage": (with_stages(1), 1.0),
     "no decomposition loss": (unchanged, 0.0),

@@ -71,7 +71,7 @@ class Decomposition(NamedTuple):
     noise: Tensor
 
 
-class Stage(nn.Module):
+class UnfoldingStage(nn.Module):
     """One iteration of the solver, in the working domain: maps (B, channels, h, w) at 1/`stride` of the resolution."""
 
     def __init__(self, config: LSNetConfig) -> None:
@@ -202,7 +202,7 @@ class LSNet(nn.Module):
         super().__init__()
         self.config = config
         self.lattice = Lattice(config.stride, config.channels)
-        self.stages = nn.ModuleList(Stage(config) for _ in range(config.stages))
+        self.stages = nn.ModuleList(UnfoldingStage(config) for _ in range(config.stages))
         self.glance = Glance(config.target_widths[0], config.stride)
         self.head = Head(config.target_widths[0], config.stride, config.head_width, config.detail_width)
         coarsest = max(len(config.background_widths), len(config.target_widths) - 1)
