@@ -108,7 +108,7 @@ def utc_of(moment: float) -> float:
     return time() + moment - perf_counter()
 
 
-class Picture(NamedTuple):
+class FeedFrame(NamedTuple):
     """A frame as a live source sent it."""
 
     image: Image
@@ -140,7 +140,7 @@ class Feed(Protocol):
     def reopens(self) -> bool:
         """Whether it may be connected to again after its end."""
 
-    def connect(self, settings: LiveSettings, ended: Event) -> Generator[Picture | Damage | None]:
+    def connect(self, settings: LiveSettings, ended: Event) -> Generator[FeedFrame | Damage | None]:
         """What comes of one connection until it ends; None for a moment in which no frame did.
 
         Moments are short, so that whoever iterates can stop between them; `ended` cuts even these short. Raises

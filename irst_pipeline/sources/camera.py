@@ -10,7 +10,7 @@ import numpy as np
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError, UsageError
-from irst_pipeline.sources.base import PIXELS_MAX, SILENT, Damage, Picture, refuse_size
+from irst_pipeline.sources.base import PIXELS_MAX, SILENT, Damage, FeedFrame, refuse_size
 from irst_pipeline.stage import POLL_SECONDS
 
 try:
@@ -51,7 +51,7 @@ class CameraFeed:
             packages = "Aravis 0.8 (gir1.2-aravis-0.8 in Debian) and, in the source folder, pip install -e '.[gige]'"
             raise UsageError(f"{self.place}: cameras need {packages}")
 
-    def connect(self, settings: LiveSettings, ended: Event) -> Generator[Picture | Damage | None]:
+    def connect(self, settings: LiveSettings, ended: Event) -> Generator[FeedFrame | Damage | None]:
         """As `Feed`."""
         try:
             camera = Aravis.Camera.new(self.place)
@@ -98,7 +98,7 @@ class CameraFeed:
             put(value)
 
 
-def _pictures(stream: Any, silence: float) -> Iterator[Picture | Damage | None]:
+def _pictures(stream: Any, silence: float) -> Iterator[FeedFrame | Damage | None]:
     """What comes in the buffers of a stream that runs; raises IrstError after `silence` (s) without any."""
     came = perf_counter()
     while True:
@@ -114,7 +114,7 @@ def _pictures(stream: Any, silence: float) -> Iterator[Picture | Damage | None]:
         yield arrival
 
 
-def _picture(buffer: Any, arrived: float) -> Picture | Damage:
+def _picture(buffer: Any, arrived: float) -> FeedFrame | Damage:
     status = buffer.get_status()
     if status != Aravis.BufferStatus.SUCCESS:
         return Damage(f"is not whole: {status.value_nick.replace('-', ' ')}")
@@ -124,4 +124,4 @@ def _picture(buffer: Any, arrived: float) -> Picture | Damage:
     if code not in FORMATS.values() or not 0 < width * height * kind.itemsize <= len(data):
         return Damage("is of another kind than the camera was set to")
     image = np.frombuffer(data, kind, width * height).reshape(height, width)  # of bytes, which nobody may write to
-    return Picture(image.copy(), buffer.get_timestamp() / 1e9, arrived)
+    return FeedFrame(image.copy(), buffer.get_timestamp() / 1e9, arrived)

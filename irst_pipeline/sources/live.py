@@ -10,7 +10,7 @@ from time import perf_counter
 
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
-from irst_pipeline.sources.base import Damage, Feed, Picture, Position, Reader, describe, log, utc_of
+from irst_pipeline.sources.base import Damage, Feed, FeedFrame, Position, Reader, describe, log, utc_of
 from irst_pipeline.stage import POLL_SECONDS, Stage
 from irst_pipeline.types import Frame
 
@@ -153,13 +153,13 @@ class LiveStream(Reader):
             return longest
         return min(longest, max(self._settings.read_seconds, PATIENCE * (now - self._last)))
 
-    def _frames(self, arrivals: Iterator[Picture | Damage | None]) -> Iterator[Frame]:
+    def _frames(self, arrivals: Iterator[FeedFrame | Damage | None]) -> Iterator[Frame]:
         """The whole frames of one connection; raises IrstError after too long a time without any."""
         seen = perf_counter()
         for arrival in map(self._of_known_size, arrivals):
             if self._ended.is_set():
                 return
-            if isinstance(arrival, Picture):
+            if isinstance(arrival, FeedFrame):
                 self._index += 1
                 yield self._frame(arrival)
                 seen = perf_counter()  # whoever took it may have been long about it
@@ -170,16 +170,16 @@ class LiveStream(Reader):
             if perf_counter() - seen > self._settings.open_seconds:
                 raise IrstError("it sends, but no pictures")
 
-    def _of_known_size(self, arrival: Picture | Damage | None) -> Picture | Damage | None:
+    def _of_known_size(self, arrival: FeedFrame | Damage | None) -> FeedFrame | Damage | None:
         """What came, or what it counts as: a picture of one more size than is taken is as good as a damaged one."""
-        if isinstance(arrival, Picture):
+        if isinstance(arrival, FeedFrame):
             height, width = shape = arrival.image.shape
             if shape not in self._sizes and len(self._sizes) == SIZES_MAX:
                 return Damage(f"is {width}x{height} after frames of {SIZES_MAX} other sizes; no more sizes are taken")
             self._sizes.add(shape)
         return arrival
 
-    def _frame(self, picture: Picture) -> Frame:
+    def _frame(self, picture: FeedFrame) -> Frame:
         arrived = picture.arrived
         when = self._clock(picture.time, arrived)
         frame = Frame(picture.image, self._index, when, self.name, arrived, utc_of(arrived))

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
 from irst_pipeline.memory import limit_ffmpeg
-from irst_pipeline.sources.base import PIXELS_MAX, SILENT, Damage, Picture, refuse_size
+from irst_pipeline.sources.base import PIXELS_MAX, SILENT, Damage, FeedFrame, refuse_size
 from irst_pipeline.sources.h264 import FrameNumbers
 from irst_pipeline.sources.video import EXPLODE, JPEG, LENIENT, image_of, video_stream
 from irst_pipeline.stage import POLL_SECONDS, Stage
@@ -67,7 +67,7 @@ class StreamFeed:
     def reopens(self) -> bool:
         return self.place != "-"
 
-    def connect(self, settings: LiveSettings, ended: Event) -> Generator[Picture | Damage | None]:
+    def connect(self, settings: LiveSettings, ended: Event) -> Generator[FeedFrame | Damage | None]:
         """As `Feed`. What may be lost unseen has time limits; a pipe tells its end, and may be waited for."""
         try:
             with ExitStack() as opened:
@@ -102,7 +102,7 @@ class StreamFeed:
 
     def _pictures(
         self, stream: VideoStream, packets: Iterable["av.Packet[Any] | None"], silence: float | None
-    ) -> Iterator[Picture | Damage | None]:
+    ) -> Iterator[FeedFrame | Damage | None]:
         stream.thread_type = "NONE"
         coded = stream.codec_context
         # Where frames may be lost whole: RTP, MPEG-TS. Files' containers have no start codes, nor losses.
@@ -123,12 +123,12 @@ class StreamFeed:
                 yield item if isinstance(item, Damage) else self._picture(item, arrived)
             yield None
 
-    def _picture(self, decoded: av.VideoFrame, arrived: float) -> Picture:
+    def _picture(self, decoded: av.VideoFrame, arrived: float) -> FeedFrame:
         refuse_size(decoded.width, decoded.height)
         image = image_of(decoded, self.name, say_kind=not self._kind_said)
         self._kind_said = True
         time = None if self.format == "rawvideo" else decoded.time  # raw frames have none
-        return Picture(image, time, arrived)
+        return FeedFrame(image, time, arrived)
 
 
 def _copied(container: InputContainer, ended: Event) -> Iterator["av.Packet[Any] | None"]:

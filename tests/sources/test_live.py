@@ -25,7 +25,7 @@ import pytest
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sources import Position, Source, open_source, resume_source
-from irst_pipeline.sources.base import Damage, Picture
+from irst_pipeline.sources.base import Damage, FeedFrame
 from irst_pipeline.sources.live import Clock, LiveStream
 from irst_pipeline.types import Frame, Image
 from tests.running import ROOT, read_jsonl, report, shown, wait_for, wait_until
@@ -882,8 +882,8 @@ class DamagedFeed:
 
     name, frame_rate, reopens = "camera", None, True
 
-    def connect(self, _settings: LiveSettings, ended: Event) -> Generator[Picture | Damage | None]:
-        yield Picture(np.zeros((32, 32), np.uint8), 0.0, time.perf_counter())
+    def connect(self, _settings: LiveSettings, ended: Event) -> Generator[FeedFrame | Damage | None]:
+        yield FeedFrame(np.zeros((32, 32), np.uint8), 0.0, time.perf_counter())
         while not ended.wait(0.05):
             yield Damage("is damaged")
 
