@@ -26,7 +26,7 @@ log = logging.getLogger("irst")
 CURVE_FILE, PREVIEW_FILE = "curve.csv", "preview.png"
 
 
-class Curve:
+class LearningCurve:
     """What is known of a run over its steps: a CSV of loss and of scores on the frames held out of each data set."""
 
     SCORES = ("iou", "pd", "fa")
@@ -81,7 +81,7 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
     if not going_on:
         # Before any weights: a folder with weights but no checkpoint is taken for somebody else's.
         run.write({STATE_FILE: run.state()})
-    curve = Curve(run, sources)
+    curve = LearningCurve(run, sources)
     masked = [s.holdout for s in sources if s.holdout and s.settings.layout == "masked_images"]
     if not masked:
         lacking = "no frame with a mask is held out, by which to score and calibrate the network"
@@ -109,7 +109,7 @@ def _train(run: TrainingRun, data: Path, stop: Event) -> None:
     run.write(run.files())
 
 
-def _take_steps(run: TrainingRun, sources: list[DataSet], curve: Curve, stop: Event) -> None:
+def _take_steps(run: TrainingRun, sources: list[DataSet], curve: LearningCurve, stop: Event) -> None:
     """Train until the last step or until `stop` is set."""
     settings, due, threads = run.settings, dict[str, bytes](), torch.get_num_threads()
     with (

@@ -25,7 +25,7 @@ from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.lsnet.weights import load_weights, packed_weights
 from irst_pipeline.training.batches import draw_batch, read_sources
 from irst_pipeline.training.finish import bring_to_scale, shift_logits
-from irst_pipeline.training.loop import Curve, train
+from irst_pipeline.training.loop import LearningCurve, train
 from irst_pipeline.training.preview import draw_preview
 from irst_pipeline.training.run import build_network, learning_rate, open_run
 from irst_pipeline.training.settings import TrainSettings
@@ -426,14 +426,14 @@ def test_the_curve_knows_steps_of_any_number_of_digits(data: Path, tmp_path: Pat
     sources = read_sources(run.settings, data)
     for step in (999_999, 1_000_000, 1_234_567):
         run.step, run.losses = step, [1.0]
-        Curve(run, sources).add()
+        LearningCurve(run, sources).add()
     rows = (tmp_path / "curve.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == ["999999", "1000000", "1234567"]
 
 
 def test_a_full_disk_leaves_a_whole_curve(data: Path, small_disk: Path) -> None:
     run = open_run(settings(1), small_disk, CPU)
-    curve, path = Curve(run, read_sources(run.settings, data)), small_disk / "curve.csv"
+    curve, path = LearningCurve(run, read_sources(run.settings, data)), small_disk / "curve.csv"
     before = path.read_bytes()
     (small_disk / "others").write_bytes(bytes(shutil.disk_usage(small_disk).free))
     run.step, run.losses = 1, [1.0]
