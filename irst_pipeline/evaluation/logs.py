@@ -27,7 +27,7 @@ LOG_FILE = "tracks.jsonl"
 FRAMES_MAX = 10_000_000  # more is a slip of the pen, and would not fit in memory
 ID_END = 1 << 31  # ids are below
 
-Frame = Annotated[int, Field(ge=0, lt=FRAMES_MAX)]
+FrameIndex = Annotated[int, Field(ge=0, lt=FRAMES_MAX)]
 Id = Annotated[int, Field(ge=0, lt=ID_END)]
 
 
@@ -48,7 +48,7 @@ class _MotRow(FileFields):
 class _State(FileFields):
     """What is read of a row of a simulated sequence's own table of truth."""
 
-    frame: Frame
+    frame: FrameIndex
     id: Id
     vx_px_s: FiniteFloat
     vy_px_s: FiniteFloat
@@ -74,13 +74,13 @@ class _Header(FileFields):
 class _Record(FileFields):
     """What most records have."""
 
-    frame: Frame = 0
+    frame: FrameIndex = 0
 
 
 class _TrackRecord(_Record):
     """What is read of a record of a track; see the README for all of it."""
 
-    frame: Frame
+    frame: FrameIndex
     id: Id
     status: Literal["tentative", "confirmed", "coasting"]
     x: FiniteFloat
