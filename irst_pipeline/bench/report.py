@@ -5,7 +5,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from irst_pipeline.bench.speed import THREADS, SizeResult, Speed, distinct
+from irst_pipeline.bench.speed import THREADS, SizeResult, Speed, network_spans
 from irst_pipeline.pictures import as_written, png
 from irst_pipeline.types import Work
 
@@ -19,7 +19,7 @@ def trace(work: list[Work], slots: int) -> dict[str, Any]:
     thread_of = {stage: thread for thread, worked in THREADS.items() for stage in worked}
     rows: dict[str, int] = {}
     events = []
-    batches = {id(span): number for number, span in enumerate(distinct(work))}
+    batches = {id(span): number for number, span in enumerate(network_spans(work))}
     for index, spans in enumerate(work):
         for stage, span in spans.items():
             name = thread_of[stage]

@@ -77,7 +77,7 @@ def time_pipeline(work: list[Work], cpu_seconds: float) -> PipelineSpeed:
     counted = work[WARM_UP:]
     stages = {stage: sum(spans[stage].seconds for spans in counted) for stage in chain(*THREADS.values())}
     busy = {thread: sum(stages[stage] for stage in worked) for thread, worked in THREADS.items()}
-    busy["network"] = _covered(distinct(counted))
+    busy["network"] = _covered(network_spans(counted))
     slowest = max(busy, key=lambda thread: busy[thread])
     first, last = THREADS[slowest][0], THREADS[slowest][-1]
     return PipelineSpeed(
@@ -90,7 +90,7 @@ def time_pipeline(work: list[Work], cpu_seconds: float) -> PipelineSpeed:
     )
 
 
-def distinct(work: list[Work]) -> list[Span]:
+def network_spans(work: list[Work]) -> list[Span]:
     """When the network worked on each batch of frames."""
     return list({id(spans["network"]): spans["network"] for spans in work}.values())
 
