@@ -15,14 +15,15 @@ Polynomial = tuple[float, float, float]
 
 ROUGH: Polynomial = (3.4445, -4.7750, 2.0315)  # of the paper: they bring singular values near one in five rounds
 FINE: Polynomial = (1.875, -1.25, 0.375)  # s = 1 stays, and nothing overshoots
+MOMENTUM = 0.95
 ADAM_SCALE = 0.2  # root mean square of an update of Adam, so that both take one learning rate (Liu et al., 2025)
 
 
 class Muon(torch.optim.Optimizer):
     """For parameters of two and more dimensions whose columns are mixed alike; Nesterov momentum, decoupled decay."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: Tensor, weight_decay: float, momentum: float = 0.95):
-        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: Tensor, weight_decay: float) -> None:
+        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -37,8 +38,8 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[parameter]
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
-                mean = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                update = parameter.grad.lerp(mean, group["momentum"]).flatten(1)
+                mean = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
+                update = parameter.grad.lerp(mean, MOMENTUM).flatten(1)
                 alike[update.shape].append((parameter, update))
             for shape, pairs in alike.items():
                 scale = ADAM_SCALE * max(shape) ** 0.5
