@@ -67,8 +67,8 @@ def train(run: TrainingRun, data: Path, stop: Event) -> Path:
     After the last step the logits are shifted to where the held-out frames of exact masks are outlined best.
     Raises UsageError for a folder that holds something else, or that another process trains in.
     """
-    _refuse_used(run.folder)
     make_folder(run.folder)
+    _refuse_used(run.folder)
     with held(run.folder):
         _train(run, data, stop)
     return run.folder / WEIGHTS_FILE
@@ -135,9 +135,7 @@ def _take_steps(run: TrainingRun, sources: list[DataSet], curve: LearningCurve, 
 
 
 def _refuse_used(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file; give a folder with --out")
     # A kill during the first checkpoint leaves a hidden file.
-    others = (path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else ()
+    others = (path for path in folder.iterdir() if not path.name.startswith("."))
     if not (folder / STATE_FILE).exists() and any(others):
         raise UsageError(f"{folder}: holds files, but no {STATE_FILE} to go on from; train into another folder")
