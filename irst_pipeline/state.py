@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+T = TypeVar("T")
 State = dict[str, NDArray[Any]]
 """By dotted names; numbers are arrays without dimensions."""
 NONE: Final = np.empty((0, 0), bool)
@@ -53,7 +54,7 @@ def state_of(things: Mapping[str, Any]) -> State:
     return state
 
 
-def part_of(state: State, name: str) -> State:
+def part_of(state: Mapping[str, T], name: str) -> dict[str, T]:
     """What the thing of this name remembers."""
     return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
 

@@ -23,6 +23,7 @@ from irst_pipeline.lsnet.model import Decomposition, LSNet, LSNetConfig
 from irst_pipeline.lsnet.threads import one_thread
 from irst_pipeline.lsnet.weights import WEIGHTS_FILE, packed, packed_weights, unpacked
 from irst_pipeline.settings import read_settings
+from irst_pipeline.state import part_of
 from irst_pipeline.training.batches import Batch
 from irst_pipeline.training.loss import cross_entropy, training_loss
 from irst_pipeline.training.muon import Muon
@@ -218,16 +219,12 @@ class TrainingRun:
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
         """Take over what `state` has packed."""
-
-        def part(name: str) -> dict[str, Tensor]:
-            return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
-
-        self.network.load_state_dict(part("network."))
-        self.mean.load_state_dict(part("mean."))
+        self.network.load_state_dict(part_of(tensors, "network"))
+        self.mean.load_state_dict(part_of(tensors, "mean"))
         self.losses = tensors.get("losses", torch.empty(0)).tolist()  # those of older versions have none
         for name, optimiser in self.optimisers.items():
             moments: dict[int, dict[str, Any]] = {}
-            for key, value in part(f"{name}.").items():
+            for key, value in part_of(tensors, name).items():
                 index, _, moment = key.partition(".")
                 moments.setdefault(int(index), {})[moment] = value
             optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
