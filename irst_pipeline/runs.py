@@ -36,9 +36,10 @@ from irst_pipeline.sinks import RECORDED_FILES, RESULT_FILES, open_senders
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sources import Source, open_source, redact, resume_source
 from irst_pipeline.sources.address import DEVICES, is_live, printable, scheme_of
+from irst_pipeline.stage import POLL_SECONDS
 from irst_pipeline.statistics import Account, Counts, RunStatistics
 from irst_pipeline.types import FrameResult
-from irst_pipeline.worker import STOP_SECONDS, RunProcess
+from irst_pipeline.worker import RunProcess
 
 log = logging.getLogger("irst")
 
@@ -246,7 +247,7 @@ def _carry_out_all(
         for result in ended if tell else ():
             result.add_done_callback(_tell_failure)  # at once, for the others may go on for weeks
         try:
-            while wait(ended, STOP_SECONDS).not_done:
+            while wait(ended, POLL_SECONDS).not_done:
                 pass  # of one wait for all Python may answer a signal that comes as it begins only at its end
         except BaseException:  # as Ctrl-C is in a program that does not catch it
             stop.set()

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.1  # between two looks, of whoever waits, at whether it is to stop
 _END = object()
 
 

@@ -25,7 +25,8 @@ from irst_pipeline.errors import IrstError
 from irst_pipeline.run import Run, run_header
 from irst_pipeline.runs import RECORDINGS_AT_ONCE, run_recordings
 from irst_pipeline.sources import open_source
-from irst_pipeline.worker import RunProcess, Wire
+from irst_pipeline.worker import RunProcess
+from irst_pipeline.worker.wire import Wire
 from tests.running import HORIZON, ROOT, opened_by, read_jsonl, report, wait_until, write_images
 from tools.streaming import free_port
 

@@ -25,15 +25,13 @@ from irst_pipeline.errors import IrstError
 from irst_pipeline.run import Run, carry_out_and_report, counted_before, exhaust, report_failure
 from irst_pipeline.signals import STOPS
 from irst_pipeline.sources.address import scheme_of
+from irst_pipeline.stage import POLL_SECONDS
 from irst_pipeline.statistics import Account, RunStatistics
 from irst_pipeline.types import Image, Span, Work
 from irst_pipeline.worker.wire import Said, Wire, account_of, error_of, failure
 
-__all__ = ["STOP_SECONDS", "RunProcess", "Wire"]
-
 log = logging.getLogger("irst")
 
-STOP_SECONDS = 0.1  # after which a stop is noticed
 SILENT_MAX = 4.0  # s; a process that is to stop and has said nothing for so long is killed
 BEGIN_MAX = 60.0  # s; so is one that has yet to begin so long after it was told
 TOLD_SECONDS = 1.0  # after which a signal that went to all processes has come to this one as well
@@ -119,12 +117,12 @@ class RunProcess:
 
         One that speaks may take its time, as a run alone may: to smooth the tracks of hours takes minutes.
         """
-        while not stop.wait(STOP_SECONDS):
+        while not stop.wait(POLL_SECONDS):
             if ended.is_set():
                 return
         self._told_to_stop = perf_counter()
         process.terminate()
-        while not ended.wait(STOP_SECONDS):
+        while not ended.wait(POLL_SECONDS):
             allowed = SILENT_MAX if self._speaks else BEGIN_MAX
             if perf_counter() > max(self._told_to_stop, self._heard) + allowed:
                 process.kill()
