@@ -243,7 +243,7 @@ def write_file(path: Path, data: bytes) -> None:
         raise _cannot_write(path, error) from None
 
 
-def in_order(file: bytes) -> bytes:
+def with_sorted_header(file: bytes) -> bytes:
     """A safetensors file with its header in the order of the alphabet: who writes one leaves that of the metadata to
     chance, and what holds the same should be the same file."""
     end = 8 + int.from_bytes(file[:8], "little")

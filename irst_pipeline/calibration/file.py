@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from irst_pipeline.calibration.maps import DEPTHS, Calibration, Defect
-from irst_pipeline.disk import in_order
+from irst_pipeline.disk import with_sorted_header
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sources.base import SIDE_MAX
 
@@ -22,7 +22,7 @@ _TYPES = {"gain": "F32", "offset": "F32", "bad": "U8"}
 def to_bytes(calibration: Calibration, note: dict[str, str]) -> bytes:
     """The file of a calibration, with a note of how it came to be."""
     maps = {name: getattr(calibration, name) for name in _TYPES}
-    return in_order(save(maps, {**note, "format": FORMAT, "depth": calibration.depth}))
+    return with_sorted_header(save(maps, {**note, "format": FORMAT, "depth": calibration.depth}))
 
 
 def read_calibration(path: Path) -> Calibration:

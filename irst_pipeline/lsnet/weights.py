@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from irst_pipeline.disk import in_order
+from irst_pipeline.disk import with_sorted_header
 from irst_pipeline.errors import UsageError
 from irst_pipeline.lsnet.model import LSNet, LSNetConfig
 from irst_pipeline.settings import validate
@@ -38,7 +38,7 @@ def packed_weights(network: LSNet, note: dict[str, str]) -> bytes:
 
 def packed(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     """A safetensors file."""
-    return in_order(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata))
+    return with_sorted_header(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata))
 
 
 def unpacked(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
