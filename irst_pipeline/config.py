@@ -1,9 +1,9 @@
 """The settings of `irst run`: one typed tree, defaults here and nowhere else; `configs/default.yaml` shows them all."""
 
+import math
 import re
 from typing import Annotated, Literal, Self
 
-import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from irst_pipeline.settings import Count, NotNegative, Positive, Settings
@@ -95,7 +95,7 @@ class TrackerSettings(Settings):
     def _scores_are_spread(self) -> Self:
         for mean, sd in (self.target_score, self.clutter_score):
             if sd**2 >= mean * (1 - mean):
-                raise ValueError(f"scores of mean {mean} with a spread below {np.sqrt(mean * (1 - mean)):.3f}")
+                raise ValueError(f"scores of mean {mean} with a spread below {math.sqrt(mean * (1 - mean)):.3f}")
         return self
 
 
