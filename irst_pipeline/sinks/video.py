@@ -1,11 +1,11 @@
 """What is written as video: the frames with their tracks, and the frames themselves."""
 
 import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import ClassVar, Generic, TypeVar
 
 import av
@@ -107,7 +107,7 @@ class Video(Stateful, ABC, Generic[T]):
 
     def _has_room(self) -> bool:
         """Whether there is space to record; asked now and then."""
-        now = time.monotonic()
+        now = monotonic()
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             free, needed = free_space(self._path) / 1e6, self._settings.min_free_megabytes
