@@ -21,14 +21,14 @@ SWEPT_MAX = 2**25  # px of scene that a camera may see in all
 SIDE_MIN, SIDE_MAX = 16, 4096  # px of a frame
 
 
-def _ordered(span: tuple[float, float]) -> tuple[float, float]:
-    if span[0] > span[1]:
+def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
         raise ValueError("[low, high] with low <= high")
-    return span
+    return interval
 
 
 Side = Annotated[int, Field(ge=SIDE_MIN, le=SIDE_MAX, multiple_of=2)]
-Span = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+Interval = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
 TurnRate = Annotated[Positive, Field(le=3600)]
 Several = Annotated[int, Field(ge=0, le=1000)]
 
@@ -52,9 +52,9 @@ class RandomSettings(Settings):
 
     count: Several = 0
     """Targets by themselves."""
-    snr: Span = (5.0, 15.0)
+    snr: Interval = (5.0, 15.0)
     """[low, high]"""
-    speed_px_s: Span = (10.0, 80.0)
+    speed_px_s: Interval = (10.0, 80.0)
     """[low, high]"""
     manoeuvres: Several = 0
     """Turns that each of the `count` makes: one in every such part of the sequence, for half of it."""
