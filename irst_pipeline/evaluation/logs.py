@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from tqdm import tqdm
 
 from irst_pipeline.disk import all_parts
@@ -31,12 +31,26 @@ FrameIndex = Annotated[int, Field(ge=0, lt=FRAMES_MAX)]
 Id = Annotated[int, Field(ge=0, lt=ID_END)]
 
 
+def _number(cell: str) -> float | str:
+    """A cell as a number, which other tools write in many ways (NumPy's savetxt 1 as 1.0e+00); else as it is."""
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def _from_one(frame: int) -> int:
+    if frame < 1:
+        raise ValueError("a frame from 1 (where they count from 0, add 1 to each)")
+    return frame
+
+
 class _MotRow(FileFields):
     """The columns of a MOTChallenge file in their order; what follows them is not used."""
 
-    frame: Annotated[int, Field(ge=1, le=FRAMES_MAX)]
+    frame: Annotated[int, BeforeValidator(_number), Field(le=FRAMES_MAX), AfterValidator(_from_one)]
     """From 1."""
-    id: Id
+    id: Annotated[Id, BeforeValidator(_number)]
     left: FiniteFloat
     top: FiniteFloat
     width: NotNegative

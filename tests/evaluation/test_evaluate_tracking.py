@@ -159,6 +159,14 @@ def test_rows_that_are_not_to_be_considered_are_not(truth: Path, log: Path, tmp_
     assert scores(tmp_path / "other")["mota"] == scores(tmp_path / "one")["mota"]
 
 
+def test_whole_numbers_may_be_written_as_numpys_savetxt_writes_them(truth: Path, log: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "gt.txt"
+    np.savetxt(mine, np.loadtxt(truth / "truth.mot.txt", delimiter=","), delimiter=",")
+    assert evaluate(truth, log, tmp_path / "one") == 0
+    assert evaluate(mine, log, tmp_path / "other") == 0
+    assert scores(tmp_path / "other")["mota"] == scores(tmp_path / "one")["mota"]
+
+
 def perfect_run(scene: str, folder: Path) -> dict[str, Any]:
     """The scores of a run that follows all targets of a scene exactly, those that are hidden as well."""
     folder.mkdir()
@@ -266,7 +274,8 @@ def refusal(truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (b"1 1 5 5 2 2\n", "truth.mot.txt line 1: one column; separate them by commas"),
         (b"1,1,5,5\n", "truth.mot.txt line 1: key `width` is missing"),
         (b"1,1,5,5" + b" " * 200_000, "truth.mot.txt line 1: key `width` is missing"),
-        (b"0,1,5,5,2,2\n", "truth.mot.txt line 1: key `frame`: expected greater than or equal to 1, found '0'"),
+        (b"0,1,5,5,2,2\n", "line 1: key `frame`: expected a frame from 1 (where they count from 0, add 1 to each)"),
+        (b"1.5,1,5,5,2,2\n", "truth.mot.txt line 1: key `frame`: expected a valid integer"),
         (b"99999999999,1,5,5,2,2\n", "truth.mot.txt line 1: key `frame`"),
         (b"1,1,5,5,2,2\n1,1,6,5,2,2\n", "truth.mot.txt line 2: target 1 is in frame 1 twice; strike one out"),
         (b"1,1,5,5,2,2\n1,1,6,5,2,2,0\n", "truth.mot.txt line 2: target 1 is in frame 1 twice; strike one out"),
