@@ -190,6 +190,8 @@ def read_boxed_videos(folder: Path, every: int) -> list[Sample]:
                     masks = [mask_in_box(frame.image, box) for box in boxes[frame.index]]
                     # A copy, for a view of a decoded frame keeps its colours as well.
                     samples.append(Sample(name, frame.image.copy(), np.maximum.reduce(masks)))
+    if samples and not any((sample.mask == MASKED).any() for sample in samples):
+        log.warning("%s: no box has a target in it; are they in px, x,y the top left corner, frames from 0?", folder)
     return samples
 
 

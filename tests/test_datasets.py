@@ -286,6 +286,13 @@ def test_labels_far_apart_all_count_and_of_those_close_together_one(tmp_path: Pa
         np.testing.assert_array_equal(sample.image, frames[index])
 
 
+def test_boxes_that_hold_no_target_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copy(CLOUDS, tmp_path / "a.mp4")
+    (tmp_path / "a.gt.csv").write_text("frame,x,y,w,h\n0,0.1,0.2,0.05,0.05\n")  # shares of the frame
+    read_boxed_videos(tmp_path, 10)
+    assert "no box has a target in it; are they in px" in caplog.text
+
+
 @pytest.mark.real
 def test_most_boxes_of_the_recordings_become_masks(real_data: Path) -> None:
     samples = read_boxed_videos(real_data / "drone-ir" / "val", 100)
