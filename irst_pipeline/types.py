@@ -41,7 +41,7 @@ class Frame:
     """One frame as its source delivered it."""
 
     image: Image
-    """(H, W) grey levels at the source's own depth."""
+    """(H, W) grey levels at the source's own depth, to which nobody writes any more."""
     index: int
     time: float
     """s"""

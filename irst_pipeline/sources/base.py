@@ -7,6 +7,8 @@ from threading import Event, Lock
 from time import perf_counter, time
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import IrstError
 from irst_pipeline.sources.address import printable
@@ -205,6 +207,7 @@ class Recording(Reader, ABC):
         first = None
         like = unlike = 0
         for frame in self.read():
+            _refuse_kind(frame)
             if first is None:
                 first = describe(frame)
             if describe(frame) == first:
@@ -223,6 +226,14 @@ class Recording(Reader, ABC):
             log.warning("%s: %d frame(s) unlike the first were skipped%s", self.name, unlike, mend)
         if self.frames_failed > unlike:
             log.warning("%s: %d frame(s) could not be read", self.name, self.frames_failed - unlike)
+
+
+def _refuse_kind(frame: Frame) -> None:
+    """Raises IrstError for a frame that is no plane of whole grey levels: one NaN would hide all targets, unsaid."""
+    image = frame.image
+    if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
+        found = f"frame {frame.index} is {image.shape} of {image.dtype}"
+        raise IrstError(f"{frame.source}: {found}; give (H, W) of uint8 or uint16")
 
 
 def describe(frame: Frame) -> str:
