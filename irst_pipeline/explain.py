@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from irst_pipeline.disk import prepare_folder, write_file, write_json
 from irst_pipeline.engine import load_model
@@ -89,14 +90,16 @@ def noise_level(image: Image) -> float:
 def unfold_image(network: LSNet, image: Image) -> list[StageView]:
     """Every stage of a network in eval mode on the CPU, on an image (H, W)."""
     frames, centre, scale = normalise_image(image)
-    with torch.inference_mode():
-        stages = network.unfold(frames, network.config.stages)
     views = []
-    for parts in stages:
-        target = target_units(parts.background, parts.target)
-        levels = (parts.background * scale + centre, target * scale, parts.noise * scale)
-        b, t, n = (part[0, 0].numpy() for part in levels)
-        views.append(StageView(b, t, n, image.astype(np.float32) - b - t - n, singular_values(b)))
+    with tqdm(total=network.config.stages, unit="stage", leave=False, disable=None) as progress:
+        with torch.inference_mode():
+            stages = network.unfold(frames, network.config.stages)
+        for parts in stages:
+            target = target_units(parts.background, parts.target)
+            levels = (parts.background * scale + centre, target * scale, parts.noise * scale)
+            b, t, n = (part[0, 0].numpy() for part in levels)
+            views.append(StageView(b, t, n, image.astype(np.float32) - b - t - n, singular_values(b)))
+            progress.update()
     return views
 
 
