@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from tqdm import tqdm
 
 from irst_pipeline.disk import all_parts
@@ -45,7 +45,7 @@ def _from_one(frame: int) -> int:
     return frame
 
 
-class _MotRow(FileFields):
+class _MotRow(BaseModel):
     """The columns of a MOTChallenge file in their order; what follows them is not used."""
 
     frame: Annotated[int, BeforeValidator(_number), Field(le=FRAMES_MAX), AfterValidator(_from_one)]
