@@ -58,30 +58,34 @@ def test_a_failure_comes_after_what_was_made_before_it() -> None:
 def test_a_slow_consumer_gets_the_newest_item_and_every_other_one_is_told() -> None:
     dropped: list[int] = []
     taken = []
-    waiting = threading.Event()
+    waiting, made = threading.Event(), threading.Event()
 
     def produce() -> Iterator[int]:
         yield 0
-        waiting.wait(5)
+        assert waiting.wait(60)
         yield from range(1, 50)
+        made.set()
 
     for item in Stage(produce(), 1, dropped.append):
         taken.append(item)
         waiting.set()
-        time.sleep(0.2)  # all others are made meanwhile
+        assert made.wait(60)
     assert taken == [0, 49]
     assert dropped == list(range(1, 49))
 
 
 def test_a_fast_consumer_gets_every_item() -> None:
-    dropped: list[int] = []
+    dropped, taken, asked = list[int](), list[int](), threading.Semaphore()
 
     def produce() -> Iterator[int]:
         for i in range(20):
-            time.sleep(0.05)
+            assert asked.acquire(timeout=60)
             yield i
 
-    assert list(Stage(produce(), 1, dropped.append)) == list(range(20))
+    for item in Stage(produce(), 1, dropped.append):
+        taken.append(item)
+        asked.release()
+    assert taken == list(range(20))
     assert not dropped
 
 
@@ -155,13 +159,13 @@ def test_stopping_early_ends_every_thread() -> None:
         finally:
             closed.set()
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     stages = Stage(Stage(Stage(produce(), 1), 1), 1)
     next(stages)
-    assert threading.active_count() == before + 3
+    assert len(set(threading.enumerate()) - before) == 3
     stages.close()
-    assert closed.wait(1)
-    assert threading.active_count() == before
+    assert closed.is_set()
+    assert set(threading.enumerate()) <= before
 
 
 class BrokenSink(StubSink):
@@ -178,14 +182,14 @@ class BrokenSink(StubSink):
 
 def test_no_thread_outlives_a_run_that_fails() -> None:
     """With real stages between the threads, and the exception that holds their frames still alive."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     engine = open_engine(load_weights("lsnet-nano").network, "cpu", RunSettings().detection.lowest)
     source = open_source(str(CLOUDS))
     results = run_pipeline(source, engine, RunSettings(), [BrokenSink()], threading.Event(), RunStatistics())
     with pytest.raises(IrstError, match="broken") as caught:
         list(results)
     assert caught.value.__traceback__ is not None
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     source.close()
 
 
