@@ -264,11 +264,13 @@ def test_no_two_processes_write_into_one_folder(tmp_path: Path, capsys: pytest.C
     clip, out = write_video(tmp_path / "clip.mp4", 250), tmp_path / "out"
     with start("run", clip, "--out", out, "--realtime", "--no-video") as process:
         wait_for(out / "tracks.jsonl", 1)
+        process.send_signal(signal.SIGSTOP)  # so that it does not come to an end meanwhile
         for flag in ("--resume", "--overwrite"):
             assert main(["run", str(clip), "--out", str(out), "--device", "cpu", flag]) == 2
             assert (
                 f"{out}: another run is writing there; wait for its end, or choose another" in capsys.readouterr().err
             )
+        process.send_signal(signal.SIGCONT)
         process.communicate(timeout=60)
         assert process.returncode == 0
     records = read_jsonl(out / "tracks.jsonl")
