@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -342,12 +342,18 @@ def test_a_stop_that_is_told_twice_ends_the_run_in_order(tmp_path: Path) -> None
 
 
 def test_a_second_signal_of_either_kind_ends_the_process_at_once(tmp_path: Path) -> None:
-    process, _ = long_run(tmp_path)
-    ask_to_stop(process, signal.SIGINT)
-    process.send_signal(signal.SIGSTOP)  # so that it does not come to an end meanwhile
-    time.sleep(1.1)
+    """Here one that cannot come to an end, for nobody reads what it says of the first one."""
+    process, out = long_run(tmp_path)
+    assert process.stderr is not None
+    said = os.open(f"/proc/{process.pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(said, b"\n")
+    os.close(said)
+    process.send_signal(signal.SIGINT)
+    wait_for(out / "run.json", 0)
+    time.sleep(1.1)  # one sooner is the same stop
     process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGCONT)
     process.communicate(timeout=30)
     assert process.returncode == -signal.SIGTERM
 
