@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -72,6 +73,16 @@ def opened_by(pid: int) -> set[Path]:
         with suppress(FileNotFoundError):  # it may be closed while the others are asked
             found.add(handle.readlink())
     return found
+
+
+def memory_peak() -> int:
+    """kB that this process has held at most since `forget_memory_peak`."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def forget_memory_peak() -> None:
+    """The peak begins anew at what is held now, so that an earlier one hides none."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def wait_until(true: Callable[[], bool], what: str = "it comes true", seconds: float = 60.0) -> None:

@@ -1,6 +1,5 @@
 """The annotated video plays everywhere, keeps the source's times, and shows tracks where they are."""
 
-import resource
 from pathlib import Path
 
 import av
@@ -14,6 +13,7 @@ from irst_pipeline.sinks import open_sinks
 from irst_pipeline.sinks.agc import Picture
 from irst_pipeline.sinks.annotate import Trails, draw
 from irst_pipeline.types import STANDS_STILL, FrameResult, Integers, TrackStatus
+from tests.running import forget_memory_peak, memory_peak
 from tests.sinks.sink_streams import C, P, T, header, ramp, result, tracks
 
 GREY = np.full((60, 80), 100, np.uint8)
@@ -121,10 +121,11 @@ def test_a_stream_that_changes_its_size_is_shown_to_its_end(tmp_path: Path) -> N
 
 def test_a_frame_that_is_larger_than_the_first_is_not_enlarged_like_it(tmp_path: Path) -> None:
     """The first is enlarged 30 times; as many times the second would be 38,400 px wide, of 3.5 GB."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    forget_memory_peak()
+    before = memory_peak()
     sizes = [(16, 16), (1024, 1280)]
     path = write(tmp_path, [result(i, image=np.full(size, 10, np.uint8)) for i, size in enumerate(sizes)])
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+    assert memory_peak() - before < 300_000  # kB
     assert [picture.shape for picture in read(path)[1]] == 2 * [(480, 480, 3)]
 
 

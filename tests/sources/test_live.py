@@ -28,7 +28,16 @@ from irst_pipeline.sources import Position, Source, open_source, resume_source
 from irst_pipeline.sources.base import Damage, FeedFrame
 from irst_pipeline.sources.live import Clock, LiveStream
 from irst_pipeline.types import Frame, Image
-from tests.running import ROOT, read_jsonl, report, shown, wait_for, wait_until
+from tests.running import (
+    ROOT,
+    forget_memory_peak,
+    memory_peak,
+    read_jsonl,
+    report,
+    shown,
+    wait_for,
+    wait_until,
+)
 from tests.sources.cameras import BLOCKS, HEIGHT, WIDTH, jpegs_with_one_cut_short, paced, recorded, repacked, thermal
 from tools.streaming import LOSSLESS, RATE, free_port, on_time, transmit
 
@@ -579,10 +588,11 @@ def test_whoever_sends_ever_new_sizes_does_not_fill_the_memory(caplog: pytest.Lo
 @pytest.mark.parametrize("size", ["W100000 H100000", "W20000 H10000", "W30000 H64"])
 def test_frames_too_large_are_refused_before_they_take_memory(size: str, caplog: pytest.LogCaptureFixture) -> None:
     header = f"YUV4MPEG2 {size} F25:1 Cmono16\nFRAME\n".encode()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    forget_memory_peak()
+    before = memory_peak()
     with serving([header + bytes(4_000_000), recorded(LEVELS)]) as uri, frames_of(uri) as (stream, _):
         assert_genuine([next(stream)])
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+    assert memory_peak() - before < 100_000  # kB
     assert sum("no frames" in message for message in caplog.messages) == 1
 
 
