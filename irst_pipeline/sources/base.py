@@ -204,10 +204,11 @@ class Recording(Reader, ABC):
         """It never waits."""
 
     def __iter__(self) -> Iterator[Frame]:
-        first = None
+        first, last = None, -1
         like = unlike = 0
         for frame in self.read():
-            _refuse_kind(frame)
+            _refuse_unusable(frame, last)
+            last = frame.index
             if first is None:
                 first = describe(frame)
             if describe(frame) == first:
@@ -228,12 +229,15 @@ class Recording(Reader, ABC):
             log.warning("%s: %d frame(s) could not be read", self.name, self.frames_failed - unlike)
 
 
-def _refuse_kind(frame: Frame) -> None:
-    """Raises IrstError for a frame that is no plane of whole grey levels: one NaN would hide all targets, unsaid."""
+def _refuse_unusable(frame: Frame, last: int) -> None:
+    """Raises IrstError for a frame that is no plane of whole grey levels, or that does not come after the frame `last`:
+    a NaN in it would hide all targets, unsaid."""
     image = frame.image
     if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
         found = f"frame {frame.index} is {image.shape} of {image.dtype}"
         raise IrstError(f"{frame.source}: {found}; give (H, W) of uint8 or uint16")
+    if frame.index <= last:
+        raise IrstError(f"{frame.source}: frame {frame.index} comes after frame {last}; number frames upwards from 0")
 
 
 def describe(frame: Frame) -> str:

@@ -1,6 +1,6 @@
 """What all recordings share, also those of a program's own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -11,12 +11,13 @@ from irst_pipeline.types import Frame
 
 
 class Own(Recording):
-    def __init__(self, image: np.ndarray) -> None:
-        super().__init__("own", frame_rate=30.0, frame_count=1)
-        self._image = image
+    def __init__(self, image: np.ndarray, indices: Sequence[int] = (0,)) -> None:
+        super().__init__("own", frame_rate=30.0, frame_count=len(indices))
+        self._image, self._indices = image, indices
 
     def read(self) -> Iterator[Frame]:
-        yield Frame(self._image, 0, 0.0, self.name)
+        for index in self._indices:
+            yield Frame(self._image, index, index / 30, self.name)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -33,3 +34,11 @@ class Own(Recording):
 def test_frames_that_are_no_grey_levels_are_told_in_one_line(image: np.ndarray, said: str) -> None:
     with pytest.raises(IrstError, match=f"^own: frame 0 is {said}; give .H, W. of uint8 or uint16$"):
         list(Own(image))
+
+
+@pytest.mark.parametrize(
+    ("indices", "said"), [((0, 0), "frame 0 comes after frame 0"), ((3, 2), "frame 2 comes after frame 3")]
+)
+def test_frames_that_are_not_numbered_upwards_are_told_in_one_line(indices: tuple[int, ...], said: str) -> None:
+    with pytest.raises(IrstError, match=f"^own: {said}; number frames upwards from 0$"):
+        list(Own(np.zeros((32, 48), np.uint8), indices))
