@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import islice
-from threading import Event, Timer
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from irst_pipeline.config import LiveSettings
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sources import open_source
 from irst_pipeline.types import Frame
+from tests.running import wait_until
 
 FAKE = "arv-fake-gv-camera-0.8"
 WIDTH, HEIGHT = 64, 48
@@ -118,8 +119,16 @@ def test_a_killed_camera_that_comes_again_is_one_reconnect() -> None:
 )
 def test_what_a_camera_does_not_take_is_said(asked: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
     stop = Event()
+
+    def stop_once_said() -> None:
+        try:
+            wait_until(lambda: said in caplog.text)
+            time.sleep(0.5)  # it is not said again
+        finally:
+            stop.set()
+
     with fake_camera(), closing(open_source(f"gige://127.0.0.1?{asked}", live=QUICK, stop=stop)) as source:
-        Timer(0.7, stop.set).start()
+        Thread(target=stop_once_said).start()
         assert list(source) == []
     assert said in caplog.text
     assert sum("no frames" in message for message in caplog.messages) == 1
