@@ -81,6 +81,9 @@ def test_figures_agree_with_one_another(folder: Path) -> None:
             latency = size[part]["latency_ms"]
             # Each holds the network.
             assert NETWORK_MS <= latency["p50"] <= latency["p95"] <= latency["p99"]
+        # In the engine frames wait for one another, and in the pipeline for more than that.
+        assert size["network"]["latency_ms"]["p50"] < size["engine"]["latency_ms"]["p50"]
+        assert size["engine"]["latency_ms"]["p50"] < size["pipeline"]["latency_ms"]["p50"]
         pipeline = size["pipeline"]
         slowest = max(pipeline["thread_ms"], key=pipeline["thread_ms"].get)
         assert pipeline["bound_by"] == slowest

@@ -33,7 +33,7 @@ from irst_pipeline.sources import open_source
 from irst_pipeline.statistics import LatencyHistogram, RunStatistics
 from irst_pipeline.types import FrameResult, TargetPixels
 from tests import running
-from tests.running import CLOUDS, HORIZON, StubSink
+from tests.running import CLOUDS, HORIZON, StubSink, write_images
 from tests.sources.test_live import camera
 from tools.streaming import free_port
 
@@ -101,7 +101,7 @@ def accounted(samples: Samples, source: str) -> bool:
 def test_a_recording_that_cannot_be_opened_is_told_while_the_others_run(tmp_path: Path) -> None:
     port, bad, stop = free_port(), Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.mp4")), threading.Event()
     bad.write_bytes(bytes(range(256)))
-    good = without_end(CLOUDS, tmp_path / "good")
+    good = write_images(tmp_path / "good", 20_000)
     settings = RunSettings(device="cpu", sinks=("tracks_jsonl",), metrics=MetricsSettings(port=port))
 
     def work() -> None:

@@ -230,8 +230,8 @@ class Recording(Reader, ABC):
 
 
 def _refuse_unusable(frame: Frame, last: int) -> None:
-    """Raises IrstError for a frame that is no plane of whole grey levels, or that does not come after the frame `last`:
-    a NaN in it would hide all targets, unsaid."""
+    """Raises IrstError for a frame that does not come after the frame `last`, or that is no plane of whole grey levels:
+    one NaN would hide all targets, unsaid."""
     image = frame.image
     if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
         found = f"frame {frame.index} is {image.shape} of {image.dtype}"
