@@ -161,6 +161,9 @@ def _add_run(to: Verbs) -> None:
     verb.add_argument(
         "--calibration", metavar="FILE", help="what irst calibrate wrote of this camera; {} in it as in --pointing"
     )
+    verb.add_argument(
+        "--frame-times", metavar="FILE", help="CSV of when each frame of a recording was taken; {} in it likewise"
+    )
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
     verb.add_argument(
         "--resume", action="store_true", help="go on with a run that was stopped or killed, in the same folder"

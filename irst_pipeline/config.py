@@ -223,6 +223,8 @@ class RunSettings(Settings):
     """Whether the network is compiled for a CUDA device: twice as fast, a minute or two later for each frame size."""
     image_rate: Annotated[float, Field(ge=1e-3, lt=1e9)] = 30.0
     """frames/s; image sequences carry no times of their own."""
+    frame_times: str | None = None
+    """CSV of when each frame of a recording was taken, in place of its own times; {} as in `calibration.file`."""
     queue_frames: Annotated[int, Field(ge=1, le=100)] = 2
     """Frames that may wait before each stage."""
     sinks: Annotated[tuple[SinkName, ...], AfterValidator(_once_each)] = (

@@ -136,7 +136,7 @@ def _open_sources(
     sources, unreadable = list[Source | None](), list[tuple[str, IrstError]]()
     for uri in uris:
         try:
-            source = open_source(uri, settings.image_rate, realtime, settings.live, stop)
+            source = open_source(uri, settings.image_rate, realtime, settings.live, stop, settings.frame_times)
             sources.append(opened.enter_context(closing(source)))
         except IrstError as error:
             if len(uris) == 1 or isinstance(error, UsageError):

@@ -20,6 +20,7 @@ def run(options: argparse.Namespace) -> None:
         "--pointing": ("camera.pointing", options.pointing),
         "--metrics": ("metrics.port", options.metrics),
         "--calibration": ("calibration.file", options.calibration),
+        "--frame-times": ("frame_times", options.frame_times),
     }
     given = {flag: (key, value) for flag, (key, value) in flags.items() if value is not None}
     if options.resume and options.overwrite:

@@ -1,18 +1,14 @@
 """Where the platform points, frame by frame, from a CSV beside a recording."""
 
-import csv
-import math
 import re
-from array import array
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from irst_pipeline.columns import read_columns
 from irst_pipeline.errors import UsageError
-from irst_pipeline.settings import read_lines
 from irst_pipeline.types import Floats, Frame
 
 KEYS = ("frame", "time_s")
@@ -66,68 +62,29 @@ def read_pointing(path: Path) -> Pointing:
     and, if the platform rolls, `roll_deg`. Others are not read, and refused where they are named like an angle. Raises
     UsageError, one line.
     """
-    key, lines, table = _read_table(path)
-    keys, azimuth, elevation, roll = table.T
-    _refuse(np.abs(elevation) > 90, path, lines, "elevation_deg beyond +-90; give the angle above the horizon")
+    columns = read_columns(path, _wanted)
+    key = columns.names[0]
+    columns.refuse_unsorted(key)
+    keys, angles = columns.table[:, 0], np.zeros((len(columns.lines), len(ANGLES)))
+    angles[:, : columns.table.shape[1] - 1] = columns.table[:, 1:]
+    azimuth, elevation, roll = angles.T
+    columns.refuse(np.abs(elevation) > 90, "elevation_deg beyond +-90; give the angle above the horizon")
     far = np.maximum(np.abs(azimuth), np.abs(roll)) > 3600
-    _refuse(far, path, lines, "azimuth_deg or roll_deg beyond +-3600; give degrees")
-    _refuse(np.diff(keys) <= 0, path, lines[1:], f"{key} does not increase; sort the rows, one for each {key}")
+    columns.refuse(far, "azimuth_deg or roll_deg beyond +-3600; give degrees")
     if len(keys) < 2:
         raise UsageError(f"{path}: fewer than two rows; give one for the first frame and one for the last at least")
-    pointing = Pointing(path, key, keys, table[:, 1:])
+    pointing = Pointing(path, key, keys, angles)
     way = "half a turn from the row before, so either way round; give a row between"
-    _refuse(pointing.turned > np.pi - ROUNDED, path, lines[1:], way)
+    columns.refuse(np.append(False, pointing.turned > np.pi - ROUNDED), way)
     return pointing
 
 
-def _read_table(path: Path) -> tuple[str, list[int], Floats]:
-    """Which of KEYS there is, the line of each row, and the rows (n, 4): key, azimuth, elevation and roll."""
-    reader = csv.reader(read_lines(path), skipinitialspace=True)
-    lines, numbers = list[int](), array("d")
-    try:
-        present = [name.strip() for name in next(reader, [])]
-        names = _columns(path, present)
-        places = [present.index(name) for name in names]
-        for row in reader:
-            if not row:
-                continue
-            line = reader.line_num
-            if any(row[len(present) :]):  # as where decimals have commas, so that one number fills two cells
-                raise UsageError(f"{path} line {line}: more cells than columns; write decimals with a point, as 310.5")
-            for name, place in zip(names, places, strict=True):
-                numbers.append(_number(row[place] if place < len(row) else "", path, line, name))
-            lines.append(line)
-    except csv.Error as error:
-        raise UsageError(f"{path}: cannot read it ({error})") from None
-    table = np.zeros((len(lines), 1 + len(ANGLES)))
-    table[:, : len(names)] = np.reshape(numbers, (len(lines), len(names)))
-    return names[0], lines, table
-
-
-def _columns(path: Path, present: list[str]) -> list[str]:
-    """Those of the columns that are read: one of KEYS and ANGLES."""
+def _wanted(present: list[str]) -> list[str]:
+    """Of the columns of a CSV: one of KEYS, and ANGLES."""
     key = next((name for name in KEYS if name in present), None)
     missing = [name for name in ANGLES[:2] if name not in present] + ([] if key else [" or ".join(KEYS)])
     if key is None or missing:
-        raise UsageError(f"{path} line 1: no column {missing[0]}; name the columns there, separated by commas")
+        raise ValueError(f"no column {missing[0]}; name the columns there, separated by commas")
     if strange := [name for name in present if ANGLE.search(name) and name not in ANGLES]:
-        raise UsageError(f"{path} line 1: column {strange[0]} is none of {', '.join(ANGLES)}; rename it or take it out")
-    if twice := [name for name in (key, *ANGLES) if present.count(name) > 1]:
-        raise UsageError(f"{path} line 1: column {twice[0]} is there {present.count(twice[0])} times; keep one")
+        raise ValueError(f"column {strange[0]} is none of {', '.join(ANGLES)}; rename it or take it out")
     return [key, *(name for name in ANGLES if name in present)]
-
-
-def _number(cell: str, path: Path, line: int, name: str) -> float:
-    try:
-        number = float(cell)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        what = repr(cell) if cell else "missing"
-        raise UsageError(f"{path} line {line}: {name} is {what}; expected a number, or strike the row out")
-    return number
-
-
-def _refuse(bad: NDArray[np.bool_], path: Path, lines: list[int], what: str) -> None:
-    if bad.any():
-        raise UsageError(f"{path} line {lines[int(bad.argmax())]}: {what}")

@@ -108,7 +108,8 @@ def _carry_out(order: dict[str, Any], wire: Wire, engine: Engine[Any], stop: Eve
     platform = open_platform(settings.camera, redact(uri))
     calibrate = open_calibrator(settings.calibration, redact(uri))
     checkpoint = read_checkpoint(folder) if order["resumed"] else None
-    with closing(open_source(uri, settings.image_rate, order["realtime"], settings.live, stop)) as source:
+    opened = open_source(uri, settings.image_rate, order["realtime"], settings.live, stop, settings.frame_times)
+    with closing(opened) as source:
         source.name = header.source
         if checkpoint:
             source = resume_source(source, checkpoint.position, stop, calibrate)

@@ -1,0 +1,81 @@
+"""Numbers in named columns of a CSV, as of a logger beside a camera."""
+
+import csv
+import math
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irst_pipeline.errors import UsageError
+from irst_pipeline.settings import read_lines
+from irst_pipeline.types import Floats
+
+
+class Columns(NamedTuple):
+    """Those columns of a CSV that were wanted; n rows, k columns."""
+
+    path: Path
+    names: list[str]
+    """(k,)"""
+    lines: list[int]
+    """(n,) the line of each row, from 1."""
+    table: Floats
+    """(n, k), all finite."""
+
+    def refuse(self, bad: NDArray[np.bool_], what: str) -> None:
+        """Raises UsageError for the first row that is `bad` (n,)."""
+        if bad.any():
+            raise self.error(self.lines[int(bad.argmax())], what)
+
+    def refuse_unsorted(self, name: str) -> None:
+        """Raises UsageError for the first row in which a column does not increase."""
+        falls = np.diff(self.table[:, self.names.index(name)], prepend=-np.inf) <= 0
+        self.refuse(falls, f"{name} does not increase; sort the rows, one for each {name}")
+
+    def error(self, line: int, what: str) -> UsageError:
+        return UsageError(f"{self.path} line {line}: {what}")
+
+
+def read_columns(path: Path, wanted: Callable[[list[str]], list[str]]) -> Columns:
+    """The columns of a CSV with a header line that are `wanted` of those that it names.
+
+    `wanted` raises ValueError where it lacks one. Raises UsageError, one line, for a file that cannot be read, a column
+    that is there twice, and a row without a number in one of them.
+    """
+    reader = csv.reader(read_lines(path), skipinitialspace=True)
+    columns, numbers = Columns(path, [], [], np.empty((0, 0))), array("d")
+    try:
+        present = [name.strip() for name in next(reader, [])]
+        try:
+            columns.names.extend(wanted(present))
+        except ValueError as error:
+            raise columns.error(1, str(error)) from None
+        if twice := [name for name in columns.names if present.count(name) > 1]:
+            raise columns.error(1, f"column {twice[0]} is there {present.count(twice[0])} times; keep one")
+        places = [present.index(name) for name in columns.names]
+        for row in reader:
+            if not row:
+                continue
+            line = reader.line_num
+            if any(row[len(present) :]):  # as where decimals have commas, so that one number fills two cells
+                raise columns.error(line, "more cells than columns; write decimals with a point, as 310.5")
+            for name, place in zip(columns.names, places, strict=True):
+                numbers.append(number := _number(row[place] if place < len(row) else ""))
+                if not math.isfinite(number):
+                    what = repr(row[place]) if place < len(row) and row[place] else "missing"
+                    raise columns.error(line, f"{name} is {what}; expected a number, or strike the row out")
+            columns.lines.append(line)
+    except csv.Error as error:
+        raise UsageError(f"{path}: cannot read it ({error})") from None
+    return columns._replace(table=np.reshape(numbers, (len(columns.lines), len(columns.names))))
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan

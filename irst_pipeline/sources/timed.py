@@ -1,0 +1,61 @@
+"""A recording whose frames were taken when a list says."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from irst_pipeline.columns import read_columns
+from irst_pipeline.errors import UsageError
+from irst_pipeline.sources.base import Source, SourceWrapper, log
+from irst_pipeline.types import Frame
+
+INDEX, TIME = "frame", "time_s"
+
+
+class Timed(SourceWrapper):
+    """The frames of a recording with the times of a list, in place of its own; those that it lacks count as failed."""
+
+    def __init__(self, recording: Source, path: Path) -> None:
+        """Raises UsageError, one line, for a list that cannot be read, or lacks a frame that the recording declares."""
+        super().__init__(recording)
+        self._path, self._times = path, read_times(path)
+        declared = range(recording.frame_count or 0)
+        if missing := next((index for index in declared if index not in self._times), None):
+            mend = f"give each of the {len(declared)} frames of {recording.name} a row"
+            raise UsageError(f"{path}: no row for frame {missing}; {mend}")
+        if declared and (last := max(self._times)) > declared[-1]:
+            count = f"{recording.name} has {len(declared)} frames"
+            log.warning("%s: the last row is of frame %d, but %s; is it of this recording?", path, last, count)
+        self.frame_rate = 1 / float(np.median(np.diff([*self._times.values()]) / np.diff([*self._times])))
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in self.source:
+            if (time := self._times.get(frame.index)) is None:
+                self.fail(f"{self._path}: no row for frame {frame.index}")
+            else:
+                yield replace(frame, time=time)
+
+
+def read_times(path: Path) -> dict[int, float]:
+    """s, when frames were taken, by their indices, from a CSV with a header line and a row a frame.
+
+    Columns: `time_s` and, where some frames have no row, `frame` (from 0); others are not read. Raises UsageError, one
+    line.
+    """
+    columns = read_columns(path, _wanted)
+    *index, times = columns.table.T
+    frames = index[0] if index else np.arange(len(times))
+    columns.refuse((frames < 0) | (frames % 1 != 0), f"{INDEX} is no index; count frames from 0")
+    for name in columns.names:
+        columns.refuse_unsorted(name)
+    if len(times) < 2:
+        raise UsageError(f"{path}: fewer than two rows; give each frame one")
+    return dict(zip(map(int, frames.tolist()), times.tolist(), strict=True))
+
+
+def _wanted(present: list[str]) -> list[str]:
+    if TIME not in present:
+        raise ValueError(f"no column {TIME}; name the columns there, separated by commas")
+    return [name for name in (INDEX, TIME) if name in present]
