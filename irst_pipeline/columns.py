@@ -36,6 +36,12 @@ class Columns(NamedTuple):
         falls = np.diff(self.table[:, self.names.index(name)], prepend=-np.inf) <= 0
         self.refuse(falls, f"{name} does not increase; sort the rows, one for each {name}")
 
+    def indices(self, name: str) -> list[int]:
+        """A column (n,) of indices; raises UsageError for the first row with another number."""
+        column = self.table[:, self.names.index(name)]
+        self.refuse((column < 0) | (column % 1 != 0), f"{name} is no index; count from 0")
+        return [int(number) for number in column.tolist()]
+
     def error(self, line: int, what: str) -> UsageError:
         return UsageError(f"{self.path} line {line}: {what}")
 
@@ -70,8 +76,14 @@ def read_columns(path: Path, wanted: Callable[[list[str]], list[str]]) -> Column
                     raise columns.error(line, f"{name} is {what}; expected a number, or strike the row out")
             columns.lines.append(line)
     except csv.Error as error:
-        raise UsageError(f"{path}: cannot read it ({error})") from None
+        raise columns.error(reader.line_num, f"cannot read it ({error})") from None
     return columns._replace(table=np.reshape(numbers, (len(columns.lines), len(columns.names))))
+
+
+def require(present: list[str], *names: str) -> None:
+    """Raises ValueError, as `wanted` should, for the first of these columns that is not `present`."""
+    if missing := next((name for name in names if name not in present), None):
+        raise ValueError(f"no column {missing}; name the columns there, separated by commas")
 
 
 def _number(cell: str) -> float:

@@ -1,6 +1,5 @@
 """Frames with target masks from the sets the field trains on, held in memory at their own depth."""
 
-import csv
 import logging
 import zlib
 from contextlib import closing
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from irst_pipeline.columns import read_columns, require
 from irst_pipeline.errors import FrameError, UsageError
 from irst_pipeline.settings import read_settings, read_text
 from irst_pipeline.simulation import SceneSettings, TrueFrame, render
@@ -197,19 +197,17 @@ def read_boxed_videos(folder: Path, every: int) -> list[Sample]:
 
 def read_boxes(labels: Path) -> dict[int, list[list[float]]]:
     """The boxes (x, y, w, h px) of each frame in a CSV with those columns and `frame`; raises UsageError for others."""
+    columns = read_columns(labels, _box_columns)
     boxes: dict[int, list[list[float]]] = {}
-    with labels.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        table = csv.DictReader(file)
-        try:
-            for row in table:
-                frame, box = int(row["frame"]), [float(row[k]) for k in "xywh"]
-                if not np.isfinite(box).all():
-                    raise ValueError
-                boxes.setdefault(frame, []).append(box)
-        except (KeyError, ValueError, TypeError, csv.Error):
-            number = table.reader.line_num
-            raise UsageError(f"{labels}: line {number}: expected numbers under frame,x,y,w,h") from None
+    for frame, box in zip(columns.indices("frame"), columns.table[:, 1:].tolist(), strict=True):
+        boxes.setdefault(frame, []).append(box)
     return boxes
+
+
+def _box_columns(present: list[str]) -> list[str]:
+    names = ["frame", "x", "y", "w", "h"]
+    require(present, *names)
+    return names
 
 
 def read_simulated(folder: Path, seeds: int) -> list[Sample]:

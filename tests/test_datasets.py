@@ -62,23 +62,34 @@ def test_a_box_beside_the_frame_marks_nothing_in_it(box: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    "row",
+    ("row", "said"),
     [
-        b"0,nan,2,10,10",
-        b"0,5,2,inf,10",
-        b"0,5,2,10",
-        b"0.5,5,2,10,10",
-        b"0,\xff,2,10,10",
-        b"0,,2,10,10",
-        b"0,5,2,10," + 200_000 * b"1",
-        b'0,5,2,10,"1' + 200_000 * b"0",
+        ("0,nan,2,10,10", "x is 'nan'; expected a number"),
+        ("0,5,2,inf,10", "w is 'inf'; expected a number"),
+        ("0,5,2,10", "h is missing; expected a number"),
+        ("0,,2,10,10", "x is missing; expected a number"),
+        ("0,5,2,10,10,0", "more cells than columns"),
+        ("0.5,5,2,10,10", "frame is no index"),
+        ("-1,5,2,10,10", "frame is no index"),
+        ("0,5,2,10," + 200_000 * "1", "cannot read it"),
+        ('0,5,2,10,"1' + 200_000 * "0", "cannot read it"),
     ],
-    ids=lambda row: row[:20].decode("latin-1"),
+    ids=lambda words: words[:20],
 )
-def test_a_box_that_is_no_box_is_told_with_its_line(tmp_path: Path, row: bytes) -> None:
+def test_a_box_that_is_no_box_is_told_with_its_line(tmp_path: Path, row: str, said: str) -> None:
     labels = tmp_path / "a.gt.csv"
-    labels.write_bytes(b"frame,x,y,w,h\n\n0,5,2,10,10\n" + row + b"\n")
-    with pytest.raises(UsageError, match=r"a\.gt\.csv: line 4: expected numbers under frame,x,y,w,h"):
+    labels.write_text(f"frame,x,y,w,h\n\n0,5,2,10,10\n{row}\n")
+    with pytest.raises(UsageError, match=rf"a\.gt\.csv line 4: {said}"):
+        read_boxes(labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(b"frame,x,y,w\n", " line 1: no column h"), (b"\xff", ": not text in UTF-8")]
+)
+def test_a_table_of_boxes_that_is_none_is_told(tmp_path: Path, text: bytes, said: str) -> None:
+    labels = tmp_path / "a.gt.csv"
+    labels.write_bytes(text)
+    with pytest.raises(UsageError, match=rf"a\.gt\.csv{said}"):
         read_boxes(labels)
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from irst_pipeline.columns import read_columns
+from irst_pipeline.columns import read_columns, require
 from irst_pipeline.errors import UsageError
 from irst_pipeline.types import Floats, Frame
 
@@ -81,10 +81,8 @@ def read_pointing(path: Path) -> Pointing:
 
 def _wanted(present: list[str]) -> list[str]:
     """Of the columns of a CSV: one of KEYS, and ANGLES."""
-    key = next((name for name in KEYS if name in present), None)
-    missing = [name for name in ANGLES[:2] if name not in present] + ([] if key else [" or ".join(KEYS)])
-    if key is None or missing:
-        raise ValueError(f"no column {missing[0]}; name the columns there, separated by commas")
+    key = next((name for name in KEYS if name in present), "")
+    require(present, *ANGLES[:2], key or " or ".join(KEYS))
     if strange := [name for name in present if ANGLE.search(name) and name not in ANGLES]:
         raise ValueError(f"column {strange[0]} is none of {', '.join(ANGLES)}; rename it or take it out")
     return [key, *(name for name in ANGLES if name in present)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from irst_pipeline.columns import read_columns
+from irst_pipeline.columns import read_columns, require
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sources.base import Source, SourceWrapper, log
 from irst_pipeline.types import Frame
@@ -45,17 +45,14 @@ def read_times(path: Path) -> dict[int, float]:
     line.
     """
     columns = read_columns(path, _wanted)
-    *index, times = columns.table.T
-    frames = index[0] if index else np.arange(len(times))
-    columns.refuse((frames < 0) | (frames % 1 != 0), f"{INDEX} is no index; count frames from 0")
+    frames = columns.indices(INDEX) if INDEX in columns.names else [*range(len(columns.lines))]
     for name in columns.names:
         columns.refuse_unsorted(name)
-    if len(times) < 2:
+    if len(frames) < 2:
         raise UsageError(f"{path}: fewer than two rows; give each frame one")
-    return dict(zip(map(int, frames.tolist()), times.tolist(), strict=True))
+    return dict(zip(frames, columns.table[:, -1].tolist(), strict=True))
 
 
 def _wanted(present: list[str]) -> list[str]:
-    if TIME not in present:
-        raise ValueError(f"no column {TIME}; name the columns there, separated by commas")
+    require(present, TIME)
     return [name for name in (INDEX, TIME) if name in present]
