@@ -204,11 +204,11 @@ class Recording(Reader, ABC):
         """It never waits."""
 
     def __iter__(self) -> Iterator[Frame]:
-        first, last = None, -1
+        first, last = None, (-1, -np.inf)
         like = unlike = 0
         for frame in self.read():
-            _refuse_unusable(frame, last)
-            last = frame.index
+            _refuse_unusable(frame, *last)
+            last = frame.index, frame.time
             if first is None:
                 first = describe(frame)
             if describe(frame) == first:
@@ -229,15 +229,18 @@ class Recording(Reader, ABC):
             log.warning("%s: %d frame(s) could not be read", self.name, self.frames_failed - unlike)
 
 
-def _refuse_unusable(frame: Frame, last: int) -> None:
-    """Raises IrstError for a frame that does not come after the frame `last`, or that is no plane of whole grey levels:
-    one NaN would hide all targets, unsaid."""
+def _refuse_unusable(frame: Frame, index: int, time: float) -> None:
+    """Raises IrstError for a frame that does not come after the last one's `index` and `time`, s, or that is no plane
+    of whole grey levels: one NaN would hide all targets, and frames of one time would confirm none, unsaid."""
     image = frame.image
     if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
         found = f"frame {frame.index} is {image.shape} of {image.dtype}"
         raise IrstError(f"{frame.source}: {found}; give (H, W) of uint8 or uint16")
-    if frame.index <= last:
-        raise IrstError(f"{frame.source}: frame {frame.index} comes after frame {last}; number frames upwards from 0")
+    if frame.index <= index:
+        raise IrstError(f"{frame.source}: frame {frame.index} comes after frame {index}; number frames upwards from 0")
+    if not frame.time > time:  # nor NaN
+        found = f"frame {frame.index} at {frame.time} s comes after one at {time} s"
+        raise IrstError(f"{frame.source}: {found}; give times that increase")
 
 
 def describe(frame: Frame) -> str:
