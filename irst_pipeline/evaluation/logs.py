@@ -26,6 +26,7 @@ logger = logging.getLogger("irst")
 LOG_FILE = "tracks.jsonl"
 FRAMES_MAX = 10_000_000  # more is a slip of the pen, and would not fit in memory
 ID_END = 1 << 31  # ids are below
+RATE_ERROR = 0.01  # by which frame rates may differ that are the same, as 29.97 and 30
 
 FrameIndex = Annotated[int, Field(ge=0, lt=FRAMES_MAX)]
 Id = Annotated[int, Field(ge=0, lt=ID_END)]
@@ -134,12 +135,12 @@ def read_sequence(truth: Path, log: Path, frame_rate: float | None = None) -> Tr
         tracks, logged, said = TrackPaths.of_positions(*_places(_read_mot(log, "track"))), 0, scene.frame_rate_hz
     else:
         tracks, logged, said = _read_tracks(log)
-    rate = frame_rate or said
+    rate = said or frame_rate
     if rate is None:
         raise UsageError(f"{log}: does not say how many frames a second there are; give it with --rate")
-    if said and frame_rate:
-        raise UsageError(f"--rate {frame_rate:g}: it is known to be {said:g} frames a second; leave it out")
-    if scene.frame_rate_hz and not math.isclose(rate, scene.frame_rate_hz, rel_tol=0.01):
+    if frame_rate and not math.isclose(rate, frame_rate, rel_tol=RATE_ERROR):
+        raise UsageError(f"--rate {frame_rate:g}: it is known to be {rate:g} frames a second; leave it out")
+    if scene.frame_rate_hz and not math.isclose(rate, scene.frame_rate_hz, rel_tol=RATE_ERROR):
         theirs = f"a run at {rate:g} frames/s, but the scene has {scene.frame_rate_hz:g}"
         logger.warning("%s: %s; times and velocities are not the scene's (see image_rate)", log.parent, theirs)
     targets, hidden = _read_targets(truth, rate)

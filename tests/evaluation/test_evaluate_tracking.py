@@ -149,6 +149,17 @@ def test_tracks_of_another_tracker_score_alike(
     assert scores(tmp_path / "told")["hota"] == other["hota"]
 
 
+def test_a_rate_beside_a_known_one_must_be_that(
+    truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(truth, log, tmp_path / "own") == 0
+    known = read_jsonl(log / "tracks.jsonl")[0]["frame_rate"]
+    assert evaluate(truth, log, tmp_path / "other", "--rate", f"{1.001 * known}") == 0
+    assert scores(tmp_path / "own") == scores(tmp_path / "other")
+    assert evaluate(truth, log, tmp_path / "third", "--rate", f"{2 * known}") == 2
+    assert f"it is known to be {known:g} frames a second; leave it out" in capsys.readouterr().err
+
+
 def test_rows_that_are_not_to_be_considered_are_not(truth: Path, log: Path, tmp_path: Path) -> None:
     lines = (truth / "truth.mot.txt").read_text().splitlines()
     mine = tmp_path / "gt.txt"
