@@ -34,6 +34,7 @@ FiniteFloat = Annotated[float, Field(gt=-1e9, lt=1e9, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, lt=1e9, allow_inf_nan=False), AfterValidator(_not_tiny)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e9, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=10**9)]
+QUOTES_NEEDED = """a name that begins with {} needs quotes that YAML sees, in a shell '"{}.csv"'"""
 YAML_MAX = 1 << 20  # letters of a file of settings; a recording given for one would fill the memory
 UNKNOWN = ("extra_forbidden", "invalid_key")  # what pydantic calls a key that is not known, and one that is no word
 NO_LIST = ("tuple_type", "too_long")  # what it calls a value that should be a list, and a list that is too long
@@ -166,7 +167,8 @@ def _parse(text: str, origin: str) -> Any:
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # All but the first are how PyYAML fails on a value that is not what its tag says, or is nested too deep.
         said = str(error).replace('in "<unicode string>", ', "in ")  # which is what PyYAML calls the text of a file
-        raise UsageError(f"{origin}: not valid YAML: {' '.join(said.split())}") from None
+        mend = f"; {QUOTES_NEEDED}" if "{}" in text else ""
+        raise UsageError(f"{origin}: not valid YAML: {' '.join(said.split())}{mend}") from None
 
 
 def _place(tree: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -71,6 +71,7 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ("sinks: [video, vide]", "key `sinks.1`: expected 'tracks_jsonl'.* found 'vide'"),
         ("- a\n- b", "expected `key: value` lines, found list"),
         ("a: [1", "not valid YAML"),
+        ("camera: {pointing: {}.csv}", "not valid YAML: .* a name that begins with {} needs quotes that YAML sees"),
         ("tracker:\n coast_seconds: 2\n  x: 3", "mapping values are not allowed here in line 3, column 4"),
         ("video: {clahe: 2}\ndevice: cpu\nvideo: {agc: plateau}", "key `video` is there twice in line 3"),
         ("queue_frames: !!int ''", "not valid YAML"),
