@@ -18,16 +18,13 @@ class Timed(SourceWrapper):
     """The frames of a recording with the times of a list, in place of its own; those that it lacks count as failed."""
 
     def __init__(self, recording: Source, path: Path) -> None:
-        """Raises UsageError, one line, for a list that cannot be read, or lacks a frame that the recording declares."""
+        """Raises UsageError, one line, for a list that cannot be read."""
         super().__init__(recording)
         self._path, self._times = path, read_times(path)
-        declared = range(recording.frame_count or 0)
-        if missing := next((index for index in declared if index not in self._times), None):
-            mend = f"give each of the {len(declared)} frames of {recording.name} a row"
-            raise UsageError(f"{path}: no row for frame {missing}; {mend}")
-        if declared and (last := max(self._times)) > declared[-1]:
-            count = f"{recording.name} has {len(declared)} frames"
-            log.warning("%s: the last row is of frame %d, but %s; is it of this recording?", path, last, count)
+        last, count = max(self._times), recording.frame_count
+        if count and last != count - 1:
+            frames = f"{recording.name} has {count} frames, from 0"
+            log.warning("%s: the last row is of frame %d, but %s; is it of this recording?", path, last, frames)
         self.frame_rate = 1 / float(np.median(np.diff([*self._times.values()]) / np.diff([*self._times])))
 
     def __iter__(self) -> Iterator[Frame]:
