@@ -12,7 +12,7 @@ from irst_pipeline import explain
 from irst_pipeline.bench import report
 from irst_pipeline.datasets import Sample
 from irst_pipeline.evaluation.detection import DetectorCounts
-from irst_pipeline.evaluation.report import draw_curves
+from irst_pipeline.evaluation.detection_report import draw_curves
 from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.training.preview import draw_preview
 

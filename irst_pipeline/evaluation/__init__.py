@@ -10,9 +10,9 @@ from irst_pipeline.disk import claim_folder, clear_folder, prepare_folder
 from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation.detection import DetectionScores
+from irst_pipeline.evaluation.detection_report import DETECTION_FILES, detection_table, write_detection_report
 from irst_pipeline.evaluation.detectors import BASELINES, network_detector, score
 from irst_pipeline.evaluation.logs import find_log, find_truth, read_sequence
-from irst_pipeline.evaluation.report import REPORT_FILES, table, write_report
 from irst_pipeline.evaluation.tracking import evaluate
 from irst_pipeline.evaluation.tracking_report import TRACKING_FILES, tracking_table, write_tracking_report
 from irst_pipeline.lsnet.model import LSNet
@@ -38,7 +38,7 @@ def evaluate_detection(folder: Path, split: str, model: str, device: str, out: P
     out = out or Path("runs") / f"evaluate-{name}-{split}-{weights.name}"
     samples = read_masked_images(folder, split)
     inputs = [path for part in ("images", "masks", "img_idx") for path in (folder / part).iterdir()]
-    earlier = claim_folder(out, REPORT_FILES, [*inputs, Path(model)], overwrite)
+    earlier = claim_folder(out, DETECTION_FILES, [*inputs, Path(model)], overwrite)
     detectors = [network_detector(weights.name, weights.network.to(on), on), *BASELINES]
     try:
         counts = {detector.name: score(detector, samples) for detector in detectors}
@@ -55,10 +55,10 @@ def evaluate_detection(folder: Path, split: str, model: str, device: str, out: P
         "images": len(samples),
     }
     clear_folder(out, earlier)  # late: scoring may fail, and earlier results stay then
-    write_report(out, what, counts)
+    write_detection_report(out, what, counts)
     print(f"{name} {split}: {len(samples)} images, {counts[weights.name].scores().targets} targets")
-    print(table(counts))
-    print(f"results  {out}: {' '.join(REPORT_FILES)}")
+    print(detection_table(counts))
+    print(f"results  {out}: {' '.join(DETECTION_FILES)}")
 
 
 def evaluate_tracking(truth: Path, results: Path, frame_rate: float | None, out: Path | None, overwrite: bool) -> None:

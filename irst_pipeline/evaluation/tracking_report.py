@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from irst_pipeline.disk import write_file, write_json
-from irst_pipeline.evaluation.report import record
+from irst_pipeline.evaluation.detection_report import record
 from irst_pipeline.evaluation.tracking import (
     CUTOFF,
     RADIUS,

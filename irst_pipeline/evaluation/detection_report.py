@@ -13,12 +13,12 @@ from irst_pipeline.evaluation.detection import DetectionScores, DetectorCounts, 
 from irst_pipeline.pictures import as_written, png
 
 SUMMARY_FILE, IMAGES_FILE, CURVE_FILE, PICTURE_FILE = "summary.json", "images.csv", "curve.csv", "curve.png"
-REPORT_FILES = (SUMMARY_FILE, IMAGES_FILE, CURVE_FILE, PICTURE_FILE)
+DETECTION_FILES = (SUMMARY_FILE, IMAGES_FILE, CURVE_FILE, PICTURE_FILE)
 FA_LEAST = 1e-7  # where the picture's logarithmic axis begins; a curve that reaches none ends there
 
 
-def write_report(folder: Path, what: dict[str, Any], detectors: Mapping[str, DetectorCounts]) -> None:
-    """Write all of `REPORT_FILES` into an existing folder; `what` says in the summary what was evaluated.
+def write_detection_report(folder: Path, what: dict[str, Any], detectors: Mapping[str, DetectorCounts]) -> None:
+    """Write all of `DETECTION_FILES` into an existing folder; `what` says in the summary what was evaluated.
 
     Shares are 0..1 in all files. Raises IrstError, one line, when a file cannot be written.
     """
@@ -47,7 +47,7 @@ def write_report(folder: Path, what: dict[str, Any], detectors: Mapping[str, Det
     write_file(folder / PICTURE_FILE, draw_curves(f"{what['dataset']} {what['split']}", detectors))
 
 
-def table(detectors: Mapping[str, DetectorCounts]) -> str:
+def detection_table(detectors: Mapping[str, DetectorCounts]) -> str:
     """The scores in the units the field prints: %, and 1e-6 for the false-alarm rate."""
     lines = [f"{'':16}{'IoU %':>8}{'nIoU %':>8}{'F1 %':>8}{'Pd %':>8}{'Fa 1e-6':>10}"]
     for name, counts in detectors.items():
