@@ -47,15 +47,15 @@ class Columns(NamedTuple):
 
 
 def read_columns(path: Path, wanted: Callable[[list[str]], list[str]]) -> Columns:
-    """The columns of a CSV with a header line that are `wanted` of those that it names.
+    """The columns of a CSV with a header line that are `wanted` of those that it names, in letters of any case.
 
-    `wanted` raises ValueError where it lacks one. Raises UsageError, one line, for a file that cannot be read, a column
-    that is there twice, and a row without a number in one of them.
+    `wanted` takes the names in lower case, and raises ValueError where it lacks one. Raises UsageError, one line, for a
+    file that cannot be read, a column that is there twice, and a row without a number in one of them.
     """
     reader = csv.reader(read_lines(path), skipinitialspace=True)
     columns, numbers = Columns(path, [], [], np.empty((0, 0))), array("d")
     try:
-        present = [name.strip() for name in next(reader, [])]
+        present = [name.strip().lower() for name in next(reader, [])]
         try:
             columns.names.extend(wanted(present))
         except ValueError as error:

@@ -13,7 +13,7 @@ from irst_pipeline.types import Floats, Frame
 
 KEYS = ("frame", "time_s")
 ANGLES = ("azimuth_deg", "elevation_deg", "roll_deg")  # the last may be missing
-ANGLE = re.compile("(?<![a-z])(azimuth|elevation|roll)", re.IGNORECASE)  # a name with it is meant as one of those
+ANGLE = re.compile("(?<![a-z])(azimuth|elevation|roll)")  # a name with it is meant as one of those
 UNKNOWN = np.full((3, 3), np.nan)
 ROUNDED = 1e-6  # s or rad; numbers in a file may be rounded so, as times are in our logs
 

@@ -21,13 +21,14 @@ class Timed(SourceWrapper):
         """Raises UsageError, one line, for a list that cannot be read."""
         super().__init__(recording)
         self._path, self._times = path, read_times(path)
-        last, count = max(self._times), recording.frame_count
-        if count and last != count - 1:
-            frames = f"{recording.name} has {count} frames, from 0"
-            log.warning("%s: the last row is of frame %d, but %s; is it of this recording?", path, last, frames)
         self.frame_rate = 1 / float(np.median(np.diff([*self._times.values()]) / np.diff([*self._times])))
 
     def __iter__(self) -> Iterator[Frame]:
+        last = max(self._times)
+        log.info("%s: times of frames up to %d, mostly %.4g frames/s", self._path, last, self.frame_rate)
+        if self.frame_count and last != self.frame_count - 1:
+            frames = f"{self.name} has {self.frame_count} frames, from 0"
+            log.warning("%s: the last row is of frame %d, but %s; is it of this recording?", self._path, last, frames)
         for frame in self.source:
             if (time := self._times.get(frame.index)) is None:
                 self.fail(f"{self._path}: no row for frame {frame.index}")

@@ -53,6 +53,14 @@ def test_times_that_are_rounded_as_in_the_logs_reach_to_the_first_and_the_last_f
         assert np.isnan(pointing.at(Frame(IMAGE, index, index / 30, "clip"))).all()
 
 
+def test_columns_may_be_named_in_capitals(tmp_path: Path) -> None:
+    pointing = read_pointing(write(tmp_path, "Frame,Azimuth_deg,ELEVATION_DEG,Roll_deg\n5,7,1,30\n6,7,1,30\n"))
+    upright = read_pointing(write(tmp_path, "frame,azimuth_deg,elevation_deg\n5,7,1\n6,7,1\n"))
+    frame = Frame(IMAGE, 5, 0.0, "clip")
+    roll = upright.at(frame).T @ pointing.at(frame)
+    assert np.rad2deg(np.arctan2(roll[1, 0], roll[0, 0])) == pytest.approx(30)
+
+
 def test_over_the_zenith_there_is_no_jump(tmp_path: Path) -> None:
     path = write(tmp_path, "time_s,azimuth_deg,elevation_deg,roll_deg\n0,10,80,0\n1,190,80,180\n")
     pointing = read_pointing(path)
@@ -90,7 +98,7 @@ HEAD = "frame,azimuth_deg,elevation_deg\n"
         ("", " line 1: no column"),
         ("frame , azimuth_deg , azimuth_deg, elevation_deg\n0,1,1,2\n", " line 1: column azimuth_deg is there 2 times"),
         ("frame,azimuth_deg,elevation_deg,roll_rad\n", " line 1: column roll_rad is none of .*, roll_deg; rename it"),
-        ("frame,azimuth_deg,elevation_deg, Roll_deg\n", " line 1: column Roll_deg is none of .*, roll_deg; rename it"),
+        ("frame,azimuth_deg,elevation_deg, Roll\n", " line 1: column roll is none of .*, roll_deg; rename it"),
         (HEAD + "0,1,2\n1,1e300,2\n", r" line 3: azimuth_deg or roll_deg beyond \+-3600; give degrees"),
         (HEAD + "0,1,2\n1,nan,2\n", " line 3: azimuth_deg is 'nan'; expected a number, or strike the row out"),
         (HEAD + "0,1,2\n1,,2\n", " line 3: azimuth_deg is missing"),

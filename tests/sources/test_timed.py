@@ -69,7 +69,7 @@ def test_frames_that_come_unevenly_give_the_true_velocity(tmp_path: Path) -> Non
 
 
 def test_a_list_counts_frames_or_names_them(tmp_path: Path) -> None:
-    named = read_times(write(tmp_path, "time_s, azimuth_deg, frame\n5.5, 310, 2\n5.75, 311, 4\n"))
+    named = read_times(write(tmp_path, "Time_s, azimuth_deg, Frame\n5.5, 310, 2\n5.75, 311, 4\n"))
     assert named == {2: 5.5, 4: 5.75}
     assert read_times(write(tmp_path, "time_s\n5.5\n5.75\n")) == {0: 5.5, 1: 5.75}
 
@@ -117,7 +117,8 @@ def test_a_list_of_another_recording_is_noticed(tmp_path: Path, caplog: pytest.L
     assert not caplog.text
     for rows, last in (("0\n0.1\n", 1), ("0\n0.1\n0.2\n0.3\n", 3)):
         write(tmp_path, f"time_s\n{rows}")
-        open_source(clip, frame_times=times).close()
+        with closing(open_source(clip, frame_times=times)) as source:
+            assert len([*source]) == min(3, last + 1)
         said = f"the last row is of frame {last}, but clip has 3 frames, from 0; is it of this recording?"
         assert said in caplog.text
 
