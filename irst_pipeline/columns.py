@@ -14,6 +14,9 @@ from irst_pipeline.errors import UsageError
 from irst_pipeline.settings import read_lines
 from irst_pipeline.types import Floats
 
+FRAME, TIME = "frame", "time_s"
+"""What a column of indices of frames, from 0, is called, and one of times, s."""
+
 
 class Columns(NamedTuple):
     """Those columns of a CSV that were wanted; n rows, k columns."""
@@ -29,21 +32,18 @@ class Columns(NamedTuple):
     def refuse(self, bad: NDArray[np.bool_], what: str) -> None:
         """Raises UsageError for the first row that is `bad` (n,)."""
         if bad.any():
-            raise self.error(self.lines[int(bad.argmax())], what)
+            raise _wrong(self.path, self.lines[int(bad.argmax())], what)
 
     def refuse_unsorted(self, name: str) -> None:
         """Raises UsageError for the first row in which a column does not increase."""
         falls = np.diff(self.table[:, self.names.index(name)], prepend=-np.inf) <= 0
         self.refuse(falls, f"{name} does not increase; sort the rows, one for each {name}")
 
-    def indices(self, name: str) -> list[int]:
-        """A column (n,) of indices; raises UsageError for the first row with another number."""
-        column = self.table[:, self.names.index(name)]
-        self.refuse((column < 0) | (column % 1 != 0), f"{name} is no index; count from 0")
+    def frames(self) -> list[int]:
+        """The column FRAME (n,); raises UsageError for the first row that holds no index."""
+        column = self.table[:, self.names.index(FRAME)]
+        self.refuse((column < 0) | (column % 1 != 0), f"{FRAME} is no index; count from 0")
         return [int(number) for number in column.tolist()]
-
-    def error(self, line: int, what: str) -> UsageError:
-        return UsageError(f"{self.path} line {line}: {what}")
 
 
 def read_columns(path: Path, wanted: Callable[[list[str]], list[str]]) -> Columns:
@@ -53,41 +53,52 @@ def read_columns(path: Path, wanted: Callable[[list[str]], list[str]]) -> Column
     file that cannot be read, a column that is there twice, and a row without a number in one of them.
     """
     reader = csv.reader(read_lines(path), skipinitialspace=True)
-    columns, numbers = Columns(path, [], [], np.empty((0, 0))), array("d")
+    lines, numbers = list[int](), array("d")
     try:
         present = [name.strip().lower() for name in next(reader, [])]
-        try:
-            columns.names.extend(wanted(present))
-        except ValueError as error:
-            raise columns.error(1, str(error)) from None
-        if twice := [name for name in columns.names if present.count(name) > 1]:
-            raise columns.error(1, f"column {twice[0]} is there {present.count(twice[0])} times; keep one")
-        places = [present.index(name) for name in columns.names]
+        names = _named(path, present, wanted)
+        places = [present.index(name) for name in names]
         for row in reader:
             if not row:
                 continue
             line = reader.line_num
             if any(row[len(present) :]):  # as where decimals have commas, so that one number fills two cells
-                raise columns.error(line, "more cells than columns; write decimals with a point, as 310.5")
-            for name, place in zip(columns.names, places, strict=True):
-                numbers.append(number := _number(row[place] if place < len(row) else ""))
-                if not math.isfinite(number):
-                    what = repr(row[place]) if place < len(row) and row[place] else "missing"
-                    raise columns.error(line, f"{name} is {what}; expected a number, or strike the row out")
-            columns.lines.append(line)
+                raise _wrong(path, line, "more cells than columns; write decimals with a point, as 310.5")
+            for name, place in zip(names, places, strict=True):
+                numbers.append(_number(row[place] if place < len(row) else "", path, line, name))
+            lines.append(line)
     except csv.Error as error:
-        raise columns.error(reader.line_num, f"cannot read it ({error})") from None
-    return columns._replace(table=np.reshape(numbers, (len(columns.lines), len(columns.names))))
+        raise _wrong(path, reader.line_num, f"cannot read it ({error})") from None
+    return Columns(path, names, lines, np.reshape(numbers, (len(lines), len(names))))
 
 
-def require(present: list[str], *names: str) -> None:
-    """Raises ValueError, as `wanted` should, for the first of these columns that is not `present`."""
+def require(present: list[str], *names: str) -> list[str]:
+    """These columns; raises ValueError, as `wanted` should, for the first that is not `present`."""
     if missing := next((name for name in names if name not in present), None):
         raise ValueError(f"no column {missing}; name the columns there, separated by commas")
+    return [*names]
 
 
-def _number(cell: str) -> float:
+def _named(path: Path, present: list[str], wanted: Callable[[list[str]], list[str]]) -> list[str]:
     try:
-        return float(cell)
+        names = wanted(present)
+    except ValueError as error:
+        raise _wrong(path, 1, str(error)) from None
+    if twice := [name for name in names if present.count(name) > 1]:
+        raise _wrong(path, 1, f"column {twice[0]} is there {present.count(twice[0])} times; keep one")
+    return names
+
+
+def _number(cell: str, path: Path, line: int, name: str) -> float:
+    try:
+        number = float(cell)
     except ValueError:
-        return math.nan
+        number = math.nan
+    if not math.isfinite(number):
+        what = repr(cell) if cell else "missing"
+        raise _wrong(path, line, f"{name} is {what}; expected a number, or strike the row out")
+    return number
+
+
+def _wrong(path: Path, line: int, what: str) -> UsageError:
+    return UsageError(f"{path} line {line}: {what}")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from irst_pipeline.columns import read_columns, require
+from irst_pipeline.columns import FRAME, read_columns, require
 from irst_pipeline.errors import FrameError, UsageError
 from irst_pipeline.settings import read_settings, read_text
 from irst_pipeline.simulation import SceneSettings, TrueFrame, render
@@ -197,17 +197,11 @@ def read_boxed_videos(folder: Path, every: int) -> list[Sample]:
 
 def read_boxes(labels: Path) -> dict[int, list[list[float]]]:
     """The boxes (x, y, w, h px) of each frame in a CSV with those columns and `frame`; raises UsageError for others."""
-    columns = read_columns(labels, _box_columns)
+    columns = read_columns(labels, lambda present: require(present, FRAME, *"xywh"))
     boxes: dict[int, list[list[float]]] = {}
-    for frame, box in zip(columns.indices("frame"), columns.table[:, 1:].tolist(), strict=True):
+    for frame, box in zip(columns.frames(), columns.table[:, 1:].tolist(), strict=True):
         boxes.setdefault(frame, []).append(box)
     return boxes
-
-
-def _box_columns(present: list[str]) -> list[str]:
-    names = ["frame", "x", "y", "w", "h"]
-    require(present, *names)
-    return names
 
 
 def read_simulated(folder: Path, seeds: int) -> list[Sample]:

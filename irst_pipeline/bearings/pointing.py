@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from irst_pipeline.columns import read_columns, require
+from irst_pipeline.columns import FRAME, TIME, read_columns, require
 from irst_pipeline.errors import UsageError
 from irst_pipeline.types import Floats, Frame
 
-KEYS = ("frame", "time_s")
+KEYS = (FRAME, TIME)
 ANGLES = ("azimuth_deg", "elevation_deg", "roll_deg")  # the last may be missing
 ANGLE = re.compile("(?<![a-z])(azimuth|elevation|roll)")  # a name with it is meant as one of those
 UNKNOWN = np.full((3, 3), np.nan)
@@ -37,7 +37,7 @@ class Pointing:
         """`keys`: (n,) increasing; frames or times, as `key` says, one of KEYS. `angles`: (n, 3) for `orientation`."""
         self.path = path
         self.span = f"{key} {keys[0]:.12g} to {keys[-1]:.12g}"
-        self.by_frame = key == KEYS[0]
+        self.by_frame = key == FRAME
         self._keys, turns = keys, orientation(angles)
         self._turns = turns.as_matrix()
         self._steps = (turns[:-1].inv() * turns[1:]).as_rotvec()

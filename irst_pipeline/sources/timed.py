@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from irst_pipeline.columns import read_columns, require
+from irst_pipeline.columns import FRAME, TIME, read_columns, require
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sources.base import Source, SourceWrapper, log
 from irst_pipeline.types import Frame
-
-INDEX, TIME = "frame", "time_s"
 
 
 class Timed(SourceWrapper):
@@ -43,7 +41,7 @@ def read_times(path: Path) -> dict[int, float]:
     line.
     """
     columns = read_columns(path, _wanted)
-    frames = columns.indices(INDEX) if INDEX in columns.names else [*range(len(columns.lines))]
+    frames = columns.frames() if FRAME in columns.names else [*range(len(columns.lines))]
     for name in columns.names:
         columns.refuse_unsorted(name)
     if len(frames) < 2:
@@ -53,4 +51,4 @@ def read_times(path: Path) -> dict[int, float]:
 
 def _wanted(present: list[str]) -> list[str]:
     require(present, TIME)
-    return [name for name in (INDEX, TIME) if name in present]
+    return [name for name in (FRAME, TIME) if name in present]
