@@ -1,13 +1,14 @@
 """Joins the stages: source -> (calibrate) -> engine -> detection and tracking -> sinks, each in a thread of its own.
 
 Every stage hands its results on through a bounded queue, so that a slow stage holds the ones before it back instead of
-letting frames pile up. Order is kept, and an exception in any stage ends the run with its cause. A recording waits for
-the slowest stage; a live source does not wait, and what the network is too late for is dropped and counted.
+letting frames pile up. The network works all the time; on few cores the others take turns. Order is kept, and an
+exception in any stage ends the run with its cause. A recording waits for the slowest stage; a live source does not
+wait, and what the network is too late for is dropped and counted.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from itertools import chain
 from threading import Event, Semaphore
 from time import perf_counter
@@ -23,7 +24,7 @@ from irst_pipeline.engine import Engine
 from irst_pipeline.errors import UsageError
 from irst_pipeline.sinks import Sink
 from irst_pipeline.sources import Source
-from irst_pipeline.stage import POLL_SECONDS, Stage
+from irst_pipeline.stage import POLL_SECONDS, TURN, Stage
 from irst_pipeline.state import State, Stateful, part_of, state_of
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.tracking.stabilise import Stabiliser
@@ -61,6 +62,8 @@ def run_pipeline(
         statistics.first_frame_came()
         # A frame that waits grows old: of a live source none waits but the newest.
         depth, drop = (1, statistics.drop) if source.live else (settings.queue_frames, None)
+        # While a disk is slow, a camera's frames are to be tracked all the same; a recording has to wait for it anyhow.
+        writing = nullcontext() if source.live else TURN
         sends_on = first.arrived is not None  # while the engine gets ready; a recording waits
         if not (sends_on or _prepared(engine, first, stop)):
             return
@@ -81,10 +84,11 @@ def run_pipeline(
                 statistics.stages = {"network": frames, "track": searched, "write": results}
                 try:
                     for result in results:
-                        before = perf_counter()
-                        for sink in sinks:
-                            sink.write(result)
-                        result.spans["write"] = Span(before, perf_counter())
+                        with writing:
+                            before = perf_counter()
+                            for sink in sinks:
+                                sink.write(result)
+                            result.spans["write"] = Span(before, perf_counter())
                         statistics.add(result)
                         room.release()
                         yield result
@@ -182,7 +186,8 @@ def _track(
         stateful["platform"] = platform
     for name, thing in stateful.items() if state else ():
         thing.restore(part_of(state, name))
-    for frame, found, network in searched:
+
+    def followed(frame: Frame, found: TargetPixels, network: Span) -> FrameResult:
         t0 = perf_counter()
         detections = detect(frame, found, settings.detection)
         t1 = perf_counter()
@@ -200,4 +205,9 @@ def _track(
         dropped = statistics.dropped_before(frame)
         reported = tracks.status > TrackStatus.PRELIMINARY
         told, others = tracks.take(reported), tracks.take(~reported)
-        yield FrameResult(frame, detections, told, others, events, motion, spans, view, dropped, state_of(stateful))
+        return FrameResult(frame, detections, told, others, events, motion, spans, view, dropped, state_of(stateful))
+
+    for item in searched:
+        with TURN:
+            result = followed(*item)
+        yield result

@@ -1,5 +1,6 @@
 """The threads between the stages, and the clock."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -233,6 +234,17 @@ def test_stages_work_at_the_same_time() -> None:
     for meets_at in (2, 1, 0):
         stages = Stage(stage(stages, meets_at), 1)
     assert list(stages) == list(range(5))
+
+
+def test_no_more_stages_work_on_frames_than_there_are_turns() -> None:
+    """On two cores one at a time, beside the network: they share one interpreter, and would wake one another for it."""
+    engine = open_engine(load_weights("lsnet-nano").network, "cpu", RunSettings().detection.lowest)
+    with closing(open_source(str(CLOUDS))) as source:
+        results = run_pipeline(source, engine, RunSettings(), [SlowSink(0.02)], threading.Event(), RunStatistics())
+        spans = [result.spans for result in results]
+    works = [(s["detect"].start, s["track"].end) for s in spans] + [(s["write"].start, s["write"].end) for s in spans]
+    at_work = [sum(start <= moment < end for start, end in works) for moment, _ in works]
+    assert max(at_work) <= max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def test_percentiles_are_those_of_the_durations() -> None:

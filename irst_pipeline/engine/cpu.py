@@ -23,6 +23,7 @@ from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.memory import told_out_of_memory
+from irst_pipeline.stage import TURN
 from irst_pipeline.types import Image, TargetPixels
 
 # OpenVINO reports every import and conversion to its makers, unless their package for it cannot be imported.
@@ -85,7 +86,7 @@ class CpuEngine(DeviceEngine[Ticket]):
     def submit(self, images: Sequence[Image]) -> Ticket:
         (image,) = images  # several at a time took as long as one after the other
         compiled = self._compiled(image)
-        with told_out_of_memory(self.device, image.shape):
+        with TURN, told_out_of_memory(self.device, image.shape):
             request, frames = compiled.request(), normalise_image(image)
             request.start_async({0: frames.frames.numpy()}, share_inputs=True)
         return Ticket(request, compiled, frames.scale.item())
