@@ -4,6 +4,7 @@ import csv
 import math
 from array import array
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,10 +50,16 @@ class Columns(NamedTuple):
 def read_columns(path: Path, wanted: Callable[[list[str]], list[str]]) -> Columns:
     """The columns of a CSV with a header line that are `wanted` of those that it names, in letters of any case.
 
-    `wanted` takes the names in lower case, and raises ValueError where it lacks one. Raises UsageError, one line, for a
-    file that cannot be read, a column that is there twice, and a row without a number in one of them.
+    Between columns are commas, semicolons or tabs, as the header line has them; but for the first, decimals may have
+    commas, as spreadsheets write them in many countries. `wanted` takes the names in lower case, and raises ValueError
+    where it lacks one. Raises UsageError, one line, for a file that cannot be read, a column that is there twice, and a
+    row without a number in one of them.
     """
-    reader = csv.reader(read_lines(path), skipinitialspace=True)
+    text = read_lines(path)
+    header = next(text, "")
+    separator = max(",;\t", key=header.count)
+    decimal = "." if separator == "," else ","
+    reader = csv.reader(chain([header], text), delimiter=separator, skipinitialspace=True)
     lines, numbers = list[int](), array("d")
     try:
         present = [name.strip().lower() for name in next(reader, [])]
@@ -65,7 +72,8 @@ def read_columns(path: Path, wanted: Callable[[list[str]], list[str]]) -> Column
             if any(row[len(present) :]):  # as where decimals have commas, so that one number fills two cells
                 raise _wrong(path, line, "more cells than columns; write decimals with a point, as 310.5")
             for name, place in zip(names, places, strict=True):
-                numbers.append(_number(row[place] if place < len(row) else "", path, line, name))
+                cell = row[place] if place < len(row) else ""
+                numbers.append(_number(cell, decimal, path, line, name))
             lines.append(line)
     except csv.Error as error:
         raise _wrong(path, reader.line_num, f"cannot read it ({error})") from None
@@ -75,7 +83,7 @@ def read_columns(path: Path, wanted: Callable[[list[str]], list[str]]) -> Column
 def require(present: list[str], *names: str) -> list[str]:
     """These columns; raises ValueError, as `wanted` should, for the first that is not `present`."""
     if missing := next((name for name in names if name not in present), None):
-        raise ValueError(f"no column {missing}; name the columns there, separated by commas")
+        raise ValueError(f"no column {missing}; name the columns there, apart by commas, semicolons or tabs")
     return [*names]
 
 
@@ -89,9 +97,9 @@ def _named(path: Path, present: list[str], wanted: Callable[[list[str]], list[st
     return names
 
 
-def _number(cell: str, path: Path, line: int, name: str) -> float:
+def _number(cell: str, decimal: str, path: Path, line: int, name: str) -> float:
     try:
-        number = float(cell)
+        number = float(cell.replace(decimal, "."))
     except ValueError:
         number = math.nan
     if not math.isfinite(number):

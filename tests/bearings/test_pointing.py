@@ -86,6 +86,14 @@ def test_files_as_spreadsheets_write_them(tmp_path: Path) -> None:
     assert angles(pointing.at(Frame(IMAGE, 4, 1e9, "clip"))) == pytest.approx((7, 5))  # by the frame, if both are there
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_files_as_spreadsheets_write_them_elsewhere(separator: str, decimal: str, tmp_path: Path) -> None:
+    rows = ["frame", "azimuth_deg", "elevation_deg"], ["0", f"7{decimal}25", "5"], ["9", f"7{decimal}25", "5"]
+    pointing = read_pointing(write(tmp_path, "".join(separator.join(row) + "\r\n" for row in rows)))
+    assert angles(pointing.at(Frame(IMAGE, 4, 1e9, "clip"))) == pytest.approx((7.25, 5))
+
+
 HEAD = "frame,azimuth_deg,elevation_deg\n"
 
 
@@ -94,7 +102,8 @@ HEAD = "frame,azimuth_deg,elevation_deg\n"
     [
         ("frame,azimuth_deg\n0,1\n1,2\n", " line 1: no column elevation_deg"),
         ("azimuth_deg,elevation_deg\n0,1\n1,2\n", " line 1: no column frame or time_s"),
-        ("frame;azimuth_deg;elevation_deg\n0;1;2\n", " line 1: no column azimuth_deg; .*commas"),
+        ("frame azimuth_deg elevation_deg\n0 1 2\n", " line 1: no column azimuth_deg; .*commas, semicolons or tabs"),
+        ("frame;azimuth_deg;elevation_deg\n0;1.000,5;2\n", " line 2: azimuth_deg is '1.000,5'; expected a number"),
         ("", " line 1: no column"),
         ("frame , azimuth_deg , azimuth_deg, elevation_deg\n0,1,1,2\n", " line 1: column azimuth_deg is there 2 times"),
         ("frame,azimuth_deg,elevation_deg,roll_rad\n", " line 1: column roll_rad is none of .*, roll_deg; rename it"),

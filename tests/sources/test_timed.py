@@ -90,8 +90,8 @@ def test_a_frame_that_the_list_lacks_is_failed(tmp_path: Path, caplog: pytest.Lo
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("frame,when\n0,1\n", "line 1: no column time_s; name the columns there, separated by commas"),
-        ("0.0\n0.1\n", "line 1: no column time_s; name the columns there, separated by commas"),
+        ("frame,when\n0,1\n", "line 1: no column time_s; name the columns there, apart by commas, semicolons or tabs"),
+        ("0.0\n0.1\n", "line 1: no column time_s; name the columns there, apart by commas, semicolons or tabs"),
         ("time_s,time_s\n0,1\n", "line 1: column time_s is there 2 times; keep one"),
         ("time_s\n0\n0.5\n0.5\n", "line 4: time_s does not increase; sort the rows, one for each time_s"),
         ("frame,time_s\n1,0\n0,0.5\n", "line 3: frame does not increase; sort the rows, one for each frame"),
