@@ -68,6 +68,13 @@ def test_a_target_that_appears_beside_one_that_is_seen_has_an_id_of_its_own() ->
     assert [event.kind for event in scene.events] == ["confirmed", "confirmed"]
 
 
+def test_targets_that_are_seen_together_once_are_two() -> None:
+    scene = Scene()
+    for i in range(60):
+        scene(*([moving(i)] if i <= CUT else []), *([moving(i, y=200)] if i >= CUT else []))
+    assert [event.kind for event in scene.events][:2] == ["confirmed", "confirmed"]
+
+
 def test_of_two_that_jump_each_goes_on_as_the_nearer() -> None:
     scene = Scene()
     for i in range(60):
@@ -77,15 +84,19 @@ def test_of_two_that_jump_each_goes_on_as_the_nearer() -> None:
     assert sorted(event.kind for event in scene.events) == ["confirmed", "confirmed", "jumped", "jumped"]
 
 
-@pytest.mark.parametrize(("jump", "ids"), [((120, 90), [2, 3, 4]), ((25, 15), [1, 2, 3])], ids=["far", "near"])
-def test_where_others_fly_on_a_target_is_elsewhere_only_as_far_as_it_may_have_turned(
-    jump: tuple[float, float], ids: list[int]
+@pytest.mark.parametrize(
+    ("jump", "others", "ids"),
+    [((120, 90), [200, 240], [2, 3, 4]), ((25, 15), [200, 240], [1, 2, 3]), ((120, 90), [200], [1, 2])],
+    ids=["far", "near", "far, as many as fly on"],
+)
+def test_where_more_fly_on_a_target_is_elsewhere_only_as_far_as_it_may_have_turned(
+    jump: tuple[float, float], others: list[float], ids: list[int]
 ) -> None:
     scene = Scene()
     for i in range(60):
         x, y = moving(i)
         shift = jump if i >= CUT else (0, 0)
-        tracks = scene((x + shift[0], y + shift[1]), moving(i, y=200), moving(i, y=240))
+        tracks = scene((x + shift[0], y + shift[1]), *(moving(i, y=other) for other in others))
     assert sorted(tracks.id[tracks.status == TrackStatus.CONFIRMED].tolist()) == ids
 
 
@@ -94,7 +105,7 @@ def test_in_a_struck_camera_those_that_are_seen_first_do_not_hold_the_others_to_
     for i in range(60):
         shown = [moving(i, y=60), moving(i, y=130), moving(i, y=200)]
         if i >= CUT:  # one of them comes into view again with each frame
-            shown = [(x + 45, y) for x, y in shown[: i - CUT + 1]]
+            shown = [(x + 110, y) for x, y in shown[: i - CUT + 1]]
         tracks = scene(*shown)
     assert sorted(tracks.id.tolist()) == [1, 2, 3]
     assert [event.kind for event in scene.events] == ["confirmed"] * 3 + ["jumped"] * 3
@@ -120,3 +131,14 @@ def test_a_dim_target_that_fades_has_not_jumped_to_another_that_shows() -> None:
         scene()
     flown(scene)
     assert [event.kind for event in scene.events] == ["confirmed", "confirmed"]
+
+
+def test_a_dim_target_that_fades_has_not_jumped_to_a_bright_one() -> None:
+    scene = Scene()
+    scene.score = 0.2
+    for _ in range(360):
+        scene()
+    for i in range(60):
+        scene.score = 0.2 if i < CUT else 0.95
+        scene(moving(i) if i < CUT else moving(i, x=170, y=190))
+    assert [event.kind for event in scene.events][:2] == ["confirmed", "confirmed"]
