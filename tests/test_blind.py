@@ -161,8 +161,8 @@ def film() -> list[Image]:
         return [frame.image for frame in source]
 
 
-def noise(like: Image, seed: int) -> Image:
-    return np.asarray(np.rint(np.random.default_rng(seed).normal(100, 2, like.shape)), np.uint8)
+def noise(like: Image, seed: int, spread: float = 2) -> Image:
+    return np.asarray(np.rint(np.random.default_rng(seed).normal(100, spread, like.shape)).clip(0, 255), np.uint8)
 
 
 def with_shutter(images: list[Image], first: int, last: int) -> list[Image]:
@@ -178,7 +178,13 @@ def test_neither_a_cut_nor_a_flash_nor_a_clear_sky_is_taken_for_a_shutter(film: 
     assert not any(blind(film[:20] + other[:20] + film[:20]))
     sky = [noise(film[0], seed) for seed in range(40)]
     flash = [np.minimum(sky[0] + image, 255).astype(np.uint8) for image in film[:2]]
-    assert not any(blind(sky[:20] + flash + sky[20:]))
+    assert not any(blind((sky[:10] + flash) * 4))
+
+
+def test_snow_of_the_scenes_own_contrast_is_no_shutter(film: list[Image]) -> None:
+    scene, spread = film[:20], float(film[0].std())
+    assert not any(blind(scene + [noise(film[0], seed, spread) for seed in range(5)] + scene))
+    assert any(blind(scene + [noise(film[0], seed, spread / 2) for seed in range(5)] + scene))
 
 
 def blind_in_a_run(recording: Path) -> list[int]:
