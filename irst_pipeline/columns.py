@@ -50,14 +50,14 @@ class Columns(NamedTuple):
 def read_columns(path: Path, wanted: Callable[[list[str]], list[str]]) -> Columns:
     """The columns of a CSV with a header line that are `wanted` of those that it names, in letters of any case.
 
-    Between columns are commas, semicolons or tabs, as the header line has them; but for the first, decimals may have
-    commas, as spreadsheets write them in many countries. `wanted` takes the names in lower case, and raises ValueError
-    where it lacks one. Raises UsageError, one line, for a file that cannot be read, a column that is there twice, and a
-    row without a number in one of them.
+    Between columns are commas, semicolons or tabs, as the header line has them; decimals may have commas where columns
+    have none, as spreadsheets write them in many countries. `wanted` takes the names in lower case, and raises
+    ValueError where it lacks one. Raises UsageError, one line, for a file that cannot be read, a column that is there
+    twice, and a row without a number in one of them.
     """
     text = read_lines(path)
     header = next(text, "")
-    separator = max(",;\t", key=header.count)
+    separator = max(";,\t", key=header.count)  # one column alone has none
     decimal = "." if separator == "," else ","
     reader = csv.reader(chain([header], text), delimiter=separator, skipinitialspace=True)
     lines, numbers = list[int](), array("d")
@@ -70,7 +70,7 @@ def read_columns(path: Path, wanted: Callable[[list[str]], list[str]]) -> Column
                 continue
             line = reader.line_num
             if any(row[len(present) :]):  # as where decimals have commas, so that one number fills two cells
-                raise _wrong(path, line, "more cells than columns; write decimals with a point, as 310.5")
+                raise _wrong(path, line, "more cells than columns; if decimals have commas, columns need semicolons")
             for name, place in zip(names, places, strict=True):
                 cell = row[place] if place < len(row) else ""
                 numbers.append(_number(cell, decimal, path, line, name))

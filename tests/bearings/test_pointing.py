@@ -112,7 +112,7 @@ HEAD = "frame,azimuth_deg,elevation_deg\n"
         (HEAD + "0,1,2\n1,nan,2\n", " line 3: azimuth_deg is 'nan'; expected a number, or strike the row out"),
         (HEAD + "0,1,2\n1,,2\n", " line 3: azimuth_deg is missing"),
         (HEAD + "0,1,2\n\n1,3\n", " line 4: elevation_deg is missing"),
-        (HEAD + "0,310,5,4,0\n1,311,5,4,0\n", " line 2: more cells than columns; write decimals with a point"),
+        (HEAD + "0,310,5,4,0\n1,311,5,4,0\n", " line 2: more cells than columns; if decimals have commas, columns"),
         (HEAD + "0,1,2\n1,west,2\n", " line 3: azimuth_deg is 'west'"),
         (HEAD + "0,1,2\n1,inf,2\n", " line 3: azimuth_deg is 'inf'"),
         (HEAD + "0,1,2\n1,3,90.5\n", r" line 3: elevation_deg beyond \+-90"),

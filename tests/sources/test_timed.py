@@ -71,7 +71,8 @@ def test_frames_that_come_unevenly_give_the_true_velocity(tmp_path: Path) -> Non
 def test_a_list_counts_frames_or_names_them(tmp_path: Path) -> None:
     named = read_times(write(tmp_path, "Time_s, azimuth_deg, Frame\n5.5, 310, 2\n5.75, 311, 4\n"))
     assert named == {2: 5.5, 4: 5.75}
-    assert read_times(write(tmp_path, "time_s\n5.5\n5.75\n")) == {0: 5.5, 1: 5.75}
+    for alone in ("time_s\n5.5\n5.75\n", "time_s\n5,5\n5,75\n"):
+        assert read_times(write(tmp_path, alone)) == {0: 5.5, 1: 5.75}
 
 
 def test_the_rate_is_that_of_most_frames(tmp_path: Path) -> None:
@@ -98,7 +99,11 @@ def test_a_frame_that_the_list_lacks_is_failed(tmp_path: Path, caplog: pytest.Lo
         ("frame,time_s\n0,0\n1.5,0.5\n", "line 3: frame is no index; count from 0"),
         ("frame,time_s\n-1,0\n0,0.5\n", "line 2: frame is no index; count from 0"),
         ("time_s\n0\nnoon\n", "line 3: time_s is 'noon'; expected a number, or strike the row out"),
-        ("time_s\n0,5\n1,0\n", "line 2: more cells than columns; write decimals with a point, as 310.5"),
+        (
+            "frame,time_s\n0,0,5\n1,1,0\n",
+            "line 2: more cells than columns; if decimals have commas, columns need semicolons",
+        ),
+        ("time_s\n0.5,1\n", "line 2: time_s is '0.5,1'; expected a number, or strike the row out"),
         ("time_s\n0\n", ": fewer than two rows; give each frame one"),
     ],
 )
