@@ -16,8 +16,8 @@ KEPT_FREE, LARGE = 64 << 20, 8 << 20  # bytes
 PACKET_MAX = 1 << 26
 """bytes. A packet may claim to be of any length, and FFmpeg would take it all in before anyone sees it."""
 _FFMPEG = ctypes.CDLL(av._core.__file__)
-OUT_OF_MEMORY = ("memory", "alloc", "unable to find an engine")
-"""What PyTorch's, CUDA's and OpenVINO's errors say of it, which are mostly of no kind of their own."""
+OUT_OF_MEMORY = ("memory", "alloc", "unable to find an engine", "start new thread")
+"""What PyTorch's, CUDA's, OpenVINO's and Python's errors say of it, which are mostly of no kind of their own."""
 OF_ANOTHER_KIND = "illegal memory access"  # a fault of CUDA's
 
 

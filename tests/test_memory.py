@@ -50,6 +50,7 @@ def test_images_of_threads_that_come_and_go_take_the_same_memory_again() -> None
         (RuntimeError("std::bad_alloc"), True),
         (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("can't start new thread"), True),
         (RuntimeError("GET was unable to find an engine to execute this computation"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (RuntimeError("CUDA error: unspecified launch failure"), False),
