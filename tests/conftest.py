@@ -27,10 +27,12 @@ TOOLS = Path(__file__).parents[1] / "tools"
 
 
 @pytest.fixture(autouse=True)
-def _quiet_ffmpeg() -> Iterator[None]:
-    """A live stream has FFmpeg log for the whole process, and pytest records what no handler of ours passes on."""
+def _quiet() -> Iterator[None]:
+    """A live stream has FFmpeg log for the whole process, and a command this project; pytest records what no handler of
+    ours passes on."""
     yield
     av.logging.set_level(None)
+    logging.getLogger("irst").setLevel(logging.NOTSET)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -25,7 +25,7 @@ from irst_pipeline.engine import load_model, open_engine
 from irst_pipeline.errors import UsageError
 from irst_pipeline.run import Run, carry_out, run_header
 from irst_pipeline.runs import run_recordings, take_folders
-from irst_pipeline.sources import Position, open_source
+from irst_pipeline.sources import Position, Source, checksum, open_source, resume_source
 from irst_pipeline.statistics import RunStatistics
 from irst_pipeline.worker import RunProcess
 from tests.running import ROOT, read_jsonl, report, shown, start, wait_for, wait_until, write_images, write_video
@@ -320,6 +320,22 @@ def test_a_recording_that_has_changed_is_told(
     write_video(recording, 40)
     assert resume(recording, out) == 0
     assert report(out)["frames_read"] == 40
+
+
+def test_a_list_of_times_that_has_changed_is_told(tmp_path: Path) -> None:
+    images, times = write_images(tmp_path / "images", 6), tmp_path / "times.csv"
+
+    def opened(first: float) -> Source:
+        times.write_text("time_s\n" + "".join(f"{first + index}\n" for index in range(6)))
+        return open_source(str(images), frame_times=str(times))
+
+    with closing(opened(0)) as source:
+        last = [*source][3]
+    position = Position(3, last.time, 0.0, 0, 0, checksum(last))
+    with closing(opened(0)) as source:
+        assert [frame.index for frame in resume_source(source, position, Event(), None)] == [4, 5]
+    with closing(opened(1)) as source, pytest.raises(UsageError, match="images: its frame 3 is not what the run had"):
+        list(resume_source(source, position, Event(), None))
 
 
 def test_a_recording_whose_last_frame_is_gone_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,7 @@ class _Resumed(SourceWrapper):
             if self._stop.is_set():
                 return
             come_to = frame.index
-            same = same or (come_to == last and self._calibrated_checksum(frame) == self._position.checksum)
+            same = same or (come_to == last and self._is_last(frame))
             if come_to >= last and not same:  # also where that frame cannot be read any more
                 raise self._changed(f"its frame {last}")
             if come_to > last:
@@ -66,8 +66,10 @@ class _Resumed(SourceWrapper):
         if come_to < last:
             raise self._changed(f"its end, at frame {come_to} and not after {last},")
 
-    def _calibrated_checksum(self, frame: Frame) -> int:
-        return checksum(self._calibrate(frame) if self._calibrate else frame)
+    def _is_last(self, frame: Frame) -> bool:
+        """Whether it is what the run had come to, also in time: a list of times may have been edited since."""
+        worked_on = self._calibrate(frame) if self._calibrate else frame
+        return (checksum(worked_on), frame.time) == (self._position.checksum, self._position.time)
 
     def _changed(self, what: str) -> UsageError:
         mend = "give --resume what that run was given, or begin again with --overwrite"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from irst_pipeline.columns import FRAME, TIME, read_columns, require
-from irst_pipeline.errors import UsageError
+from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.sources.base import Source, SourceWrapper, log
 from irst_pipeline.types import Frame
 
@@ -27,11 +27,15 @@ class Timed(SourceWrapper):
         if self.frame_count and last != self.frame_count - 1:
             frames = f"{self.name} has {self.frame_count} frames, from 0"
             log.warning("%s: the last row is of frame %d, but %s; is it of this recording?", self._path, last, frames)
+        timed = False
         for frame in self.source:
             if (time := self._times.get(frame.index)) is None:
                 self.fail(f"{self._path}: no row for frame {frame.index}")
             else:
+                timed = True
                 yield replace(frame, time=time)
+        if not timed:
+            raise IrstError(f"{self.name}: {self._path} has a row for none of its frames; is it of this recording?")
 
 
 def read_times(path: Path) -> dict[int, float]:

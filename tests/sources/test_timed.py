@@ -11,7 +11,7 @@ import pytest
 
 from irst_pipeline.cli import main
 from irst_pipeline.config import RunSettings
-from irst_pipeline.errors import UsageError
+from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.runs import run_recordings
 from irst_pipeline.sources import open_source
 from irst_pipeline.sources.base import Recording
@@ -126,6 +126,12 @@ def test_a_list_of_another_recording_is_noticed(tmp_path: Path, caplog: pytest.L
             assert len([*source]) == min(3, last + 1)
         said = f"the last row is of frame {last}, but clip has 3 frames, from 0; is it of this recording?"
         assert said in caplog.text
+
+
+def test_a_list_without_a_row_for_any_frame_is_an_error(tmp_path: Path) -> None:
+    source = Timed(Uncounted(6), write(tmp_path, "frame,time_s\n100,0\n101,0.1\n"))
+    with pytest.raises(IrstError, match=r"uncounted: .* has a row for none of its frames; is it of this recording\?"):
+        list(source)
 
 
 def test_a_camera_tells_its_own_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
