@@ -99,28 +99,33 @@ def read_settings(
 
     Raises UsageError, one line, for a file that cannot be read or a key or value that does not fit.
     """
-    tree = read_yaml(path) if path else {}
-    if path:
-        validate(kind, tree, str(path))
+    tree, flags = read_yaml(path) if path else {}, flags or {}
+    given = {key: flag for flag, (key, _) in flags.items()}
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {override}: expected KEY=VALUE, as in --set tracker.coast_seconds=2")
         _place(tree, key.split("."), _parse(value, f"--set {override}"))
-    flags = flags or {}
+        given.setdefault(key, "--set")
     for key, value in flags.values():
         _place(tree, key.split("."), value)
-    return validate(kind, tree, "--set", {key: flag for flag, (key, _) in flags.items()})
+    return validate(kind, tree, str(path) if path else "--set", given)
 
 
-def validate(kind: type[T], tree: dict[str, Any], origin: str, flags: Mapping[str, str] | None = None) -> T:
-    """`tree` as settings of `kind`; `origin` is what an error calls its source, but for keys that a flag has given."""
+def validate(kind: type[T], tree: dict[str, Any], origin: str, given: Mapping[str, str] | None = None) -> T:
+    """`tree` as settings of `kind`; `origin` is what an error calls its source, but for keys that are `given` by
+    another, and for what is in them or around them."""
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
         key, line = _first_problem(kind, error)
-        flag = next((flag for given, flag in (flags or {}).items() if f"{given}.".startswith(f"{key}.")), origin)
-        raise UsageError(f"{flag}: {line}") from None
+        others = (other for part, other in (given or {}).items() if _related(part, key))
+        raise UsageError(f"{next(others, origin)}: {line}") from None
+
+
+def _related(key: str, other: str) -> bool:
+    """Whether one of two dotted keys is in the other, or both are one."""
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
 @contextmanager
@@ -173,9 +178,9 @@ def _parse(text: str, origin: str) -> Any:
 
 def _place(tree: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
-        child = tree.get(key)
-        tree[key] = child if isinstance(child, dict) else {}
-        tree = tree[key]
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            return  # the file has no section there, which is told
     tree[keys[-1]] = value
 
 

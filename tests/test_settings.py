@@ -153,3 +153,17 @@ def test_only_a_list_without_entries_is_told_to_be_too_short(tmp_path: Path, sou
     with pytest.raises(UsageError) as caught:
         read_settings(TrainSettings, path)
     assert str(caught.value) == f"{path}: {expected}"
+
+
+def test_a_file_need_not_be_whole_without_what_completes_it(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("detection: {weak_threshold: 0.4}\ncamera: {pointing: pointing.csv}\n")
+    camera = {"--camera": ("camera.model", "camera.yaml")}
+    settings = read_settings(RunSettings, path, ["detection.threshold=0.5"], camera)
+    assert (settings.detection.weak_threshold, settings.camera.pointing) == (0.4, "pointing.csv")
+    for overrides, flags, told in (([], camera, path), (["detection.threshold=0.5"], {}, path)):
+        with pytest.raises(UsageError, match=f"^{told}: key `(detection|camera)`"):
+            read_settings(RunSettings, path, overrides, flags)
+    path.write_text("tracker: 5\n")
+    with pytest.raises(UsageError, match=r"key `tracker`: expected .*, found 5"):
+        read_settings(RunSettings, path, ["tracker.coast_seconds=1"])
