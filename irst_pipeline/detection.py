@@ -20,8 +20,9 @@ CUT_SD = 0.5  # error of the centroid of a blob that the frame's border cuts off
 SHAPE_SD = 0.05  # error of a centroid because its blob's outline changes between frames, over the blob's extent
 
 
-def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> Detections:
-    """Blobs (8-connected) of the pixels found, strongest first; also weak ones, for the tracker to choose from.
+def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> tuple[Detections, int]:
+    """Blobs (8-connected) of the pixels found, strongest first, and how many more there were than are taken; also weak
+    ones, for the tracker to choose from.
 
     Their centroid is weighted with the image's contrast to the local background; its covariance is that of a blob of
     the measured second moments at the measured SNR, sigma^2 / SNR^2 (Winick, "Cramer-Rao lower bounds on the
@@ -30,9 +31,11 @@ def detect(frame: Frame, found: TargetPixels, settings: DetectionSettings) -> De
     """
     blobs = find_blobs(_cores(found, frame.image.shape, settings.threshold), frame.image.shape)
     large = np.flatnonzero(blobs.area >= settings.min_area)
-    chosen = large[np.argsort(-blobs.score[large], kind="stable")][: settings.max_detections]
+    strongest_first = large[np.argsort(-blobs.score[large], kind="stable")]
+    chosen = strongest_first[: settings.max_detections]
     detections = measure(frame.image, blobs, chosen)
-    return detections.take(detections.snr > 0)  # what is as bright as all around it, as behind a shutter, is no target
+    shown = detections.snr > 0  # what is as bright as all around it, as behind a shutter, is no target
+    return detections.take(shown), len(strongest_first) - len(chosen)
 
 
 def _cores(found: TargetPixels, shape: tuple[int, ...], threshold: float) -> TargetPixels:

@@ -189,7 +189,7 @@ def _track(
 
     def followed(frame: Frame, found: TargetPixels, network: Span) -> FrameResult:
         t0 = perf_counter()
-        detections = detect(frame, found, settings.detection)
+        detections, left_out = detect(frame, found, settings.detection)
         t1 = perf_counter()
         frame = blind.marked(frame, detections)
         motion = STANDS_STILL if frame.blind else stabiliser(frame.image)
@@ -205,7 +205,8 @@ def _track(
         dropped = statistics.dropped_before(frame)
         reported = tracks.status > TrackStatus.PRELIMINARY
         told, others = tracks.take(reported), tracks.take(~reported)
-        return FrameResult(frame, detections, told, others, events, motion, spans, view, dropped, state_of(stateful))
+        state = state_of(stateful)
+        return FrameResult(frame, detections, left_out, told, others, events, motion, spans, view, dropped, state)
 
     for item in searched:
         with TURN:

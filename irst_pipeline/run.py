@@ -82,12 +82,13 @@ def carry_out(run: Run, engine: Engine[Any], stop: Event, statistics: RunStatist
         results = run_pipeline(source, engine, settings, sinks, stop, statistics, run.platform, run.calibrate, before)
         opened.callback(results.close)
         keep = _Keeper(run, named, statistics)
-        result, most = None, settings.detection.max_detections
-        full = False  # whether a frame has had as many detections as are taken
+        result, told = None, False
         for result in results:
-            if not full and (full := len(result.detections) >= most):
-                where = f"{run.source.name}: frame {result.frame.index}"
-                log.warning("%s has %d detections; what is weaker is left out (detection.max_detections)", where, most)
+            if result.left_out and not told:
+                told = True
+                most, where = settings.detection.max_detections, f"{run.source.name}: frame {result.frame.index}"
+                what = f"has {most + result.left_out} detections; only the strongest {most} are taken"
+                log.warning("%s %s (detection.max_detections)", where, what)
             statistics.count_not_written(named)
             keep(result, CHECKPOINT_SECONDS)
             yield result

@@ -250,6 +250,8 @@ class FrameResult:
 
     frame: Frame
     detections: Detections
+    left_out: int
+    """How many more there were, weaker than so many as are taken of a frame."""
     tracks: Tracks
     preliminary: Tracks
     """Tracks that are neither logged nor drawn before they are confirmed."""

@@ -65,14 +65,14 @@ def train(options: argparse.Namespace) -> None:
 
 def evaluate_detection(options: argparse.Namespace) -> None:
     """Score a network and the classical baselines on labelled frames."""
-    from irst_pipeline.evaluation import evaluate_detection as run_evaluation
+    from irst_pipeline.evaluation.detectors import evaluate_detection as run_evaluation
 
     run_evaluation(options.dataset, options.split, options.model, options.device, options.out, options.overwrite)
 
 
 def evaluate_tracking(options: argparse.Namespace) -> None:
     """Score the tracks of a run against the truth."""
-    from irst_pipeline.evaluation import evaluate_tracking as run_evaluation
+    from irst_pipeline.evaluation.tracking_report import evaluate_tracking as run_evaluation
 
     run_evaluation(options.truth, options.results, options.rate, options.out, options.overwrite)
 

@@ -35,7 +35,7 @@ def shown(brightness: NDArray[np.floating]) -> Frame:
 
 def marked(probability: NDArray[np.floating], settings: DetectionSettings = SETTINGS) -> Detections:
     """Detections of a map in a frame that is as bright as it is probable."""
-    return detect(shown(probability), found(probability, probability), settings)
+    return detect(shown(probability), found(probability, probability), settings)[0]
 
 
 def seen(
@@ -46,7 +46,7 @@ def seen(
     image = LEVEL + sum((peak * shape for peak, shape in shapes), np.zeros(SHAPE))
     image += np.random.default_rng(0).normal(0, noise, SHAPE) if noise else 0
     probability = np.maximum.reduce([np.zeros(SHAPE), *(shape for _, shape in shapes)])
-    return detect(in_levels(image), found(probability, image - LEVEL), settings)
+    return detect(in_levels(image), found(probability, image - LEVEL), settings)[0]
 
 
 @pytest.mark.parametrize(("x", "y"), [(30, 20), (30.5, 20.5), (41.3, 33.8), (11.75, 50.1)])
@@ -64,7 +64,7 @@ def test_errors_are_as_large_as_the_covariance_says() -> None:
     for _ in range(200):
         x, y = rng.uniform(20, 40, 2)
         image = LEVEL + 60 * blob(x, y) + rng.normal(0, 6, SHAPE)
-        one = detect(in_levels(image), found(blob(x, y), blob(x, y)), SETTINGS)
+        one, _ = detect(in_levels(image), found(blob(x, y), blob(x, y)), SETTINGS)
         errors += [one.x[0] - x, one.y[0] - y]
         variances += [one.covariance[0, 0], one.covariance[0, 2]]
     ratio = np.mean(np.square(errors)) / np.mean(variances)
@@ -101,14 +101,26 @@ def test_the_strongest_are_kept_and_come_first() -> None:
     rng = np.random.default_rng(0)
     probability = np.zeros(SHAPE, np.float32)
     probability[::4, ::4] = rng.uniform(0.6, 1, probability[::4, ::4].shape)
-    detections = marked(probability, DetectionSettings(max_detections=7))
-    np.testing.assert_allclose(detections.score, np.sort(probability[::4, ::4].ravel())[::-1][:7])
+    detections, left_out = detect(
+        shown(probability), found(probability, probability), DetectionSettings(max_detections=7)
+    )
+    strongest = np.sort(probability[::4, ::4].ravel())[::-1]
+    np.testing.assert_allclose(detections.score, strongest[:7])
+    assert left_out == len(strongest) - 7
+
+
+def test_what_is_left_out_is_counted_also_where_some_of_the_rest_is_no_target() -> None:
+    probability = np.zeros(SHAPE, np.float32)
+    probability[::4, ::4] = 0.9
+    settings = DetectionSettings(max_detections=7)
+    detections, left_out = detect(shown(np.zeros(SHAPE)), found(probability, probability), settings)
+    assert (len(detections), left_out) == (0, probability[::4, ::4].size - 7)
 
 
 @pytest.mark.parametrize(("x", "y"), [(30, 20), (79, 63)])
 def test_what_is_as_bright_as_all_around_it_is_no_target(x: int, y: int) -> None:
     probability = (blob(x, y) > 0.5).astype(np.float32)
-    assert len(detect(shown(np.zeros(SHAPE)), found(probability, probability), SETTINGS)) == 0
+    assert len(detect(shown(np.zeros(SHAPE)), found(probability, probability), SETTINGS)[0]) == 0
     assert len(marked(probability)) == 1
 
 
@@ -148,7 +160,7 @@ def test_a_target_that_the_border_cuts_off_is_as_far_beside_as_its_covariance_sa
 def test_nothing_and_everything() -> None:
     assert len(seen()) == 0
     full = np.ones(SHAPE, np.float32)
-    detections = detect(shown(blob(30, 20)), found(full, full), SETTINGS)
+    detections, _ = detect(shown(blob(30, 20)), found(full, full), SETTINGS)
     assert detections.area.tolist() == [SHAPE[0] * SHAPE[1]]
     assert detections.box.tolist() == [[-0.5, -0.5, SHAPE[1], SHAPE[0]]]
 
@@ -175,8 +187,8 @@ def test_a_weak_blob_is_drawn_as_a_strong_one_of_its_shape() -> None:
     strong, weak = blob(20, 20), 0.01 * blob(50, 40)
     frame = in_levels(LEVEL + 100 * blob(20, 20) + 30 * blob(50, 40))
     maps = (np.maximum(strong, weak).astype(np.float32), np.zeros(SHAPE, np.float32))
-    both = detect(frame, above_threshold(*maps, settings.lowest), settings)
-    alone = detect(frame, above_threshold(*maps, settings.threshold), settings)
+    both, _ = detect(frame, above_threshold(*maps, settings.lowest), settings)
+    alone, _ = detect(frame, above_threshold(*maps, settings.threshold), settings)
     assert len(alone) == 1
     np.testing.assert_allclose(both.x, [alone.x[0], 50], atol=0.05)
     np.testing.assert_allclose(both.y, [alone.y[0], 40], atol=0.05)

@@ -1,16 +1,21 @@
-"""What is evaluated: a network and the classical baselines, each a map of a frame and a threshold on it."""
+"""A network and the classical baselines, each a map of a frame and a threshold on it, scored on labelled frames."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from irst_pipeline.datasets import Sample
+from irst_pipeline.datasets import Sample, read_masked_images
+from irst_pipeline.disk import claim_folder, clear_folder
+from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation.baselines import local_contrast, max_median, pstnn, white_top_hat
-from irst_pipeline.evaluation.detection import DetectorCounts
+from irst_pipeline.evaluation.detection import DetectionScores, DetectorCounts
+from irst_pipeline.evaluation.detection_report import DETECTION_FILES, detection_table, write_detection_report
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.predict import predict
 from irst_pipeline.types import Floats, Image, Map
@@ -75,3 +80,44 @@ def score(detector: Detector, samples: Iterable[Sample], curve: bool = True) -> 
             raise UsageError(f"{sample.name}: {error}; take it out of the split") from None
         counts.add(sample.name, response, sample.mask)
     return counts
+
+
+def score_network(network: LSNet, samples: list[Sample], device: torch.device) -> DetectionScores:
+    """Scores at threshold 0.5 of a network that is on `device`, in eval mode, on whole frames of any sizes."""
+    return score(network_detector("network", network, device), samples, curve=False).scores()
+
+
+def evaluate_detection(folder: Path, split: str, model: str, device: str, out: Path | None, overwrite: bool) -> None:
+    """Score a network, and the classical baselines on the same frames, on a split of a set in the field's layout.
+
+    The network runs in PyTorch in float32 at native size (see `irst_pipeline.predict`). The results go to `out`, by
+    default runs/evaluate-SET-SPLIT-MODEL, and as a table to stdout. Raises IrstError, a line for the user.
+    """
+    weights, on = load_model(model), find_device(device)
+    if weights.name in {baseline.name for baseline in BASELINES}:
+        raise UsageError(f"--model {model}: {weights.name} is also the name of a baseline; give it another name")
+    name = folder.resolve().name
+    out = out or Path("runs") / f"evaluate-{name}-{split}-{weights.name}"
+    samples = read_masked_images(folder, split)
+    inputs = [path for part in ("images", "masks", "img_idx") for path in (folder / part).iterdir()]
+    earlier = claim_folder(out, DETECTION_FILES, [*inputs, Path(model)], overwrite)
+    detectors = [network_detector(weights.name, weights.network.to(on), on), *BASELINES]
+    try:
+        counts = {detector.name: score(detector, samples) for detector in detectors}
+    except BaseException:
+        with suppress(OSError):  # as where earlier results are in it
+            out.rmdir()
+        raise
+    what = {
+        "dataset": name,
+        "split": split,
+        "model": weights.name,
+        "weights_sha256": weights.sha256,
+        "device": str(on),
+        "images": len(samples),
+    }
+    clear_folder(out, earlier)  # late: scoring may fail, and earlier results stay then
+    write_detection_report(out, what, counts)
+    print(f"{name} {split}: {len(samples)} images, {counts[weights.name].scores().targets} targets")
+    print(detection_table(counts))
+    print(f"results  {out}: {' '.join(DETECTION_FILES)}")

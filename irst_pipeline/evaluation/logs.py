@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from tqdm import tqdm
 
+from irst_pipeline.columns import FRAME, read_columns, require
 from irst_pipeline.disk import all_parts
 from irst_pipeline.errors import UsageError
 from irst_pipeline.evaluation.tracking import Paths, TrackedSequence, TrackPaths, velocities, without_hidden
@@ -59,15 +60,6 @@ class _MotRow(BaseModel):
     height: NotNegative
     considered: FiniteFloat = 1
     """Of ground truth, 0 for a target that cannot be seen there; of tracks, what their maker likes."""
-
-
-class _State(FileFields):
-    """What is read of a row of a simulated sequence's own table of truth."""
-
-    frame: FrameIndex
-    id: Id
-    vx_px_s: FiniteFloat
-    vy_px_s: FiniteFloat
 
 
 class _Scene(FileFields):
@@ -216,16 +208,9 @@ def _places(rows: Floats) -> tuple[Integers, Integers, Floats]:
 
 def _read_velocities(path: Path) -> dict[tuple[int, int], tuple[float, float]]:
     """px/s by frame and id."""
-    lines = _lines(path)
-    head = next(lines, None)
-    if head is None:
-        raise UsageError(f"{path}: is empty; put back the table that irst simulate wrote, or take it away")
-    names = head[1].split(",")
-    rows = (
-        validate(_State, dict(zip(names, line.split(","), strict=False)), f"{path} line {number}")
-        for number, line in lines
-    )
-    return {(row.frame, row.id): (row.vx_px_s, row.vy_px_s) for row in rows}
+    columns = read_columns(path, lambda present: require(present, FRAME, "id", "vx_px_s", "vy_px_s"))
+    keys = zip(columns.frames(), columns.table[:, 1].tolist(), strict=True)
+    return {key: (vx, vy) for key, (vx, vy) in zip(keys, columns.table[:, 2:].tolist(), strict=True)}
 
 
 def _read_tracks(path: Path) -> tuple[TrackPaths, int, float]:

@@ -1,4 +1,4 @@
-"""The files and the table of an evaluation of tracks."""
+"""An evaluation of tracks, its files and its table."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from irst_pipeline.disk import write_file, write_json
+from irst_pipeline.disk import prepare_folder, write_file, write_json
 from irst_pipeline.evaluation.detection_report import record
+from irst_pipeline.evaluation.logs import find_log, find_truth, read_sequence
 from irst_pipeline.evaluation.tracking import (
     CUTOFF,
     RADIUS,
@@ -17,6 +18,7 @@ from irst_pipeline.evaluation.tracking import (
     Paths,
     TrackedSequence,
     TrackingScores,
+    evaluate,
     rows_by_object,
 )
 from irst_pipeline.pictures import png
@@ -24,6 +26,24 @@ from irst_pipeline.types import Floats
 
 SCORES_FILE, PICTURE_FILE = "tracking.json", "tracking.png"
 TRACKING_FILES = (SCORES_FILE, PICTURE_FILE)
+
+
+def evaluate_tracking(truth: Path, results: Path, frame_rate: float | None, out: Path | None, overwrite: bool) -> None:
+    """Score the tracks of a run, or of another tracker, against the true paths of its targets.
+
+    `truth`, `results` and `frame_rate` are what `find_truth`, `find_log` and `read_sequence` take. The results go to
+    `out`, by default runs/evaluate-TRUTH-RESULTS, and as a table to stdout. Raises IrstError, a line for the user.
+    """
+    truth, log = find_truth(truth), find_log(results)
+    names = [path.resolve().parent.name for path in (truth, log)]
+    out = out or Path("runs") / f"evaluate-{'-'.join(names)}"
+    sequence = read_sequence(truth, log, frame_rate)
+    evaluation = evaluate(sequence)
+    prepare_folder(out, TRACKING_FILES, [truth, log], overwrite)
+    write_tracking_report(out, {"truth": str(truth), "tracks_log": str(log)}, sequence, evaluation)
+    print(f"{log} against {truth}")
+    print(tracking_table(evaluation.scores))
+    print(f"results  {out}: {' '.join(TRACKING_FILES)}")
 
 
 def write_tracking_report(

@@ -391,8 +391,8 @@ def test_half_precision_finds_the_same_detections(model: str, compiled: bool, fr
     with closing(open_source(str(CLOUDS))) as source:
         for frame, found, _ in engine.run(source):
             maps = reference(frame.image, model)
-            exact = detect(frame, above_threshold(*maps, settings.threshold), settings)
-            half = detect(frame, found, settings)
+            exact, _ = detect(frame, above_threshold(*maps, settings.threshold), settings)
+            half, _ = detect(frame, found, settings)
             assert len(half) == len(exact)
             places = np.column_stack([half.x, half.y]), np.column_stack([exact.x, exact.y])
             assert np.hypot(*(places[0][:, None] - places[1]).T).min(0).max(initial=0) <= 0.05

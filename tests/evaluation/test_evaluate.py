@@ -14,8 +14,7 @@ import torch
 from irst_pipeline.cli import main
 from irst_pipeline.datasets import read_masked_images
 from irst_pipeline.engine import load_model
-from irst_pipeline.evaluation import score_network
-from irst_pipeline.evaluation.detectors import BASELINES, score
+from irst_pipeline.evaluation.detectors import BASELINES, score, score_network
 from irst_pipeline.lsnet.weights import SHIPPED
 from tests.running import read_csv, short_of_memory
 

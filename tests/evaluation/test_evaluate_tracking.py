@@ -213,9 +213,9 @@ def test_a_track_that_follows_its_target_while_it_is_hidden_is_not_held_to_be_fa
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "truth.csv: is empty; put back the table that irst simulate wrote, or take it away"),
-        ("frame,id,vx_px_s\n0,1,2\n", "truth.csv line 2: key `vy_px_s` is missing"),
-        ("frame,id,vx_px_s,vy_px_s\n0,1,2,3,4\n1,1,nan,3\n", "truth.csv line 3: key `vx_px_s`"),
+        ("", "truth.csv line 1: no column frame; name the columns there"),
+        ("frame,id,vx_px_s\n0,1,2\n", "truth.csv line 1: no column vy_px_s; name the columns there"),
+        ("frame,id,vx_px_s,vy_px_s\n0,1,2,3\n1,1,nan,3\n", "truth.csv line 3: vx_px_s is 'nan'; expected a number"),
     ],
 )
 def test_true_velocities_that_cannot_be_used_are_named(

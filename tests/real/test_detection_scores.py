@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from irst_pipeline.datasets import read_masked_images
-from irst_pipeline.evaluation import score_network
+from irst_pipeline.evaluation.detectors import score_network
 from irst_pipeline.lsnet.weights import load_weights
 
 EVERY = 6  # of the images, one in so many

@@ -107,7 +107,7 @@ def result(
     )
     shown, seen = tracks() if shown is None else shown, detections() if seen is None else seen
     none = shown.take(np.empty(0, np.int64))
-    return FrameResult(frame, seen, shown, none, events, motion, spans={}, view=view)
+    return FrameResult(frame, seen, 0, shown, none, events, motion, spans={}, view=view)
 
 
 def ramp(low: int, high: int) -> NDArray[np.uint16]:

@@ -231,6 +231,20 @@ def test_what_a_recorder_raises_is_raised() -> None:
         list(Recorded(source, Recorder()))
 
 
+def test_what_a_recorder_raises_while_it_is_left_is_told_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    recorder = Recorder()
+    with closing(open_source(str(CLOUDS))) as source:
+        frames = iter(Recorded(source, recorder))
+        for _ in range(30):
+            next(frames)
+        recorder.let.clear()
+        next(frames)
+        recorder.let.set()
+        frames.close()  # type: ignore[attr-defined]
+    assert recorder.missed == 1
+    assert caplog.messages == ["the disk is gone"]
+
+
 class SlowEngine(CpuEngine):
     """A network that is too slow for the frames."""
 
