@@ -17,8 +17,9 @@ from irst_pipeline.calibration.file import to_bytes
 from irst_pipeline.calibration.flat import CUT_OFF_MAX, FlatField, calibrate_flat, cut_off, flat_change
 from irst_pipeline.calibration.maps import Calibration, Defect
 from irst_pipeline.calibration.scene import SceneSample, calibrate_scene, scene_change
-from irst_pipeline.disk import claim_file, write_file
+from irst_pipeline.disk import write_file
 from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.folders import claim_file
 from irst_pipeline.pictures import png, show_map
 from irst_pipeline.sources import open_source, redact
 from irst_pipeline.sources.address import is_live, printable, scheme_of

@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from irst_pipeline.disk import prepare_folder, write_file, write_json
+from irst_pipeline.disk import write_file, write_json
 from irst_pipeline.engine import load_model
 from irst_pipeline.engine.base import check_size
+from irst_pipeline.folders import prepare_folder
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise_image, target_units
 from irst_pipeline.lsnet.weights import Weights

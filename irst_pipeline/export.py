@@ -12,9 +12,10 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from irst_pipeline.disk import claim_file, write_file
+from irst_pipeline.disk import write_file
 from irst_pipeline.engine.network import TargetNet
 from irst_pipeline.errors import UsageError
+from irst_pipeline.folders import claim_file
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise
 from irst_pipeline.lsnet.weights import Weights

@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from irst_pipeline.disk import make_folder, prepare_folder, write_file
+from irst_pipeline.disk import write_file
 from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.errors import FrameError, IrstError, UsageError
+from irst_pipeline.folders import make_folder, prepare_folder
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise_image, target_units
 from irst_pipeline.memory import told_out_of_memory

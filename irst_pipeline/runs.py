@@ -18,17 +18,10 @@ from irst_pipeline.bearings import open_platform
 from irst_pipeline.calibration import open_calibrator
 from irst_pipeline.checkpoint import CHECKPOINT_FILES, read_checkpoint, refuse_another_run
 from irst_pipeline.config import RunSettings
-from irst_pipeline.disk import (
-    allow_many_files,
-    claim_folder,
-    clear_folder,
-    held,
-    let_go,
-    make_folder,
-    parts_set_aside,
-)
+from irst_pipeline.disk import allow_many_files, parts_set_aside
 from irst_pipeline.engine import Engine, SharedEngine, load_model, open_engine
 from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.folders import claim_folder, clear_folder, held, let_go, make_folder
 from irst_pipeline.metrics import WatchedRun, answering
 from irst_pipeline.pipeline import fitting
 from irst_pipeline.run import Run, carry_out_and_report, exhaust, run_header

@@ -33,9 +33,10 @@ from irst_pipeline.bench.speed import (
 )
 from irst_pipeline.config import RunSettings
 from irst_pipeline.detection import detect
-from irst_pipeline.disk import prepare_folder, write_file, write_json
+from irst_pipeline.disk import write_file, write_json
 from irst_pipeline.engine import DeviceEngine, Engine, SharedEngine, find_device, load_model, open_engine
 from irst_pipeline.errors import UsageError, reason_of
+from irst_pipeline.folders import prepare_folder
 from irst_pipeline.lsnet.normalise import normalise_image
 from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.run import Run, carry_out, run_header

@@ -10,12 +10,12 @@ import torch
 from tqdm import tqdm
 
 from irst_pipeline.datasets import Sample, read_masked_images
-from irst_pipeline.disk import claim_folder, clear_folder
 from irst_pipeline.engine import find_device, load_model
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation.baselines import local_contrast, max_median, pstnn, white_top_hat
 from irst_pipeline.evaluation.detection import DetectionScores, DetectorCounts
 from irst_pipeline.evaluation.detection_report import DETECTION_FILES, detection_table, write_detection_report
+from irst_pipeline.folders import claim_folder, clear_folder
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.predict import predict
 from irst_pipeline.types import Floats, Image, Map

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from irst_pipeline.disk import prepare_folder, write_file, write_json
+from irst_pipeline.disk import write_file, write_json
 from irst_pipeline.evaluation.detection_report import record
 from irst_pipeline.evaluation.logs import find_log, find_truth, read_sequence
 from irst_pipeline.evaluation.tracking import (
@@ -21,6 +21,7 @@ from irst_pipeline.evaluation.tracking import (
     evaluate,
     rows_by_object,
 )
+from irst_pipeline.folders import prepare_folder
 from irst_pipeline.pictures import png
 from irst_pipeline.types import Floats
 

@@ -17,8 +17,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from irst_pipeline.disk import prepare_folder
 from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.folders import prepare_folder
 from irst_pipeline.memory import told_out_of_memory
 from irst_pipeline.simulation.background import Background
 from irst_pipeline.simulation.camera import CameraPath, Pose

@@ -11,9 +11,10 @@ import torch
 from tqdm import tqdm
 
 from irst_pipeline.datasets import HELD_OUT_SHARE
-from irst_pipeline.disk import held, make_folder, write_table
+from irst_pipeline.disk import write_table
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation.detectors import score_network
+from irst_pipeline.folders import held, make_folder
 from irst_pipeline.lsnet.weights import WEIGHTS_FILE
 from irst_pipeline.memory import lacks_memory
 from irst_pipeline.training.batches import DataSet, draw_ahead, read_sources

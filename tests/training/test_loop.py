@@ -20,8 +20,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from irst_pipeline.datasets import held_out
-from irst_pipeline.disk import held
 from irst_pipeline.errors import IrstError, UsageError
+from irst_pipeline.folders import held
 from irst_pipeline.lsnet.weights import load_weights, packed_weights
 from irst_pipeline.training.batches import draw_batch, read_sources
 from irst_pipeline.training.finish import bring_to_scale, shift_logits
