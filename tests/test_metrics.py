@@ -34,7 +34,7 @@ from irst_pipeline.statistics import LatencyHistogram, RunStatistics
 from irst_pipeline.types import FrameResult, TargetPixels
 from tests import running
 from tests.running import CLOUDS, HORIZON, StubSink, write_images
-from tests.sources.test_live import camera
+from tests.sources.servers import camera
 from tools.streaming import free_port
 
 pytestmark = pytest.mark.alone

@@ -31,7 +31,7 @@ from irst_pipeline.worker import RunProcess
 from tests.running import ROOT, read_jsonl, report, shown, start, wait_for, wait_until, write_images, write_video
 from tests.sinks.sink_streams import header
 from tests.sources.cameras import recorded, thermal
-from tests.sources.test_live import serving
+from tests.sources.servers import serving
 
 
 def test_a_run_that_is_killed_at_random_moments_writes_the_logs_of_one_that_is_not(tmp_path: Path) -> None:

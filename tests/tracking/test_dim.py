@@ -5,7 +5,7 @@ import pytest
 
 from irst_pipeline.config import TrackerSettings
 from irst_pipeline.types import CameraMotion, Integers, TrackStatus
-from tests.tracking.test_tracker import KINDS, RATE, SETTINGS, Scene, every_kind, moving
+from tests.tracking.scenes import KINDS, RATE, SETTINGS, Scene, every_kind, moving
 
 WEAK = 0.02
 

@@ -5,7 +5,7 @@ import pytest
 
 from irst_pipeline.config import TrackerSettings
 from irst_pipeline.types import Tracks, TrackStatus
-from tests.tracking.test_tracker import RATE, Scene, every_kind, moving
+from tests.tracking.scenes import RATE, Scene, every_kind, moving
 
 CUT = 40
 """The frame from which on all is elsewhere."""

@@ -9,7 +9,7 @@ from irst_pipeline.cli import main
 from irst_pipeline.config import TrackerSettings
 from irst_pipeline.types import CameraMotion
 from tests.running import ROOT, report
-from tests.tracking.test_tracker import RATE, Scene, moving
+from tests.tracking.scenes import RATE, Scene, moving
 
 MOVING = {kind: TrackerSettings(speed_min=3.0, association=kind) for kind in ("nearest", "joint")}
 either_way = pytest.mark.parametrize("settings", MOVING.values(), ids=MOVING)
