@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from irst_pipeline.cli import main
 from irst_pipeline.engine import load_model
+from irst_pipeline.engine.exact import Prediction, predict
 from irst_pipeline.errors import UsageError
-from irst_pipeline.predict import Prediction, output_names, predict
+from irst_pipeline.predict import output_names
 from irst_pipeline.sources.images import ImageFile
 from tests.running import short_of_memory
 

@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from irst_pipeline.datasets import Sample, read_masked_images
 from irst_pipeline.engine import find_device, load_model
+from irst_pipeline.engine.exact import predict
 from irst_pipeline.errors import IrstError, UsageError
 from irst_pipeline.evaluation.baselines import local_contrast, max_median, pstnn, white_top_hat
 from irst_pipeline.evaluation.detection import DetectionScores, DetectorCounts
 from irst_pipeline.evaluation.detection_report import DETECTION_FILES, detection_table, write_detection_report
 from irst_pipeline.folders import claim_folder, clear_folder
 from irst_pipeline.lsnet.model import LSNet
-from irst_pipeline.predict import predict
 from irst_pipeline.types import Floats, Image, Map
 
 PROBABILITIES = 1 / (1 + np.exp(-np.linspace(-9, 9, 37)))
@@ -90,8 +90,8 @@ def score_network(network: LSNet, samples: list[Sample], device: torch.device) -
 def evaluate_detection(folder: Path, split: str, model: str, device: str, out: Path | None, overwrite: bool) -> None:
     """Score a network, and the classical baselines on the same frames, on a split of a set in the field's layout.
 
-    The network runs in PyTorch in float32 at native size (see `irst_pipeline.predict`). The results go to `out`, by
-    default runs/evaluate-SET-SPLIT-MODEL, and as a table to stdout. Raises IrstError, a line for the user.
+    The network runs in PyTorch in float32 at native size (`engine/exact.py`). The results go to `out`, by default
+    runs/evaluate-SET-SPLIT-MODEL, and as a table to stdout. Raises IrstError, a line for the user.
     """
     weights, on = load_model(model), find_device(device)
     if weights.name in {baseline.name for baseline in BASELINES}:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from irst_pipeline.calibration import open_calibrator
 from irst_pipeline.cli import main
 from irst_pipeline.config import CalibrationSettings
+from irst_pipeline.engine.exact import predict
 from irst_pipeline.lsnet.weights import load_weights
-from irst_pipeline.predict import predict
 from irst_pipeline.simulation.layers import random_field
 from irst_pipeline.sources import open_source
 from irst_pipeline.tracking.stabilise import Stabiliser

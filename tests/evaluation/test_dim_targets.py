@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter
 
+from irst_pipeline.engine.exact import predict
 from irst_pipeline.lsnet.weights import load_weights
-from irst_pipeline.predict import predict
 from irst_pipeline.settings import validate
 from irst_pipeline.simulation import SceneSettings, render
 from irst_pipeline.simulation.simulate import TrueFrame

@@ -8,9 +8,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from irst_pipeline.engine.exact import predict
 from irst_pipeline.lsnet.normalise import normalise, normalise_image, target_units
 from irst_pipeline.lsnet.weights import load_weights
-from irst_pipeline.predict import predict
 from irst_pipeline.sources import open_source
 from irst_pipeline.types import Image, Map
 from tests.running import CLOUDS
