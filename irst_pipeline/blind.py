@@ -61,6 +61,10 @@ class Thumbnail(NamedTuple):
         """Mean absolute difference from the levels of another picture; infinite for one of another size."""
         return float(np.abs(self.levels - before).mean()) if len(self.levels) == len(before) else np.inf
 
+    def unchanged(self, before: NDArray[np.float32]) -> float:
+        """Share of the levels that are those of another picture; 0 for one of another size."""
+        return float((self.levels == before).mean()) if len(self.levels) == len(before) else 0.0
+
 
 class BlindFrames(Stateful):
     """Finds these frames. It is to be shown those that are worked on, and no others: what repeats one that was dropped
@@ -80,9 +84,10 @@ class BlindFrames(Stateful):
         self._places, self._speeds, self._variances = np.empty((0, 2)), np.empty((0, 2)), np.empty(0)
 
     def marked(self, frame: Frame, detections: Detections) -> Frame:
-        """The next frame, which says whether it is blind."""
+        """The next frame, which says whether it is blind, and how much of it is unchanged."""
         shown, thumbnail = checksum(frame), Thumbnail.at(frame.image)
         repeats, change = shown == self._checksum, thumbnail.change(self._levels)
+        frame = replace(frame, unchanged=thumbnail.unchanged(self._levels))
         self._checksum, self._levels = shown, thumbnail.levels
         elapsed = frame.time - self._seen
         shut = self._structured >= STEADY and not thumbnail.structured and thumbnail.contrast < FAINTER * self._contrast

@@ -53,6 +53,8 @@ class Frame:
     """The same on the clock of `time.time`: s since 1970, UTC; of a recording that is replayed, when it was shown."""
     blind: bool = False
     """Whether it shows nothing of its own time, as one that repeats the frame before it or shows a closed shutter."""
+    unchanged: float = 0.0
+    """Share of its pixels that are what they were in the frame before: most, where compression is strong."""
 
 
 @dataclass(frozen=True)

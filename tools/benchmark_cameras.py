@@ -1,6 +1,7 @@
 """Measure what a camera's own ways cost the tracks: simulated scenes whose frames are changed, run and scored.
 
-usage: benchmark_cameras.py [--seeds 400 401 402] [--only frozen ...] [--coded] [--set tracker.coast_seconds=2]
+usage: benchmark_cameras.py [--seeds 400 401 402] [--only frozen ...] [--coded [crf=23 preset=medium]]
+                            [--set tracker.coast_seconds=2]
 
 - untouched: the frames as they are.
 - frozen: the camera corrects itself in the middle and gives one picture for 0.6 s.
@@ -8,8 +9,8 @@ usage: benchmark_cameras.py [--seeds 400 401 402] [--only frozen ...] [--coded] 
 - thrice: every third picture, three times each, as of a camera of 9 Hz.
 - striped: every row of every picture is off by an amount of its own, with a spread of 4 levels.
 
-With --coded the frames are of 8 bits and go through H.264 of 2 Mbit/s, as live streams are coded; without, they have 14
-bits and stay as they are.
+With --coded the frames are of 8 bits and go through H.264: of 2 Mbit/s, as live streams are coded, or as the options of
+x264 that follow say. Without, they have 14 bits and stay as they are.
 """
 
 import argparse
@@ -40,7 +41,7 @@ SCENES = [ROOT / f"configs/scenes/{name}.yaml" for name in ("crossings", "manoeu
 SCENES += [ROOT / f"videos/{name}/scene.yaml" for name in ("horizon", "clouds")]
 FROZEN_SECONDS, SHUTTER_SECONDS = 0.6, 0.5
 SHUTTER_NOISE, STRIPES = 2, 4  # grey levels
-CODED = {"b": "2000000", "preset": "veryfast", "tune": "zerolatency"}
+LIVE = {"b": "2000000", "preset": "veryfast", "tune": "zerolatency"}
 
 
 def untouched(images: list[Image], _rate: float) -> list[Image]:
@@ -84,10 +85,11 @@ WAYS: dict[str, Callable[[list[Image], float], list[Image]]] = {
 }
 
 
-def write_coded(path: Path, images: list[Image], rate: float) -> Path:
-    """As a camera sends it that has no time to look ahead: what stays is coded better from frame to frame."""
+def write_coded(path: Path, images: list[Image], rate: float, options: dict[str, str] = LIVE) -> Path:
+    """In H.264, by default as a camera sends it that has no time to look ahead: what stays is coded better from frame
+    to frame."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=round(rate), options=CODED)
+        stream = container.add_stream("libx264", rate=round(rate), options=options)
         stream.height, stream.width = images[0].shape
         stream.pix_fmt = "yuv420p"
         for image in images:
@@ -103,14 +105,19 @@ def write_exact(folder: Path, images: list[Image]) -> Path:
     return folder
 
 
-def scored(folder: Path, way: str, coded: bool, results: Path, settings: RunSettings) -> TrackingScores:
-    """Of the simulated sequence in a folder, changed in one way; `results` is to be a new folder."""
+def scored(
+    folder: Path, way: str, coded: dict[str, str] | None, results: Path, settings: RunSettings
+) -> TrackingScores:
+    """Of the simulated sequence in a folder, changed in one way, and `coded` as x264 is told or not at all.
+
+    `results` is to be a new folder.
+    """
     with closing(open_source(str(folder / (SHOWN_FILE if coded else DEEP_FILE)))) as source:
         rate, images = source.frame_rate, [frame.image for frame in source]
     images = WAYS[way](images, rate)
     with TemporaryDirectory() as temporary:
         path = Path(temporary) / "film.mkv"
-        film = write_coded(path, images, rate) if coded else write_exact(path.with_suffix(""), images)
+        film = write_coded(path, images, rate, coded) if coded else write_exact(path.with_suffix(""), images)
         run_recordings([str(film)], settings.model_copy(update={"image_rate": rate}), results, False, False, Event())
     return evaluate(read_sequence(find_truth(folder), find_log(results))).scores
 
@@ -128,9 +135,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[400, 401, 402])
     parser.add_argument("--only", nargs="+", choices=[*WAYS], default=[*WAYS], metavar="WAY")
-    parser.add_argument("--coded", action="store_true")
+    parser.add_argument("--coded", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
+    given = options.coded and dict(option.split("=", 1) for option in options.coded)
+    coded = None if options.coded is None else given or LIVE
     settings = read_settings(RunSettings, None, ["sinks=[tracks_jsonl]", *options.set])
     scores: dict[str, list[TrackingScores]] = {way: [] for way in options.only}
     for scene in tqdm(SCENES, desc="scenes", disable=None):
@@ -139,7 +148,7 @@ def main() -> None:
                 folder = Path(temporary) / "scene"
                 simulate(read_settings(SceneSettings, scene), folder, seed)
                 for way, found in scores.items():
-                    found.append(scored(folder, way, options.coded, Path(temporary) / way, settings))
+                    found.append(scored(folder, way, coded, Path(temporary) / way, settings))
     print("\n".join(report(way, found) for way, found in scores.items()))
 
 

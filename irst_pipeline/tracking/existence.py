@@ -20,6 +20,8 @@ FADED_GAIN = -7.0  # evidence that its SNR did: about one in a thousand such tar
 DIM_SPEED_MIN = 6.0  # px/s, of a dim track at least; of less, clouds drift, and their edges seem to
 LASTING_HITS = 3  # of a track: a weak detection that it takes then is one that goes on from frame to frame
 LASTING_MAX = 0.5  # share of the weak detections that go on, above which they are of the scene
+LASTING_USUAL = 0.25  # share of the strong detections of no known target that go on, as those of new targets do
+UNCHANGED_MIN = 0.5  # share of a frame's pixels that compression has left as they were, from which on it is strong
 MEMORY_FRAMES = 60
 VISIBLE_MIN, VISIBLE_MAX = 0.05, 0.99  # a target long missed may be seen again, and one just seen be hidden
 
@@ -50,21 +52,22 @@ def weak_gain(scores: Floats) -> Floats:
 
 
 class Persistence(Stateful):
-    """Which share of the weak detections goes on from frame to frame, taken by tracks that have been seen for a while:
-    most of them in a scene with structure, next to none in noise. Before anything is seen, all of them."""
+    """Which share of the detections of one kind goes on from frame to frame: most of them in a scene with structure,
+    and of the rests of noise in compressed video; next to none in noise itself."""
 
     kept = ("_count", "_lasting")
 
-    def __init__(self) -> None:
-        self._count = self._lasting = float(MEMORY_FRAMES)
+    def __init__(self, share: float) -> None:
+        """`share`: before anything is seen."""
+        self._count, self._lasting = float(MEMORY_FRAMES), share * MEMORY_FRAMES
 
     def add(self, count: int, lasting: int) -> None:
-        """So many weak detections in a frame, of which so many go on."""
+        """So many detections in a frame, of which so many go on."""
         fade = math.exp(-1 / MEMORY_FRAMES)
         self._count, self._lasting = self._count * fade + count, self._lasting * fade + lasting
 
     def but_for(self, own: Integers, age: Integers) -> Floats:
-        """The share (n,) but for each track's `own` weak detections in `age` frames."""
+        """The share (n,) but for each track's `own` detections in `age` frames."""
         known = own * MEMORY_FRAMES / age * (1 - np.exp(-age / MEMORY_FRAMES))  # as faded as the counts are
         return np.maximum(self._lasting - known, 0) / np.maximum(self._count - known, 1)
 
@@ -88,6 +91,12 @@ class Starts(Stateful):
         """The log likelihood ratio that clutter reaches by chance so seldom that so few of its starts become tracks."""
         allowed = false_tracks_per_hour / 3600 * self._seconds / max(self._count, 1e-3)
         return -math.log(min(allowed, 0.5))
+
+
+def where_lasting(share: Floats) -> Floats:
+    """How much of its evidence (n,) a detection adds where such a share of those that are of no target goes on as a
+    target does."""
+    return np.minimum((1 - share) / (1 - LASTING_USUAL), 1.0)
 
 
 def independence(dt: float, stays: float) -> float:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from irst_pipeline.state import Stateful
 from irst_pipeline.tracking.clutter import ClutterMap, Spots
-from irst_pipeline.tracking.existence import Starts
+from irst_pipeline.tracking.existence import Persistence, Starts
 from irst_pipeline.types import Detections, Floats, Integers
 
 DETECTIONS_MAX = 2000
@@ -21,10 +21,11 @@ SINGULAR = 1e-9
 class DetectionStatistics(Stateful):
     """What is known of the strong or of the weak detections that are of no target."""
 
-    kept = ("clutter", "spots", "starts")
+    kept = ("clutter", "spots", "starts", "persistence")
 
-    def __init__(self, false_alarms: float, spots: Spots) -> None:
+    def __init__(self, false_alarms: float, spots: Spots, persistence: Persistence) -> None:
         self.clutter, self.spots, self.starts = ClutterMap(false_alarms), spots, Starts()
+        self.persistence = persistence
 
     def density(self, places: Floats, where: Integers, shape: tuple[int, ...]) -> Floats:
         """(k,) mean number a px^2 of such detections of clutter at places (k, 2), in the regions `where` (k,).

@@ -19,11 +19,13 @@ from irst_pipeline.tracking.existence import (
     LASTING_MAX,
     MEMORY_FRAMES,
     SET_BACK,
+    UNCHANGED_MIN,
     Persistence,
     ScoreModel,
     independence,
     visible_though_missed,
     weak_gain,
+    where_lasting,
 )
 from irst_pipeline.tracking.imm import inside, placed, predicted, updated_softly
 from irst_pipeline.tracking.joint import joint_shares
@@ -80,7 +82,8 @@ class Tracker(Stateful):
     Weak detections, of which an image has many, are for targets that are dim or fade: a track may take them while half
     of its detections are weak, or step by step from a strong one. One that they began or carry is confirmed only if it
     flies straight across the scene, and where the weak detections come and go as noise does; one that has done neither
-    for long is given up. What else persists from frame to frame is of the scene.
+    for long is given up. What else persists from frame to frame is of the scene. Strongly compressed video keeps rests
+    of its noise from frame to frame as well: where they are many, each detection is less evidence.
 
     Two confirmed tracks with one detection for both, too near to be seen apart, are both led by it. It counts as the
     elder's; the younger coasts, so that of two tracks which stay on one target it ends.
@@ -88,7 +91,7 @@ class Tracker(Stateful):
     A bright target that is suddenly elsewhere keeps its track: the one that begins there goes on under its id.
     """
 
-    kept = ("_tracks", "_time", "_behind", "_interval", "_next_id", "_strong", "_weak", "_persistence")
+    kept = ("_tracks", "_time", "_behind", "_interval", "_next_id", "_strong", "_weak")
 
     def __init__(self, settings: TrackerSettings, weak_below: float = DetectionSettings().threshold) -> None:
         """`weak_below`: score of detections that are weak."""
@@ -98,9 +101,8 @@ class Tracker(Stateful):
         self._gate = float(chdtri(2, 1 - s.gate_probability))
         self._scores = ScoreModel(s.target_score, s.clutter_score)
         # Bright targets are found where they stand still, dim ones only where they fly.
-        self._strong = DetectionStatistics(s.false_alarms, Spots(spared=1, sides=SIDES))
-        self._weak = DetectionStatistics(s.weak_false_alarms, Spots(spared=0, sides=SIDES[-1:]))
-        self._persistence = Persistence()
+        self._strong = DetectionStatistics(s.false_alarms, Spots(spared=1, sides=SIDES), Persistence(0.0))
+        self._weak = DetectionStatistics(s.weak_false_alarms, Spots(spared=0, sides=SIDES[-1:]), Persistence(1.0))
         self._tracks = Population.empty(*self._motion.transition(0.0).shape[:2])
         self._time: float | None = None
         self._behind = 0.0  # s by which the frames' clock has been set back in all; `_time` goes on from before
@@ -135,14 +137,26 @@ class Tracker(Stateful):
         may_be_seen = ~(after_gap & (time - tracks.last_seen > self._settings.coast_seconds))
         detected = self._settings.detection_probability * inside(tracks.mixture, shape) * may_be_seen
         shares = self._associate(tracks, measurements, may_be_seen, detected, needed)
-        own = shares.pairs.take(shares.own)
-        lasting = measurements.weak[own.detections] & (tracks.hits[own.tracks] >= LASTING_HITS)
-        self._persistence.add(int(measurements.weak.sum()), int(lasting.sum()))
+        compressed = frame.unchanged > UNCHANGED_MIN
+        self._watch(tracks, shares.pairs.take(shares.own), measurements.weak, compressed)
         founders = self._founders(tracks, shares, measurements, shape, dt)
         tracks = self._updated(tracks, shares, measurements, detected, dt)
         tracks, events = self._aged(tracks, frame, time, needed)
         self._tracks = tracks.join(self._born(measurements, founders, time))
         return self._tracks.reported(shape, usable), events
+
+    def _watch(self, tracks: Population, own: Pairs, weak: NDArray[np.bool_], compressed: bool) -> None:
+        """Learn how many detections, `weak` (k,) and strong ones, go on from frame to frame: those that are a track's
+        `own`.
+
+        The strong ones of confirmed tracks are left out, for those of targets do. Of the others, noise does not; what
+        `compressed` video leaves of it does.
+        """
+        of_weak, confirmed = weak[own.detections], tracks.confirmed[own.tracks]
+        lasting = of_weak & (tracks.hits[own.tracks] >= LASTING_HITS)
+        self._weak.persistence.add(int(weak.sum()), int(lasting.sum()))
+        others, lasting = (~weak).sum() - (~of_weak & confirmed).sum(), ~of_weak & ~confirmed & compressed
+        self._strong.persistence.add(int(others), int(lasting.sum()))
 
     def _clock(self, stamp: float) -> tuple[float, float, float]:
         """The time of a frame on a clock that never runs backwards, the seconds by which the frames' own has been set
@@ -314,7 +328,8 @@ class Tracker(Stateful):
         share, count = shares.probability, len(tracks.id)
         weakly = np.bincount(shares.pairs.tracks, np.where(measurements.weak[near], share, -share), count) > 0
         by_strong = np.where(weakly, np.log(1 - detected), shares.evidence)
-        columns["evidence"] += independence(dt, self._settings.clutter_seconds) * by_strong
+        says = where_lasting(self._strong.persistence.but_for(tracks.strong_hits, tracks.age))
+        columns["evidence"] += says * independence(dt, self._settings.clutter_seconds) * by_strong
         columns["dim_evidence"] += independence(dt, self._settings.weak_clutter_seconds) * shares.evidence
         for name in ("size", "score", "snr"):
             columns[name][rows] = getattr(measurements, name)[seen]
@@ -347,7 +362,7 @@ class Tracker(Stateful):
         dim_evidence = np.where(tracks.confirmed, np.minimum(tracks.dim_evidence, weak), tracks.dim_evidence)
         if len(rows := (dim & (dim_evidence >= weak)).nonzero()[0]):
             weak_hits = (tracks.hits - tracks.strong_hits)[rows]
-            lasting = self._persistence.but_for(weak_hits, tracks.age[rows])
+            lasting = self._weak.persistence.but_for(weak_hits, tracks.age[rows])
             of_noise = (weak_hits == 0) | (lasting <= LASTING_MAX)  # its weak ones, if it has any
             confirm[rows] = of_noise & fly(tracks.misfit[rows], tracks.in_line[rows], max(s.speed_min, DIM_SPEED_MIN))
             # Noise may line up by chance: what does not fly yet has to show that it does when it is seen again.

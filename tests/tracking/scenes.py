@@ -42,9 +42,11 @@ class Scene:
         self.tracker, self.index, self.events = Tracker(settings), 0, list[TrackEvent]()
         self.score, self.snr, self.motion = 0.95, 8.0, STANDS_STILL
 
-    def __call__(self, *points: tuple[float, float], time: float | None = None, blind: bool = False) -> Tracks:
+    def __call__(
+        self, *points: tuple[float, float], time: float | None = None, blind: bool = False, unchanged: float = 0.0
+    ) -> Tracks:
         when = self.index / RATE if time is None else time
-        frame = Frame(IMAGE, self.index, when, "scene", blind=blind)
+        frame = Frame(IMAGE, self.index, when, "scene", blind=blind, unchanged=unchanged)
         tracks, events = self.tracker.step(frame, detections(points, self.score, snr=self.snr), self.motion)
         self.index += 1
         self.events += events
