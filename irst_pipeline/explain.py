@@ -21,12 +21,13 @@ from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.normalise import normalise_image, target_units
 from irst_pipeline.lsnet.weights import Weights
 from irst_pipeline.memory import told_out_of_memory
-from irst_pipeline.pictures import as_written, png, show_map
+from irst_pipeline.pictures import as_written, grown, png, show_map
 from irst_pipeline.sources import open_source, redact
 from irst_pipeline.sources.images import files_of
 from irst_pipeline.types import Floats, Frame, Image, Map
 
 FIGURE_FILE, ARRAYS_FILE, NUMBERS_FILE = "explain.png", "stages.npz", "stages.json"
+PANEL_PX = 330  # about the width of a map in the figure
 QUANTISATION = 12**-0.5  # standard deviation of rounding to whole grey levels
 
 
@@ -148,8 +149,12 @@ def _write(frame: Frame, weights: Weights, uri: str, out: Path) -> None:
 
 
 def draw(image: Image, views: list[StageView], title: str) -> bytes:
-    """A PNG: a row of maps for each stage; below them the frame, and rank, sparsity and residual by stage."""
+    """A PNG: a row of maps for each stage; below them the frame, and rank, sparsity and residual by stage.
+
+    Points of T and of the residual are drawn larger than they are, the more the larger the image, to be seen at all.
+    """
     height, width = image.shape
+    reach = round(width / PANEL_PX)
     rows = len(views) + 1
     figure = Figure(figsize=(16, 1 + rows * min(8.0, max(2.2, 3.4 * height / width))), layout="constrained")
     figure.suptitle(as_written(title))
@@ -160,9 +165,10 @@ def draw(image: Image, views: list[StageView], title: str) -> bytes:
     rest_reach = float(np.percentile(np.abs([views[-1].noise, views[-1].residual]), 99.9))
     for stage, (view, row) in enumerate(zip(views, axes, strict=False), start=1):
         show_map(row[0], view.background, f"background B, stage {stage}", low, high, "gray")
-        show_map(row[1], view.target, f"target T, stage {stage}", -target_reach, target_reach, "RdBu_r")
+        show_map(row[1], grown(view.target, reach), f"target T, stage {stage}", -target_reach, target_reach, "RdBu_r")
         show_map(row[2], view.noise, f"noise N, stage {stage}", -rest_reach, rest_reach, "RdBu_r")
-        show_map(row[3], view.residual, f"residual D - B - T - N, stage {stage}", -rest_reach, rest_reach, "RdBu_r")
+        residual = grown(view.residual, reach)
+        show_map(row[3], residual, f"residual D - B - T - N, stage {stage}", -rest_reach, rest_reach, "RdBu_r")
     frame, spectrum, rank, rest = axes[-1]
     own_values = singular_values(image)
     show_map(frame, image, "frame D", low, high, "gray")

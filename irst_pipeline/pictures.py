@@ -3,6 +3,8 @@
 import io
 import warnings
 
+import cv2
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -29,3 +31,10 @@ def show_map(axes: Axes, plane: Map | Image, title: str, low: float, high: float
     shown = axes.imshow(plane, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
     axes.set(title=title, xticks=[], yticks=[])
     axes.figure.colorbar(shown, ax=axes, shrink=0.8)
+
+
+def grown(plane: Map, reach: int) -> Map:
+    """A map (H, W) with, in each pixel, the value of the greatest magnitude up to `reach` px away along each axis."""
+    square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    highest, lowest = cv2.dilate(plane, square), cv2.erode(plane, square)
+    return np.where(highest > -lowest, highest, lowest)

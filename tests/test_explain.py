@@ -10,6 +10,8 @@ import pytest
 from irst_pipeline.cli import main
 from irst_pipeline.explain import (
     QUANTISATION,
+    StageView,
+    draw,
     effective_rank,
     noise_level,
     singular_values,
@@ -19,7 +21,7 @@ from irst_pipeline.explain import (
 from irst_pipeline.lsnet.model import LSNet
 from irst_pipeline.lsnet.weights import load_weights
 from irst_pipeline.sources import open_source
-from irst_pipeline.types import Image
+from irst_pipeline.types import Image, Map
 from tests.running import CLOUDS
 
 
@@ -113,6 +115,31 @@ def test_explain_writes_a_figure_arrays_and_numbers(network: LSNet, clouds: Imag
         assert stage["residual_rms"] == pytest.approx(np.sqrt(np.square(parts["residual"][index]).mean()), rel=1e-3)
     assert main(["explain", str(CLOUDS), "--out", str(out)]) == 2
     assert main(["explain", str(CLOUDS), "--out", str(out), "--overwrite"]) == 0
+
+
+def test_a_single_pixel_of_a_large_map_is_seen_in_the_figure() -> None:
+    """Wherever it is: two figures with it at two places differ at both, in the map of T and in that of the residual."""
+    flat = np.zeros((1024, 1280), np.float32)
+    last = StageView(flat, flat + 50, flat + 50, flat, np.ones(4))  # it sets the reach of the colours
+
+    def figure(row: int, column: int) -> Map:
+        target, residual = flat.copy(), flat.copy()
+        target[row, column], residual[row, column] = 50, -50
+        views = [StageView(flat, target, flat, residual, np.ones(4)), last]
+        picture = cv2.imdecode(np.frombuffer(draw(flat.astype(np.uint8), views, ""), np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        return picture.astype(np.float32)
+
+    here, there = figure(300, 401), figure(701, 902)
+    changed = (np.abs(here - there).max(axis=-1) > 60).astype(np.uint8)
+    _, _, (_, *boxes), _ = cv2.connectedComponentsWithStats(changed)  # the first is what did not change
+    drawn = []
+    for left, top, width, height, _ in boxes:
+        assert min(width, height) >= 2
+        spot = np.s_[top : top + height, left : left + width]
+        blue, _, red = min((here[spot], there[spot]), key=np.mean).mean(axis=(0, 1))
+        drawn.append((left > here.shape[1] / 2, red > blue))
+    assert sorted(drawn) == [(False, True), (False, True), (True, False), (True, False)]
 
 
 def test_a_flat_frame_is_explained(tmp_path: Path) -> None:
