@@ -27,6 +27,8 @@ logger = logging.getLogger("irst")
 LOG_FILE = "tracks.jsonl"
 FRAMES_MAX = 10_000_000  # more is a slip of the pen, and would not fit in memory
 ID_END = 1 << 31  # ids are below
+MOT_COLUMNS = "frame,id,left,top,width,height"
+UNLABELLED = 0.1  # of a sequence, that may well be without labels, or without tracks, at its end
 RATE_ERROR = 0.01  # by which frame rates may differ that are the same, as 29.97 and 30
 
 FrameIndex = Annotated[int, Field(ge=0, lt=FRAMES_MAX)]
@@ -49,7 +51,10 @@ def _from_one(frame: int) -> int:
 
 class _MotRow(BaseModel):
     """The columns of a MOTChallenge file in their order; what follows them is not used. Its cells are text, of which
-    none is a boolean: to look for those would take a fifth of the time."""
+    none is a boolean: to look for those would take a fifth of the time.
+
+    Boxes are in px with pixel centres at integers from 0: that of the pixel at (0, 0) is -0.5, -0.5, 1, 1.
+    """
 
     frame: Annotated[int, BeforeValidator(_number), Field(le=FRAMES_MAX), AfterValidator(_from_one)]
     """From 1."""
@@ -139,15 +144,25 @@ def read_sequence(truth: Path, log: Path, frame_rate: float | None = None) -> Tr
     simulated = scene.frames
     if not len(targets.frame) and not simulated:
         raise UsageError(f"{truth}: names no target; there is nothing to score against")
-    last = max(int(paths.frame.max(initial=0)) for paths in (targets, hidden, tracks))
-    if len(tracks.frame) and last >= simulated and not np.isin(tracks.frame, targets.frame).any():
+    labelled, tracked = max(_end(targets), _end(hidden)), _end(tracks)
+    if len(tracks.frame) and max(labelled, tracked) > simulated and not np.isin(tracks.frame, targets.frame).any():
         spans = [f"{frame.min()} to {frame.max()}" for frame in (tracks.frame, targets.frame)]
         raise UsageError(
             f"{log}: its tracks are in frames {spans[0]}, the targets of {truth} in {spans[1]} (from 0), never in the "
             f"same one; give the truth of the sequence that was run"
         )
-    frames = max(simulated, run, logged, 1 + last)
+    ran = max(run, logged, tracked)
+    frames = max(simulated, labelled, ran)
+    if not simulated and tracked - labelled > UNLABELLED * frames:
+        logger.warning("%s: labels end with frame %d of %d; tracks after it count as false", truth, labelled, frames)
+    if not simulated and labelled - ran > UNLABELLED * frames:
+        logger.warning("%s: ends with frame %d of %d labelled; targets after it count as missed", log, ran, frames)
     return without_hidden(TrackedSequence(targets, tracks, frames, rate), hidden)
+
+
+def _end(paths: Paths) -> int:
+    """How many frames there are up to the last of these."""
+    return 1 + int(paths.frame.max(initial=-1))
 
 
 def _scene_of(truth: Path) -> _Scene:
@@ -191,13 +206,21 @@ def _read_mot(path: Path, what: str) -> Floats:
         where = f"{path} line {number}"
         cells = line.split(",")
         if cells[0].strip().isidentifier():
-            raise UsageError(f"{where}: has names where numbers are due; strike out the header")
+            raise UsageError(f"{where}: has names where numbers are due; {_mend_names(path)}")
         if len(cells) == 1:
-            raise UsageError(f"{where}: one column; separate them by commas, as frame,id,left,top,width,height")
+            raise UsageError(f"{where}: one column; separate them by commas, as {MOT_COLUMNS}")
         row = validate(_MotRow, dict(zip(_MotRow.model_fields, cells, strict=False)), where)
         _refuse_twice(f"{where}: {what}", row.frame, row.id, seen)
         numbers.extend(vars(row).values())
     return np.array(numbers).reshape(-1, len(_MotRow.model_fields))
+
+
+def _mend_names(path: Path) -> str:
+    """What to give instead of a file with names of columns, which may be the simulator's own table."""
+    mot = path.with_name(MOT_FILE)
+    if path.name == TRUTH_FILE and mot.is_file():
+        return f"give {mot}, or the folder"
+    return f"give {MOT_COLUMNS} (frame from 1) in this order, without a header"
 
 
 def _places(rows: Floats) -> tuple[Integers, Integers, Floats]:

@@ -110,6 +110,9 @@ class TrackingScores:
     """From a target's first frame to the first in which it is covered: median of the targets that ever are."""
     position_rmse_px: float
     """Root of the mean squared length of the error, of the tracks that cover a target."""
+    position_bias_x_px: float
+    """Mean of that error, track less target: far from 0 where the truth counts its pixels another way."""
+    position_bias_y_px: float
     velocity_rmse_px_s: float
     """Likewise."""
     nees: float
@@ -190,6 +193,7 @@ def evaluate(sequence: TrackedSequence) -> Evaluation:
         gospa[meeting.frame] = _gospa(meeting.distance)
     false = _false_tracks(meetings, track_of)
     error = tracks.position[matches.tracks] - truth.position[matches.truth]
+    bias_x, bias_y = error.mean(axis=0).tolist() if len(error) else (math.nan, math.nan)
     scores = TrackingScores(
         frames=sequence.frames,
         targets=len(targets),
@@ -203,6 +207,8 @@ def evaluate(sequence: TrackedSequence) -> Evaluation:
         targets_missed=len(targets) - len(delays),
         initiation_delay_s=float(np.median(delays)) / sequence.frame_rate if len(delays) else math.nan,
         position_rmse_px=_rms(error),
+        position_bias_x_px=bias_x,
+        position_bias_y_px=bias_y,
         velocity_rmse_px_s=_rms(tracks.velocity[matches.tracks] - truth.velocity[matches.truth]),
         **_consistency("nees", _squares(error, tracks.covariance[matches.tracks])),
         **_consistency("nis", tracks.nis[matches.tracks]),

@@ -1,5 +1,6 @@
 """An evaluation of tracks, its files and its table."""
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,13 @@ from irst_pipeline.folders import prepare_folder
 from irst_pipeline.pictures import png
 from irst_pipeline.types import Floats
 
+logger = logging.getLogger("irst")
+
 SCORES_FILE, PICTURE_FILE = "tracking.json", "tracking.png"
 TRACKING_FILES = (SCORES_FILE, PICTURE_FILE)
+OFF_PX = 0.3  # along both axes: ways to count pixels differ by half a pixel and more
+OFF_SPREADS = 2  # the RMSE about their mean
+OFF_LEAST = 30  # positions; fewer may lie off together by chance
 
 
 def evaluate_tracking(truth: Path, results: Path, frame_rate: float | None, out: Path | None, overwrite: bool) -> None:
@@ -42,9 +48,24 @@ def evaluate_tracking(truth: Path, results: Path, frame_rate: float | None, out:
     evaluation = evaluate(sequence)
     prepare_folder(out, TRACKING_FILES, [truth, log], overwrite)
     write_tracking_report(out, {"truth": str(truth), "tracks_log": str(log)}, sequence, evaluation)
+    _tell_of_bias(truth, evaluation)
     print(f"{log} against {truth}")
     print(tracking_table(evaluation.scores))
     print(f"results  {out}: {' '.join(TRACKING_FILES)}")
+
+
+def _tell_of_bias(truth: Path, evaluation: Evaluation) -> None:
+    """Where tracks lie off their targets by more than their errors spread, it may be the truth that does."""
+    s = evaluation.scores
+    x, y = s.position_bias_x_px, s.position_bias_y_px
+    square = x**2 + y**2
+    apart = square > OFF_SPREADS**2 * (s.position_rmse_px**2 - square)
+    if apart and min(abs(x), abs(y)) > OFF_PX and len(evaluation.matches.truth) >= OFF_LEAST:
+        logger.warning(
+            "%s: tracks lie %+.2f, %+.2f px (x, y) off its targets on average; boxes in MOTChallenge form may count "
+            "pixels from 1, or from a pixel's corner and not its centre (if the truth's do, add this to left and top)",
+            *(truth, x, y),
+        )
 
 
 def write_tracking_report(
@@ -75,6 +96,7 @@ def tracking_table(scores: TrackingScores) -> str:
         "targets never covered": f"{s.targets_missed}",
         "initiation delay s": _known("{:.3f}", s.initiation_delay_s),
         "position RMSE px": _known("{:.3f}", s.position_rmse_px),
+        "position bias x, y px": _known("{:+.3f}, {:+.3f}", s.position_bias_x_px, s.position_bias_y_px),
         "velocity RMSE px/s": _known("{:.3f}", s.velocity_rmse_px_s),
         "NEES (2 is right)": _known(
             "{:.3f} (95 % bounds {:.3f} to {:.3f}); {:.1f} % of errors in their 95 % ellipse",

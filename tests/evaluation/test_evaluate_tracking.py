@@ -14,6 +14,7 @@ import pytest
 from irst_pipeline.cli import main
 from irst_pipeline.evaluation.logs import read_sequence
 from irst_pipeline.sinks.jsonl import TracksJsonl
+from irst_pipeline.types import Floats
 from tests.running import read_csv, read_jsonl
 from tests.sinks.sink_streams import T, header, result, tracks
 
@@ -279,8 +280,9 @@ def refusal(truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (b"1,1,5,5,2,2\n2,1,5,x,2,2\n", "truth.mot.txt line 2: key `top`: expected a valid number"),
         (b"1,1,5,5,nan,2\n", "truth.mot.txt line 1: key `width`: expected a finite number, found 'nan'"),
         (
-            b"frame,id,x,y,w,h\n1,1,5,5,2,2\n",
-            "truth.mot.txt line 1: has names where numbers are due; strike out the header",
+            b"frame,x,y,w,h\n1,5,5,2,2\n",
+            "truth.mot.txt line 1: has names where numbers are due; give frame,id,left,top,width,height (frame from 1) "
+            "in this order, without a header",
         ),
         (b"1 1 5 5 2 2\n", "truth.mot.txt line 1: one column; separate them by commas"),
         (b"1,1,5,5\n", "truth.mot.txt line 1: key `width` is missing"),
@@ -304,6 +306,15 @@ def test_ground_truth_that_cannot_be_used_is_named(
     if content is not None:
         (truth / "truth.mot.txt").write_bytes(content)
     assert said in refusal(truth, log, tmp_path, capsys)
+
+
+def test_of_the_simulators_table_the_file_to_give_is_named(
+    truth: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mend = f"truth.csv line 1: has names where numbers are due; give {truth / 'truth.mot.txt'}, or the folder"
+    assert mend in refusal(truth / "truth.csv", log, tmp_path, capsys)
+    (truth / "truth.mot.txt").unlink()
+    assert "give frame,id,left,top,width,height" in refusal(truth / "truth.csv", log, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("content", [b"", b"1,1,5,5,2,2,0\n"], ids=["empty", "hidden"])
@@ -352,6 +363,77 @@ def test_a_run_of_other_frames_than_the_scene_is_told(
     assert evaluate(truth, log, tmp_path / "scores") == 0
     assert told in caplog.text
     assert bool(told) == bool(caplog.text)
+
+
+def labels(truth: Path) -> Floats:
+    """The targets of a simulated sequence that are to be considered: frame from 1, id, left, top, width, height."""
+    rows = np.loadtxt(truth / "truth.mot.txt", delimiter=",")
+    return rows[rows[:, 6] == 1, :6]
+
+
+@pytest.mark.parametrize(
+    ("shift", "noise", "told"),
+    [
+        ((1, 1), 0.1, "(x, y) off its targets on average; boxes in MOTChallenge form may count pixels from 1"),
+        ((0.5, 0.5), 0.05, "or from a pixel's corner and not its centre"),
+        ((1, 1), 1.0, ""),
+        ((1, 0), 0.1, ""),
+        ((0.2, 0.2), 0.01, ""),
+    ],
+)
+def test_a_truth_that_counts_pixels_another_way_is_told(
+    shift: tuple[float, float],
+    noise: float,
+    told: str,
+    truth: Path,
+    log: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = labels(truth)
+    rows[:, 2:4] += shift + np.random.default_rng(1).normal(0, noise, (len(rows), 2))
+    np.savetxt(tmp_path / "gt.txt", rows, delimiter=",")
+    assert evaluate(tmp_path / "gt.txt", log, tmp_path / "out") == 0
+    s = scores(tmp_path / "out")
+    x, y = s["position_bias_x_px"], s["position_bias_y_px"]
+    assert (x, y) == pytest.approx((-shift[0], -shift[1]), abs=noise)
+    assert f"position bias x, y px         {x:+.3f}, {y:+.3f}" in capsys.readouterr().out
+    assert told in caplog.text
+    assert (f"gt.txt: tracks lie {x:+.2f}, {y:+.2f} px" in caplog.text) == bool(told) == bool(caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        (12, "gt.txt: labels end with frame 12 of 30; tracks after it count as false"),
+        (28, ""),
+        (30, ""),
+        (32, ""),
+        (60, "tracks.jsonl: ends with frame 30 of 60 labelled; targets after it count as missed"),
+    ],
+)
+def test_labels_and_a_run_of_other_frames_are_told(
+    last: int, told: str, truth: Path, log: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = labels(truth)
+    (target,) = (row for row in rows if tuple(row[:2]) == (30, 1))
+    further = [[frame, *target[1:]] for frame in range(31, last + 1)]
+    np.savetxt(tmp_path / "gt.txt", [*rows[rows[:, 0] <= last], *further], delimiter=",")
+    assert evaluate(tmp_path / "gt.txt", log, tmp_path / "out") == 0
+    assert told in caplog.text
+    assert len(caplog.records) == bool(told)
+
+
+def test_frames_at_the_end_without_labels_and_without_tracks_are_nothing_to_tell(
+    truth: Path, log: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after the targets have left."""
+    np.savetxt(tmp_path / "gt.txt", labels(truth), delimiter=",")
+    (log / "run.json").write_text('{"frames_read": 90}')
+    assert evaluate(tmp_path / "gt.txt", log, tmp_path / "out") == 0
+    assert scores(tmp_path / "out")["frames"] == 90
+    assert not caplog.text
 
 
 def test_a_run_at_another_rate_than_the_scene_is_told(

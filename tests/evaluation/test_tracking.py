@@ -67,6 +67,7 @@ def test_a_shift_is_the_error() -> None:
     truth = flights(2)
     s = scores(truth, tracks_of(truth, position=moved(truth, 3, -4), velocity=truth.velocity + np.array([0, 2])))
     assert s.position_rmse_px == pytest.approx(5)
+    assert (s.position_bias_x_px, s.position_bias_y_px) == pytest.approx((3, -4))
     assert s.velocity_rmse_px_s == pytest.approx(2)
     assert s.nees == pytest.approx(25 / VARIANCE)
     assert s.ospa2_px == pytest.approx(5)
@@ -98,7 +99,7 @@ def test_without_tracks_everything_is_missed() -> None:
     assert (s.gospa_px, s.gospa_missed_px) == pytest.approx((CUTOFF, CUTOFF))
     assert s.ospa2_px == CUTOFF
     nothing = (s.initiation_delay_s, s.position_rmse_px, s.velocity_rmse_px_s, s.nees, s.nees_high, s.nees_inside)
-    assert np.isnan(nothing).all()
+    assert np.isnan([*nothing, s.position_bias_x_px, s.position_bias_y_px]).all()
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,8 @@ def test_neither_a_mirror_nor_names_nor_the_order_of_rows_change_the_scores() ->
     tracks = some(tracks, (tracks.id != 2) | (tracks.frame > 20))
     expected = asdict(scores(truth, tracks))
     shuffled = some(tracks, np.random.default_rng(0).permutation(len(tracks.id)))
-    assert asdict(scores(mirrored(truth), mirrored(tracks))) == pytest.approx(expected)
+    seen_in_it = expected | {"position_bias_x_px": -expected["position_bias_x_px"]}
+    assert asdict(scores(mirrored(truth), mirrored(tracks))) == pytest.approx(seen_in_it)
     assert asdict(scores(truth, replace(tracks, id=1000 - 7 * tracks.id))) == pytest.approx(expected)
     assert asdict(scores(truth, shuffled)) == pytest.approx(expected)
 
