@@ -29,6 +29,7 @@ from irst_pipeline.sinks import RECORDED_FILES, RESULT_FILES, open_senders
 from irst_pipeline.sinks.base import REPORT_FILE, read_report
 from irst_pipeline.sources import Source, open_source, redact, resume_source
 from irst_pipeline.sources.address import DEVICES, is_live, printable, scheme_of
+from irst_pipeline.sources.images import SUFFIXES
 from irst_pipeline.stage import POLL_SECONDS
 from irst_pipeline.statistics import Account, Counts, RunStatistics
 from irst_pipeline.types import FrameResult
@@ -65,6 +66,7 @@ def run_recordings(
     with ExitStack() as opened:
         opened.enter_context(answering(settings.metrics, watched))
         sources, unreadable = _open_sources(uris, settings, realtime, stop, opened)
+        _refuse_single_images(uris, sources)
         folders = result_folders(_names(uris, sources), out)
         live = any(source.live for source in sources if source)
         engine: Engine[Any] = open_engine(
@@ -113,6 +115,16 @@ def _settings_of_each(settings: RunSettings, sources: int) -> list[RunSettings]:
         raise UsageError(f"send.video: {video}: there are not {sources} ports from there on, one for each source")
     sent = [settings.send.model_copy(update={"video": f"{host}:{port}"}) for port in ports]
     return [settings.model_copy(update={"send": each}) for each in sent]
+
+
+def _refuse_single_images(uris: list[str], sources: list[Source | None]) -> None:
+    """Raises UsageError where each of several sources is one image, as where the shell has taken a glob apart."""
+    single = (
+        source and source.frame_count == 1 and scheme_of(uri) is None and Path(uri).suffix.lower() in SUFFIXES
+        for uri, source in zip(uris, sources, strict=True)
+    )
+    if len(uris) > 1 and all(single):
+        raise UsageError(f"{len(uris)} images, each a run of its own; give their folder, or put the glob in quotes")
 
 
 def _refuse_devices_named_twice(uris: list[str]) -> None:

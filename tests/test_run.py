@@ -138,6 +138,17 @@ def test_results_are_not_overwritten_unasked(capsys: pytest.CaptureFixture[str],
     assert (clouds / "tracks.jsonl").read_bytes() == before
 
 
+def test_a_glob_of_images_that_the_shell_took_apart_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [tmp_path / f"{number}.png" for number in range(3)]
+    for image in images:
+        cv2.imwrite(str(image), np.full((20, 30), 90, np.uint8))
+    code, error = refused(capsys, "run", *images, "--out", tmp_path / "out")
+    assert (code, "3 images, each a run of its own; give their folder, or put the glob in quotes" in error) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_frame_with_more_than_the_most_detections_is_told_once(tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()

@@ -30,6 +30,7 @@ FIELDS = {  # what is expected of them, in words and as a pattern
     "fps": ("frames a second", r"(?=.*[1-9])\d{1,6}(\.\d+)?"),  # above 0
     "exposure": ("microseconds", NUMBER),
     "gain": ("the number that the camera is to be set to", f"-?{NUMBER}"),
+    "header": ("bytes before the first frame", r"\d{1,12}"),
     "region": ("X,Y,WIDTH,HEIGHT in px", r"\d{1,5},\d{1,5},[1-9]\d{0,4},[1-9]\d{0,4}"),
 }
 
@@ -107,19 +108,22 @@ def _piped(uri: str, name: str, place: str, fields: dict[str, str], rate: float 
 
 
 def open_raw(uri: str, image_rate: float) -> VideoSource:
-    """A file of nothing but frames, as raw:///tmp/y16.raw?format=gray16le&size=640x512&fps=30; raises IrstError."""
+    """A file of frames one after the other, as raw:///tmp/y16.raw?format=gray16le&size=640x512&fps=30&header=128, of
+    which that many bytes come before the first; raises IrstError."""
     path, fields = path_and_fields(uri)
-    _check(uri, fields, ("format", "size", "fps"))
+    _check(uri, fields, ("format", "size", "fps", "header"))
     if not Path(path).is_file():
-        raise UsageError(f"{uri}: there is no file {path}; of an absolute path, write raw:///data/y16.raw")
+        raise UsageError(f"{uri}: there is no file {Path(path).absolute()}; an absolute path is raw:///data/y16.raw")
     rate = float(fields.get("fps", image_rate))
-    return VideoSource(Path(path), rate, _raw_options(uri, fields) | {"framerate": str(rate)})
+    options = {"framerate": str(rate), "skip_initial_bytes": fields.get("header", "0")}
+    return VideoSource(Path(path), rate, _raw_options(uri, fields) | options)
 
 
 def _raw_options(uri: str, fields: dict[str, str]) -> dict[str, str]:
     """For FFmpeg, of raw frames."""
     if "format" not in fields or "size" not in fields:
-        raise UsageError(f"{uri}: raw frames need format and size, as in ?format=gray16le&size=640x512&fps=30")
+        example = "'...?format=gray16le&size=640x512&fps=30', in quotes for the shell"
+        raise UsageError(f"{uri}: raw frames need format and size, as in {example}")
     try:
         av.VideoFormat(fields["format"])
     except ValueError:

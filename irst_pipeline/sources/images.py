@@ -148,7 +148,8 @@ class ImageSource(Recording):
             try:
                 image = self._to_levels(self._to_grey(self._decode(file)), file)
             except FrameError as error:
-                self.fail(str(error))
+                alone = self.name in (file.path.name, str(file.path))
+                self.fail(str(error).removeprefix(f"{file.path}: ") if alone else str(error))
                 continue
             yield Frame(image, index, index / self.frame_rate, self.name)
 

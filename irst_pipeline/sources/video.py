@@ -25,6 +25,7 @@ from irst_pipeline.types import Frame, Image
 
 NEUTRAL = 128  # 8-bit chroma of a grey pixel
 COLOUR_MIN = 8  # levels from neutral; lossy coding of a grey picture stays below
+ARRAYS = {"|u1": "gray", "<u2": "gray16le", ">u2": "gray16be"}  # NumPy's kinds of numbers, as FFmpeg calls them
 LETTERS = {"ansi", "bintext", "idf", "xbin"}  # decoders that would draw a text as pictures
 # Titles that are not UTF-8 are nothing to end for; since PyAV 19 they do not have to be.
 LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -161,7 +162,7 @@ class VideoSource(Recording):
                 pts = packet.pts if packet.pts is not None else packet.dts
                 insort(self._lost, pts or 0)
                 if self._raw:
-                    self.fail(f"its last {packet.size} bytes are no whole frame; check format and size")
+                    self.fail(f"its last {packet.size} bytes are no whole frame; check format, size and header")
                 else:
                     self.fail(f"a frame could not be decoded{self._at(pts)}: {error.strerror}")
                 continue
@@ -194,7 +195,7 @@ class VideoSource(Recording):
 
 def open_container(path: Path, raw: dict[str, str] | None = None) -> InputContainer:
     """A video file, or with FFmpeg's options for them a file of raw frames; raises IrstError, one line, for others."""
-    frames = f"give raw frames as raw://{path}?format=gray16le&size=640x512"
+    frames = _as_raw_frames(path)
     try:
         # FFmpeg would take what stands before a colon in a relative path for a protocol.
         container = av.open(str(path.absolute()), "r", "rawvideo" if raw else None, OPTIONS | (raw or {}), **LENIENT)
@@ -209,6 +210,22 @@ def open_container(path: Path, raw: dict[str, str] | None = None) -> InputContai
     container.close()
     lacks = "does not say how large its frames are" if codecs else "no video stream in it"  # raw frames may be as sound
     raise IrstError(f"{path}: {lacks}; {frames}")
+
+
+def _as_raw_frames(path: Path) -> str:
+    """How a file that is no video may be given all the same; of a NumPy array its header says how."""
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, by_columns, levels = read(file)
+            header = file.tell()
+    except (ValueError, OSError):
+        return f"give raw frames as 'raw://{path}?format=gray16le&size=640x512'"
+    if levels.str not in ARRAYS or by_columns or len(shape) not in (2, 3):
+        return f"of NumPy's arrays, uint8 or uint16 of (frames, height, width) are taken, this is {levels} of {shape}"
+    size = f"{shape[-1]}x{shape[-2]}"
+    return f"this NumPy array is 'raw://{path.absolute()}?format={ARRAYS[levels.str]}&size={size}&header={header}'"
 
 
 def _start(container: InputContainer) -> float:

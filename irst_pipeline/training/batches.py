@@ -60,8 +60,8 @@ def _read_source(source: SourceSettings, settings: TrainSettings, root: Path) ->
     simulated = source.layout == "simulated"
     folder = Path(source.folder) if simulated else root / source.folder
     if not folder.is_dir():
-        mend = "run where it is, or name another in the config" if simulated else "give the data root with --data"
-        raise UsageError(f"{folder}: no such folder; {mend}")
+        mend = "run where it is" if simulated else "give the data root with --data"
+        raise UsageError(f"{folder}: no such folder; {mend}, or name another `folder` in the config")
     if source.layout == "masked_images":
         samples = read_masked_images(folder, source.split)
     elif source.layout == "boxed_videos":

@@ -313,6 +313,10 @@ def test_an_image_cut_short_is_counted_and_named(tmp_path: Path, caplog: pytest.
     assert ([frame.index for frame in frames], failed) == ([0, 2], 1)
     assert f"b.{suffix}" in caplog.records[0].message
     assert "1 frame(s) could not be read" in caplog.records[-1].message
+    caplog.clear()
+    with pytest.raises(IrstError, match="not one frame could be read"):
+        read(cut)
+    assert caplog.messages[0].count(cut.name) == 1, "of one that is alone, the name is the source's"
 
 
 def test_a_folder_of_unreadable_images_is_an_error(tmp_path: Path) -> None:

@@ -137,6 +137,40 @@ def test_colours_of_5_bits_in_an_avi_are_told(tmp_path: Path, caplog: pytest.Log
     assert caplog.messages == ["video.avi: colour video (rgb555le), converted to luminance"]
 
 
+def test_the_header_of_a_file_of_raw_frames_is_left_out(tmp_path: Path) -> None:
+    images, path = scenes(5, 1 << 14), tmp_path / "dump.raw"
+    path.write_bytes(bytes(range(200)) + b"".join(image.tobytes() for image in images))
+    uri = f"raw://{path}?format=gray16le&size={WIDTH}x{HEIGHT}&fps=25&header="
+    with closing(open_source(f"{uri}200")) as source:
+        np.testing.assert_array_equal([frame.image for frame in source], images)
+        assert source.frames_failed == 0
+    with pytest.raises(IrstError, match="header -1: expected bytes before the first frame"):
+        open_source(f"{uri}-1")
+
+
+@pytest.mark.parametrize("kind", ["|u1", "<u2", ">u2"])
+def test_of_an_array_of_frames_the_address_is_told(kind: str, tmp_path: Path) -> None:
+    images = np.array(scenes(5, 200)).astype(kind)
+    np.save(tmp_path / "scenes.npy", images)
+    with pytest.raises(IrstError, match="this NumPy array is 'raw://") as told:
+        open_source(str(tmp_path / "scenes.npy"))
+    with closing(open_source(str(told.value).split("'")[1])) as source:
+        np.testing.assert_array_equal([frame.image for frame in source], images)
+        assert source.frames_failed == 0
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 20, 30), np.float32), np.zeros((4, 20, 30, 3), np.uint8), np.zeros((20, 30), "u1", "F")]
+)
+def test_of_another_array_it_is_told_what_is_taken(array: NDArray[Any], tmp_path: Path) -> None:
+    np.save(tmp_path / "scenes.npy", array)
+    with pytest.raises(IrstError, match=r"uint8 or uint16 of \(frames, height, width\) are taken, this is "):
+        open_source(str(tmp_path / "scenes.npy"))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "scenes.npy").read_bytes()[:40])
+    with pytest.raises(IrstError, match="cut.npy: .*give raw frames as 'raw://"):
+        open_source(str(tmp_path / "cut.npy"))
+
+
 def test_a_file_of_raw_frames_comes_back_bit_for_bit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     images, path = scenes(12, 1 << 14), tmp_path / "dump.raw"
     path.write_bytes(b"".join(image.tobytes() for image in images))
@@ -150,7 +184,7 @@ def test_a_file_of_raw_frames_comes_back_bit_for_bit(tmp_path: Path, caplog: pyt
     path.write_bytes(path.read_bytes()[:-100])
     with closing(open_source(uri)) as source:
         assert [len(list(source)), source.frames_failed] == [11, 1]
-    assert f"its last {2 * WIDTH * HEIGHT - 100} bytes are no whole frame; check format and size" in caplog.text
+    assert f"its last {2 * WIDTH * HEIGHT - 100} bytes are no whole frame; check format, size and header" in caplog.text
     with pytest.raises(UsageError, match="need format and size"):
         open_source(f"raw://{path}?size=640x512")
     with pytest.raises(UsageError, match="no file /nowhere"):
@@ -441,7 +475,7 @@ def test_an_mp4_without_its_index_is_refused_in_one_line(tmp_path: Path) -> None
 def test_how_raw_frames_are_given_is_said_of_a_file_of_them(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     np.random.default_rng(0).normal(8000, 20, (5, 48, 64)).astype("<u2").tofile(path)
-    with pytest.raises(IrstError, match=rf"give raw frames as raw://{path}\?format=gray16le"):
+    with pytest.raises(IrstError, match=rf"give raw frames as 'raw://{path}\?format=gray16le"):
         open_source(str(path))
     with closing(open_source(f"raw://{path}?format=gray16le&size=64x48")) as source:
         assert len(list(source)) == 5
@@ -529,7 +563,7 @@ def test_a_file_without_video_is_refused(tmp_path: Path) -> None:
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 4000), np.int16), format="s16", layout="mono")
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
-    with pytest.raises(IrstError, match=r"sound\.mkv: no video stream in it; give raw frames as raw://"):
+    with pytest.raises(IrstError, match=r"sound\.mkv: no video stream in it; give raw frames as 'raw://"):
         open_source(str(path))
 
 
