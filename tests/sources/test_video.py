@@ -167,7 +167,7 @@ def test_of_another_array_it_is_told_what_is_taken(array: NDArray[Any], tmp_path
     with pytest.raises(IrstError, match=r"uint8 or uint16 of \(frames, height, width\) are taken, this is "):
         open_source(str(tmp_path / "scenes.npy"))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "scenes.npy").read_bytes()[:40])
-    with pytest.raises(IrstError, match="cut.npy: .*give raw frames as 'raw://"):
+    with pytest.raises(IrstError, match=r"cut\.npy: .*give raw frames as 'raw://"):
         open_source(str(tmp_path / "cut.npy"))
 
 
