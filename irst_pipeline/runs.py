@@ -343,6 +343,9 @@ def _summarise(folder: Path, report: dict[str, Any]) -> None:
     counted = f"{report['frames_read']} frames, {report['frames_failed']} failed{dropped}{lacking}{again}"
     written = [name for name in (*RESULT_FILES, REPORT_FILE) if (folder / name).exists()]
     _say(f"{report['outcome']}: {counted}")
+    if report["frames_dropped"] > report["frames_processed"]:
+        causes = ", ".join(f"{count} {cause}" for cause, count in report["dropped"].items() if count)
+        _say(f"dropped  {causes}; a recording is waited for where it is given as a file, or as raw://FILE")
     _say(f"speed    {report['frames_per_second']:.1f} frames/s")
     _say("latency  " + (", ".join(f"{name} {value:.0f} ms" for name, value in latency.items()) or "unknown"))
     _say(f"tracks   {report['tracks_confirmed']} confirmed")

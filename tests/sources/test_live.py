@@ -594,6 +594,8 @@ def test_raw_frames_on_standard_input_are_tracked_to_their_end(tmp_path: Path) -
     counted = report(tmp_path / "out")
     assert (counted["outcome"], counted["source"], counted["uri"]) == ("complete", "stdin", uri)
     assert (counted["frames_read"], counted["frames_failed"], counted["reconnects"]) == (20, 1, 0)
+    told = b"starting; a recording is waited for where it is given as a file" in ran.stdout
+    assert told == (counted["frames_dropped"] > counted["frames_processed"])
 
 
 def test_standard_input_that_cannot_be_gone_on_with_is_told_also_after_frames(tmp_path: Path) -> None:
