@@ -131,15 +131,21 @@ def report(way: str, scores: list[TrackingScores]) -> str:
     )
 
 
+def option(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text}: expected KEY=VALUE, as crf=23")
+    return key, value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[400, 401, 402])
     parser.add_argument("--only", nargs="+", choices=[*WAYS], default=[*WAYS], metavar="WAY")
-    parser.add_argument("--coded", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--coded", nargs="*", type=option, metavar="KEY=VALUE")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    given = options.coded and dict(option.split("=", 1) for option in options.coded)
-    coded = None if options.coded is None else given or LIVE
+    coded = None if options.coded is None else dict(options.coded) or LIVE
     settings = read_settings(RunSettings, None, ["sinks=[tracks_jsonl]", *options.set])
     scores: dict[str, list[TrackingScores]] = {way: [] for way in options.only}
     for scene in tqdm(SCENES, desc="scenes", disable=None):
