@@ -34,5 +34,5 @@ def test_a_small_file_that_unpacks_to_a_huge_image_is_refused(tmp_path: Path) ->
     command = [sys.executable, "-m", "irst_pipeline.cli", "run", str(file), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 1
-    assert f"{file}: not a readable image" in done.stderr
+    assert f"irst: {file.name}: not a readable image" in done.stderr
     assert "not one frame could be read" in done.stderr
