@@ -140,6 +140,18 @@ def test_a_thin_band_that_moves_is_nearly_as_dense_as_it_is() -> None:
     assert narrow.density(along, shape).mean() < 0.1 * true
 
 
+def test_spots_of_a_mirrored_image_are_the_mirrored_ones() -> None:
+    rng, corner = np.random.default_rng(0), np.array(SHAPE[::-1]) - 1
+    shown = [rng.uniform((180, 90), (230, 120), (12, 2)) for _ in range(60)]
+    places = rng.uniform((170, 80), (240, 130), (200, 2))
+    found, mirrored = (
+        spotted(seen.__getitem__, spared=1, sides=SIDES).density(at, SHAPE)
+        for seen, at in ((shown, places), ([corner - one for one in shown], corner - places))
+    )
+    assert len(np.unique(found)) > 10
+    np.testing.assert_allclose(mirrored, found)
+
+
 def test_of_the_first_frames_no_spot_is_known() -> None:
     spots = Spots(0, (1,))
     spots.carry(0.0, STANDS_STILL)
